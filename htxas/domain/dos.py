@@ -1,0 +1,73 @@
+"""Projected densities of states as eigenvalues and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ANGULAR", "Pdos"]
+
+FloatArray = npt.NDArray[np.float64]
+
+ANGULAR: tuple[str, ...] = ("s", "p", "d")
+"""Order of the last axis of :attr:`Pdos.weights`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pdos:
+    """Eigenvalues and their weights on every atom, by angular momentum.
+
+    Attributes
+    ----------
+    energies_eV
+        Eigenvalues in eV relative to vacuum (molecules), shape (m,), ascending.
+    occupations
+        Electrons in each level, shape (m,): 2 or 0 for a closed shell.
+    weights
+        Loewdin populations of each level, shape (m, n_atoms, 3) for s, p, d; canonical atom order. Non-negative;
+        over all atoms and angular momenta they add up to 1 for each level.
+    """
+
+    energies_eV: FloatArray
+    occupations: FloatArray
+    weights: FloatArray
+
+    def __post_init__(self) -> None:
+        m = len(self.energies_eV)
+        if self.occupations.shape != (m,) or self.weights.ndim != 3 or self.weights.shape[::2] != (m, 3):
+            raise ValueError(
+                f"PDOS of shapes {self.energies_eV.shape}, {self.occupations.shape}, {self.weights.shape}"
+            )
+
+    def curve(
+        self,
+        grid_eV: npt.ArrayLike,
+        *,
+        atoms: Sequence[int],
+        angular: Sequence[str] = ("s", "p"),
+        sigma_eV: float = 0.5,
+        zero_eV: float = 0.0,
+    ) -> FloatArray:
+        """Return the Gaussian-broadened DOS on ``grid_eV``, in states per eV (spin counted twice), shape (g,).
+
+        Parameters
+        ----------
+        grid_eV
+            Energies relative to ``zero_eV``.
+        atoms
+            Canonical indices to sum over.
+        angular
+            Any of ``s``, ``p``, ``d``.
+        sigma_eV
+            Gaussian sigma.
+        zero_eV
+            Energy that becomes 0, e.g. the HOMO.
+        """
+        columns = [ANGULAR.index(a) for a in angular]
+        weight = 2.0 * self.weights[:, list(atoms)][:, :, columns].sum(axis=(1, 2))
+        grid = np.asarray(grid_eV, dtype=np.float64)
+        x = (grid[:, None] - (self.energies_eV - zero_eV)[None]) / sigma_eV
+        return np.asarray(np.exp(-0.5 * x**2) @ weight / (sigma_eV * np.sqrt(2 * np.pi)))

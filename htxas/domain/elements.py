@@ -1,0 +1,45 @@
+"""Element symbols and the edges htxas knows by name."""
+
+from __future__ import annotations
+
+from htxas.errors import StructureError, UserError
+
+__all__ = ["EDGES", "SYMBOLS", "atomic_number", "check_edge"]
+
+SYMBOLS: tuple[str, ...] = tuple(
+    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
+    "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu "
+    "Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr".split()
+)
+"""Symbols by atomic number; index 0 is a placeholder."""
+
+EDGES: tuple[str, ...] = ("K", "L1", "L2", "L3", "L2,3", "M1", "M2", "M3", "M4", "M5", "M2,3", "M4,5")
+
+_NUMBER = {s: z for z, s in enumerate(SYMBOLS) if z}
+
+
+def atomic_number(symbol: str, *, where: str | None = None) -> int:
+    """Return the atomic number of ``symbol``.
+
+    Raises
+    ------
+    StructureError
+        If there is no such element.
+    """
+    try:
+        return _NUMBER[symbol]
+    except KeyError:
+        raise StructureError(f"no element is called {symbol!r}", where=where) from None
+
+
+def check_edge(edge: str) -> str:
+    """Return ``edge`` if it is one of :data:`EDGES`.
+
+    Raises
+    ------
+    UserError
+        Otherwise; no edge is ever assumed.
+    """
+    if edge not in EDGES:
+        raise UserError(f"unknown edge {edge!r}", hint="one of " + " ".join(EDGES))
+    return edge

@@ -1,0 +1,126 @@
+"""What an engine hands back: plain numbers with units, nothing of its own making."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from htxas.domain.calculation import Convergence
+from htxas.domain.dos import Pdos
+from htxas.domain.spectrum import Sticks
+
+__all__ = ["GroundResult", "Provenance", "Result", "SiteResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a result came from.
+
+    Attributes
+    ----------
+    engine_version
+        Version string of the code.
+    libraries
+        Package name -> version of everything that could change a digit.
+    host
+        Host name.
+    started, ended
+        UTC, ISO 8601.
+    wall_s, cpu_s
+        Seconds spent by the engine on this calculation.
+    inputs_sha256
+        Input file name -> SHA-256.
+    directory
+        Run directory, as seen from ``host``.
+    extra
+        Anything else worth keeping (SCF cycles, thread count).
+    """
+
+    engine_version: str
+    libraries: dict[str, str]
+    host: str
+    started: str
+    ended: str
+    wall_s: float
+    cpu_s: float
+    inputs_sha256: dict[str, str]
+    directory: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroundResult:
+    """Ground state of a structure.
+
+    Attributes
+    ----------
+    convergence
+        As the engine states it.
+    total_energy_eV
+        Total energy in eV.
+    homo_eV, lumo_eV
+        Frontier eigenvalues in eV relative to vacuum.
+    dipole_D
+        Dipole moment in Debye, shape (3,).
+    pdos
+        Projected DOS, canonical atom order.
+    provenance
+        See :class:`Provenance`.
+    """
+
+    convergence: Convergence
+    total_energy_eV: float
+    homo_eV: float
+    lumo_eV: float
+    dipole_D: npt.NDArray[np.float64]
+    pdos: Pdos
+    provenance: Provenance
+
+    @property
+    def gap_eV(self) -> float:
+        """LUMO minus HOMO eigenvalue in eV."""
+        return self.lumo_eV - self.homo_eV
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteResult:
+    """Core-hole result of one site.
+
+    Attributes
+    ----------
+    convergence
+        CONVERGED only if every self-consistent step that enters the spectrum and its energy scale converged.
+    sticks
+        Transitions on absolute energies; the first stick is the first final state.
+    excitation_energy_eV
+        Energy of the first final state (E_TE), eV; equals ``sticks.energies_eV[0]``.
+    ionization_eV
+        Core ionisation energy, eV, or None where the engine has none.
+    scale
+        How the absolute energies were fixed, in words (``ion + transition potential``).
+    energies_eV
+        Total energies by name: at least ``ground`` and the states the scale rests on; eV.
+    hole_overlap
+        Smallest overlap, over all self-consistent states, of the hole orbital with the core orbital of the site: 1 is
+        perfect.
+    window_eV
+        How far above the first final state the sticks are complete, eV.
+    provenance
+        See :class:`Provenance`.
+    """
+
+    convergence: Convergence
+    sticks: Sticks
+    excitation_energy_eV: float
+    ionization_eV: float | None
+    scale: str
+    energies_eV: dict[str, float]
+    hole_overlap: float
+    window_eV: float
+    provenance: Provenance
+
+
+Result = GroundResult | SiteResult

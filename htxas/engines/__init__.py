@@ -1,0 +1,1 @@
+"""Engines: one folder per code. Each writes inputs into a directory and reads results from it."""

@@ -1,0 +1,180 @@
+"""The engine seam.
+
+An engine is a set of pure steps on a directory: ``write`` inputs, run ``command`` as a separate process, ``read`` results.
+It knows nothing of databases, queues or other engines. A code is added by adding a folder with a module ``engine`` whose
+``ENGINE`` is an :class:`Engine`, and one line in :mod:`htxas.engines.registry`.
+
+Files of htxas itself in a run directory
+----------------------------------------
+``calculation.json``
+    The :class:`Job`, written by :func:`write_job`; provenance starts here.
+``outcome.json``
+    Written last by engine processes we own (atomically); other codes leave their own files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from htxas.domain.calculation import Calculation, Kind
+from htxas.domain.result import Result
+from htxas.domain.structure import Structure
+
+__all__ = ["Engine", "Job", "ResolvedParameters", "read_job", "write_job"]
+
+JOB_FILE = "calculation.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedParameters:
+    """Parameters after presets and defaults, ready to be hashed.
+
+    Attributes
+    ----------
+    site
+        Everything a site's result depends on (including what its ground state depends on).
+    ground
+        Only what the ground state depends on: sites of a structure share it.
+    """
+
+    site: Mapping[str, Any]
+    ground: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A calculation with all an engine needs to write it.
+
+    Attributes
+    ----------
+    calculation
+        What is computed.
+    structure
+        The structure, canonical order.
+    ground_directory
+        For a site: directory of the finished ground state. The engine must recompute what it needs if the
+        folder has gone.
+    """
+
+    calculation: Calculation
+    structure: Structure
+    ground_directory: Path | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What htxas asks of a code."""
+
+    @property
+    def name(self) -> str:
+        """Name in campaign files and identities."""
+        ...
+
+    @property
+    def presets(self) -> Mapping[str, str]:
+        """Preset name -> one line for the user."""
+        ...
+
+    def resolve(
+        self, preset: str, overrides: Mapping[str, Any], *, element: str, edge: str
+    ) -> ResolvedParameters:
+        """Return full parameters, with content hashes of basis sets or pseudopotentials.
+
+        Raises
+        ------
+        UserError
+            Unknown preset, key, unit or edge; the message names the key and offers the nearest.
+        """
+        ...
+
+    def check(self, structure: Structure, parameters: ResolvedParameters) -> None:
+        """Refuse what the engine cannot treat, before anything is submitted.
+
+        Raises
+        ------
+        UnsupportedInput
+            With the reason and, if there is one, the engine to use instead.
+        """
+        ...
+
+    def estimate_s(self, structure: Structure, kind: Kind, parameters: Mapping[str, Any]) -> float:
+        """Return the expected seconds on one core of a laptop; the stated prior of the cost model."""
+        ...
+
+    def write(self, job: Job, directory: Path) -> None:
+        """Write all input files into ``directory`` (exists, empty)."""
+        ...
+
+    def command(self, directory: Path) -> list[str]:
+        """Return the argument list that runs ``directory`` once, as its own process."""
+        ...
+
+    def server_command(self) -> list[str] | None:
+        """Return the argument list of a persistent process, or None.
+
+        The process reads one directory per line on standard input, runs it, and answers one JSON line
+        ``{"directory": ..., "returncode": 0|1}`` on standard output when that directory is finished. It saves
+        the start-up and shares work between sites of a molecule; results are the same as with ``command``.
+        """
+        ...
+
+    def read(self, job: Job, directory: Path) -> Result:
+        """Read the results.
+
+        Raises
+        ------
+        EngineFailure
+            With one named cause and evidence (last lines of the log). Never judged by exit status alone.
+        """
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Return package or code name -> version, without starting the code if that is slow."""
+        ...
+
+
+def write_job(job: Job, directory: Path) -> None:
+    """Write ``calculation.json``: the whole job as plain JSON."""
+    c = job.calculation
+    document = {
+        "key": c.key,
+        "kind": c.kind.value,
+        "engine": c.engine,
+        "structure_key": c.structure_key,
+        "element": c.element,
+        "edge": c.edge,
+        "atom": c.atom,
+        "parameters": dict(c.parameters),
+        "structure": job.structure.to_dict(),
+        "ground_directory": None if job.ground_directory is None else str(job.ground_directory),
+    }
+    (directory / JOB_FILE).write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_job(directory: Path) -> Job:
+    """Read ``calculation.json`` back.
+
+    Raises
+    ------
+    ValueError
+        If the stored key is not the key of the stored content: the file was changed.
+    """
+    document = json.loads((directory / JOB_FILE).read_text())
+    calculation = Calculation(
+        kind=Kind(document["kind"]),
+        structure_key=document["structure_key"],
+        engine=document["engine"],
+        parameters=document["parameters"],
+        element=document["element"],
+        edge=document["edge"],
+        atom=document["atom"],
+    )
+    structure = Structure.from_dict(document["structure"])
+    if calculation.key != document["key"] or structure.key != document["structure_key"]:
+        raise ValueError(f"{directory / JOB_FILE} does not match its own key")
+    ground = document["ground_directory"]
+    return Job(calculation, structure, None if ground is None else Path(ground))

@@ -1,0 +1,40 @@
+"""Engines by name, imported only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from difflib import get_close_matches
+
+from htxas.engines.base import Engine
+from htxas.errors import NotFound
+
+__all__ = ["engine_names", "get_engine"]
+
+_ENGINES = {
+    "fake": "htxas.engines.fake.engine",
+    "pyscf": "htxas.engines.pyscf.engine",
+}
+
+
+def engine_names() -> tuple[str, ...]:
+    """Return the names of all engines."""
+    return tuple(_ENGINES)
+
+
+def get_engine(name: str) -> Engine:
+    """Return the engine called ``name``.
+
+    Raises
+    ------
+    NotFound
+        With the nearest name.
+    """
+    if name not in _ENGINES:
+        near = get_close_matches(name, _ENGINES, n=1)
+        raise NotFound(
+            f"no engine is called {name!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "one of " + " ".join(_ENGINES),
+        )
+    engine = importlib.import_module(_ENGINES[name]).ENGINE
+    assert isinstance(engine, Engine)
+    return engine
