@@ -1,0 +1,52 @@
+# make demo   molecules -> spectra -> a trained model, on this machine (again: seconds; after Ctrl-C: carries on)
+# make test   the tests
+# make lint   ruff, mypy --strict, import contracts
+# make bench  the manager's own speed: expanding sites, planning, submitting, status
+# make wheel  dist/htxas-*.whl
+#
+# Each installs what it needs into ./.venv first, at the versions of constraints.txt, with pip's own configuration
+# (PIP_INDEX_URL, PIP_FIND_LINKS, pip.conf). PYTHON=/path/to/python3.12 chooses the interpreter; JOBS=4 the workers.
+
+PYTHON ?=
+JOBS ?= 2
+DIR ?= demo-run
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench wheel clean install
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' sh .ci/venv.sh
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/htxas demo --jobs $(JOBS) --dir $(DIR)
+
+test: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@for file in tests/benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
+
+wheel: $(STAMP)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls -l dist
+
+# Leaves demo-run/ alone: it may hold hours of computing. Remove it by hand.
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
