@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lpad": ("htxas.cli.lpad:lpad", "Call FireWorks' own lpad on the launchpad of htxas."),
 }
 """Command name -> (module:attribute, one line of help), in the order shown."""
+
+
+# A full or read-only disk, missing rights: the message of the system says what to mend.
+_USERS_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class _LazyGroup(click.Group):
@@ -104,10 +108,11 @@ def _run(args: Sequence[str] | None) -> int:
     except HtxasError as error:
         click.echo(f"htxas: {_one_line(error)}", err=True)
         return 1
-    except BrokenPipeError:
-        # `htxas query | head`: the reader has gone. Give the interpreter somewhere to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno not in _USERS_ERRNO:
+            return _bug(error)
+        click.echo(f"htxas: {error.strerror}" + (f": {error.filename}" if error.filename else ""), err=True)
+        return 1
     except Exception as error:  # noqa: BLE001  the one place where anything unexpected becomes exit status 2
         return _bug(error)
     # Outside standalone mode click returns the status of ctx.exit(), or what the command returned.
