@@ -1,4 +1,4 @@
-"""Finds ``templates/`` and ``workflows/``: in an installed wheel (``htxas/_share``) or beside the package in a checkout."""
+"""Finds ``templates/`` and ``workflows/``: in a wheel (``htxas/_share``) or beside the package in a checkout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def share(kind: str) -> Path:
     for candidate in (_PACKAGE / "_share" / kind, _PACKAGE.parent / kind):
         if candidate.is_dir():
             return candidate
-    raise InternalError(f"{kind}/ is missing from this installation", where=str(_PACKAGE), hint="install htxas again")
+    raise InternalError(
+        f"{kind}/ is missing from this installation", where=str(_PACKAGE), hint="install htxas again"
+    )
 
 
 def workflow(name: str) -> Path:

@@ -25,7 +25,9 @@ def test_version_is_in_the_changelog() -> None:
 
 def test_every_direct_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
+    wanted = project["dependencies"] + [
+        d for extra in project["optional-dependencies"].values() for d in extra
+    ]
     names = {re.split(r"[<>=;\s\[]", w, maxsplit=1)[0] for w in wanted}
     pins = {
         line.split("==")[0]
@@ -87,7 +89,9 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert "htxas/py.typed" in names
     assert not any(n.startswith(("deploy/", "tests/")) for n in names)
 
-    subprocess.run([*pip, "install", "--no-deps", "--no-compile", "--target", target, wheel], check=True, timeout=300)
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-compile", "--target", target, wheel], check=True, timeout=300
+    )
     # -P and the path alone: what is found is the wheel, not an editable install beside it.
     env = {**os.environ, "PYTHONPATH": str(target)}
     out = subprocess.run(

@@ -71,10 +71,12 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="htxas")
 def cli() -> None:
-    """Core-hole spectra by the hundred thousand.
+    r"""Core-hole spectra by the hundred thousand.
 
     \b
     htxas demo                        everything once, on a laptop

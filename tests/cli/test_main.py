@@ -91,7 +91,11 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
-        (NotFound("no such campaign", where="a", hint="htxas status"), 1, "htxas: a: no such campaign (htxas status)\n"),
+        (
+            NotFound("no such campaign", where="a", hint="htxas status"),
+            1,
+            "htxas: a: no such campaign (htxas status)\n",
+        ),
         (EngineFailure(Cause.SCF_UNCONVERGED, "still\n moving"), 1, "htxas: still moving\n"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), 1, "htxas: No space left on device: /x\n"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "htxas: Permission denied: /x\n"),
