@@ -1,0 +1,51 @@
+"""Deterministic numbers that have the shape of a result and no physics in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from htxas.domain.calculation import Calculation
+from htxas.domain.structure import Structure
+
+__all__ = ["EDGE_EV", "WINDOW_EV", "ground_numbers", "site_numbers"]
+
+EDGE_EV = 285.0
+WINDOW_EV = 22.0
+_STICKS = 24
+
+
+def _random(calculation: Calculation) -> np.random.Generator:
+    return np.random.default_rng(int(calculation.key, 16))
+
+
+def site_numbers(calculation: Calculation) -> dict[str, Any]:
+    """Return sticks over ``WINDOW_EV`` above a made-up edge, strengths adding up to about 0.1."""
+    random = _random(calculation)
+    edge = EDGE_EV + 4.0 * random.random()
+    energies = edge + np.sort(np.concatenate([[0.0], WINDOW_EV * random.random(_STICKS - 1)]))
+    strengths = 0.1 / _STICKS * (0.5 + random.random((_STICKS, 3)))
+    return {
+        "energies_eV": energies.tolist(),
+        "strengths": strengths.tolist(),
+        "ionization_eV": edge + 5.0,
+        "hole_overlap": 0.99,
+        "total_energies_eV": {"ground": -1000.0, "excited": -1000.0 + edge},
+    }
+
+
+def ground_numbers(calculation: Calculation, structure: Structure) -> dict[str, Any]:
+    """Return levels, half of them occupied, with weights that add up to 1."""
+    random = _random(calculation)
+    n = len(structure)
+    levels = np.sort(np.concatenate([-20.0 + 14.0 * random.random(n), 1.0 + 10.0 * random.random(n)]))
+    weights = random.random((2 * n, n, 3))
+    weights /= weights.sum(axis=(1, 2), keepdims=True)
+    return {
+        "energies_eV": levels.tolist(),
+        "occupations": [2.0] * n + [0.0] * n,
+        "weights": np.round(weights, 6).tolist(),
+        "total_energy_eV": -1000.0 - 100.0 * float(random.random()),
+        "dipole_D": random.normal(size=3).tolist(),
+    }

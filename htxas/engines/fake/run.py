@@ -1,0 +1,109 @@
+"""The fake engine's process: ``python -m htxas.engines.fake.run DIRECTORY`` or ``--serve``."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from htxas.domain.calculation import Kind
+from htxas.engines.base import Job, read_job
+from htxas.engines.fake.numbers import ground_numbers, site_numbers
+from htxas.engines.fake.parameters import FailureMode, failure_mode
+
+__all__ = ["LOG_FILE", "OUTCOME_FILE", "main", "run_directory"]
+
+OUTCOME_FILE = "outcome.json"
+LOG_FILE = "fake.log"
+
+
+def run_directory(directory: Path) -> int:
+    """Run one directory and return 0, or 1 if there is no outcome; the log says why."""
+    try:
+        _run(directory)
+    except (OSError, MemoryError, ValueError, KeyError):
+        with (directory / LOG_FILE).open("a") as log:
+            traceback.print_exc(file=log)
+        return 1
+    return 0
+
+
+def _run(directory: Path) -> None:
+    started, clock = datetime.now(UTC), time.perf_counter()
+    job = read_job(directory)
+    c = job.calculation
+    mode = failure_mode(c, job.structure.formula, _attempt(directory))
+    with (directory / LOG_FILE).open("a") as log:
+        log.write(f"fake engine, {c.kind.value} of {job.structure.formula}: these numbers are not physics\n")
+    if c.parameters["seconds"]:
+        time.sleep(c.parameters["seconds"])
+    if mode is not None:
+        _fail_at_once(mode)
+    outcome = _outcome(job, mode)
+    outcome["host"] = platform.node()
+    outcome["started"] = started.isoformat()
+    outcome["ended"] = datetime.now(UTC).isoformat()
+    outcome["wall_s"] = time.perf_counter() - clock
+    text = json.dumps(outcome)
+    if mode is FailureMode.TRUNCATED:
+        text = text[: len(text) // 2]
+    temporary = directory / (OUTCOME_FILE + ".part")
+    temporary.write_text(text)
+    temporary.rename(directory / OUTCOME_FILE)
+
+
+def _attempt(directory: Path) -> int:
+    return int(directory.name) if directory.name.isdecimal() else 1
+
+
+def _fail_at_once(mode: FailureMode) -> None:
+    match mode:
+        case FailureMode.CRASH:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case FailureMode.HANG:
+            while True:
+                time.sleep(3600)
+        case FailureMode.DISK_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), OUTCOME_FILE)
+        case FailureMode.OOM:
+            raise MemoryError("the fake engine pretends to have run out of memory")
+
+
+def _outcome(job: Job, mode: FailureMode | None) -> dict[str, Any]:
+    c = job.calculation
+    numbers = ground_numbers(c, job.structure) if c.kind is Kind.GROUND else site_numbers(c)
+    converged = mode is not FailureMode.UNCONVERGED
+    match mode:
+        case FailureMode.HOLE_LEFT:
+            numbers["hole_overlap"] = 0.31
+        case FailureMode.NAN:
+            numbers["energies_eV"][-1] = float("nan")
+        case FailureMode.BAD_OUTPUT:
+            del numbers["energies_eV"]
+    return {"key": c.key, "kind": c.kind.value, "converged": converged, "numbers": numbers}
+
+
+def _serve() -> int:
+    for line in sys.stdin:
+        directory = line.rstrip("\n")
+        returncode = run_directory(Path(directory))
+        sys.stdout.write(json.dumps({"directory": directory, "returncode": returncode}) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Serve standard input, or run the one directory named."""
+    return _serve() if arguments == ["--serve"] else run_directory(Path(arguments[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
