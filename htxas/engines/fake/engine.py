@@ -39,7 +39,7 @@ class FakeEngine:
         preset: str,
         overrides: Mapping[str, Any],
         *,
-        element: str,  # noqa: ARG002 - part of the protocol; every element is as good as any other here
+        element: str,
         edge: str,
     ) -> ResolvedParameters:
         """Return full parameters, the same for sites and ground states."""
@@ -48,7 +48,7 @@ class FakeEngine:
     def check(
         self,
         structure: Structure,
-        parameters: ResolvedParameters,  # noqa: ARG002 - part of the protocol
+        parameters: ResolvedParameters,
     ) -> None:
         """Refuse crystals, so that refusals can be tested.
 
@@ -65,8 +65,8 @@ class FakeEngine:
 
     def estimate_s(
         self,
-        structure: Structure,  # noqa: ARG002 - part of the protocol
-        kind: Kind,  # noqa: ARG002 - part of the protocol
+        structure: Structure,
+        kind: Kind,
         parameters: Mapping[str, Any],
     ) -> float:
         """Return the pretended seconds and a little for the files."""
