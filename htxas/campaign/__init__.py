@@ -1,0 +1,1 @@
+"""Campaign file -> molecules -> unique sites -> cost -> batches. No database, no queue."""

@@ -1,0 +1,224 @@
+"""The campaign file: read, checked against engines and files, resolved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from htxas.campaign.schema import CampaignModel, SourceModel
+from htxas.campaign.yamlfile import Lines, validate_yaml
+from htxas.domain.elements import atomic_number, check_edge
+from htxas.domain.gate import GateLimits
+from htxas.engines.base import Engine, ResolvedParameters
+from htxas.engines.registry import get_engine
+from htxas.errors import CampaignFileError, UserError
+
+__all__ = ["CampaignFile", "Geometry", "Source", "load_campaign"]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How geometries are made: the method, and when a relaxation ends (largest force, eV/A)."""
+
+    method: str
+    fmax_eV_per_A: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of structures and which of its molecules are wanted.
+
+    Attributes
+    ----------
+    path
+        Absolute path.
+    written
+        As in the campaign file, for messages.
+    limit
+        Take at most so many, in the order of the file; None takes all.
+    names
+        Take only these; None takes all.
+    exclude
+        Leave these out.
+    geometry
+        How to make or relax geometries; None takes them as they are.
+    """
+
+    path: Path
+    written: str
+    limit: int | None
+    names: frozenset[str] | None
+    exclude: frozenset[str]
+    geometry: Geometry | None
+
+
+@dataclass(frozen=True)
+class CampaignFile:
+    """A campaign as its file says it, checked and resolved.
+
+    Attributes
+    ----------
+    name
+        The campaign's name in the database.
+    path
+        The file.
+    sources
+        Where molecules come from.
+    element, edge, symmetry_tolerance_A
+        Which atoms absorb, and when two are equivalent.
+    engine, preset, parameters
+        The engine's name and its parameters after presets and defaults.
+    sigma_eV, step_eV
+        The stored grid.
+    gate
+        Limits of the science gate.
+    target_s, split_above_s, at_least
+        Batches: wanted length; molecules above ``split_above_s`` are split; ``at_least`` so many batches where there
+        are as many molecules.
+    walltime_s
+        Clock limit of one calculation, or None for a multiple of its estimate.
+    """
+
+    name: str
+    path: Path
+    sources: tuple[Source, ...]
+    element: str
+    edge: str
+    symmetry_tolerance_A: float
+    engine: str
+    preset: str
+    parameters: ResolvedParameters
+    sigma_eV: float
+    step_eV: float
+    gate: GateLimits
+    target_s: float
+    split_above_s: float
+    at_least: int
+    walltime_s: float | None
+
+    def load_engine(self) -> Engine:
+        """Return the engine."""
+        return get_engine(self.engine)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """What the database keeps: all that decides the results, resolved, and the sources by checksum."""
+        return {
+            "element": self.element,
+            "edge": self.edge,
+            "symmetry_tolerance_A": self.symmetry_tolerance_A,
+            "engine": self.engine,
+            "preset": self.preset,
+            "parameters": {"site": dict(self.parameters.site), "ground": dict(self.parameters.ground)},
+            "spectrum": {"sigma_eV": self.sigma_eV, "step_eV": self.step_eV},
+            "gate": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.gate).items()},
+            "walltime_s": self.walltime_s,
+            "structures": [_source_document(s) for s in self.sources],
+        }
+
+
+def load_campaign(path: Path) -> CampaignFile:
+    """Read a campaign file and check everything that needs no structure.
+
+    Raises
+    ------
+    CampaignFileError
+        One line naming file, line and key, and what to write instead.
+    """
+    model, lines = validate_yaml(CampaignModel, path, single_items=("structures",))
+    _say_where(lines, ("site", "element"), atomic_number, model.site.element)
+    _say_where(lines, ("site", "edge"), check_edge, model.site.edge)
+    engine = _say_where(lines, ("engine", "name"), get_engine, model.engine.name)
+    if model.engine.preset not in engine.presets:
+        known = "; ".join(f"{name}: {line}" for name, line in engine.presets.items())
+        raise lines.error(("engine", "preset"), f"{engine.name} has no preset {model.engine.preset!r}", known)
+    parameters = _resolve(engine, model, lines)
+    given = {k: v for k, v in model.gate.model_dump().items() if v is not None}
+    for key, value in given.items():
+        if isinstance(value, tuple) and value[0] >= value[1]:
+            raise lines.error(("gate", key), "the lower limit comes first")
+    return CampaignFile(
+        name=model.campaign,
+        path=path,
+        sources=tuple(_source(path, i, s, lines) for i, s in enumerate(model.structures)),
+        element=model.site.element,
+        edge=model.site.edge,
+        symmetry_tolerance_A=model.site.symmetry_tolerance_A,
+        engine=engine.name,
+        preset=model.engine.preset,
+        parameters=parameters,
+        sigma_eV=model.spectrum.sigma_eV,
+        step_eV=model.spectrum.step_eV,
+        gate=replace(GateLimits(), **given),
+        target_s=model.batch.target_s,
+        split_above_s=model.batch.split_above_s,
+        at_least=model.batch.at_least,
+        walltime_s=model.batch.walltime_s,
+    )
+
+
+def _say_where(lines: Lines, location: tuple[str, ...], check: Any, value: str) -> Any:
+    try:
+        return check(value)
+    except UserError as error:
+        raise lines.error(location, error.message, error.hint) from None
+
+
+def _resolve(engine: Engine, model: CampaignModel, lines: Lines) -> ResolvedParameters:
+    try:
+        return engine.resolve(
+            model.engine.preset, model.engine.parameters, element=model.site.element, edge=model.site.edge
+        )
+    except UserError as error:
+        named = [k for k in model.engine.parameters if f"{k!r}" in str(error) or k in error.message.split()]
+        raise lines.error(("engine", "parameters", *named[:1]), error.message, error.hint) from None
+
+
+def _source(campaign: Path, index: int, model: SourceModel, lines: Lines) -> Source:
+    path = (campaign.parent / Path(model.file).expanduser()).absolute()
+    location = ("structures", index, "file")
+    if not path.exists():
+        raise lines.error(location, f"there is no file {model.file!r}", f"looked in {path.parent}")
+    if path.is_dir():
+        raise lines.error(location, f"{model.file!r} is a folder, a file of structures is needed")
+    if path.stat().st_size == 0:
+        raise lines.error(location, f"{model.file!r} is empty")
+    geometry = model.geometry
+    return Source(
+        path=path,
+        written=model.file,
+        limit=model.select.limit,
+        names=None if model.select.names is None else frozenset(model.select.names),
+        exclude=frozenset(model.select.exclude),
+        geometry=None if geometry is None else Geometry(geometry.method, geometry.fmax_eV_per_A),
+    )
+
+
+def _source_document(source: Source) -> Mapping[str, Any]:
+    return {
+        "file": source.path.name,
+        "sha256": file_sha256(source.path),
+        "limit": source.limit,
+        "names": None if source.names is None else sorted(source.names),
+        "exclude": sorted(source.exclude),
+        "geometry": None if source.geometry is None else asdict(source.geometry),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises
+    ------
+    CampaignFileError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise CampaignFileError(f"cannot be read: {error.strerror}", where=str(path)) from None
