@@ -1,0 +1,187 @@
+"""Molecular spectra: site spectra on absolute energies, added on one grid, weighted by multiplicity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from htxas.domain.calculation import State
+from htxas.domain.identity import content_key
+from htxas.domain.spectrum import Spectrum, broaden, combine
+from htxas.errors import NotFound, UserError
+from htxas.store.connection import Connected, Document, chunks
+from htxas.store.documents import molecule_from, spectrum_document, spectrum_from, unpack
+from htxas.domain.spectrum import Sticks
+from htxas.store.records import MolecularSpectrum, MoleculeRecord
+
+__all__ = ["Assembly"]
+
+_MOLECULES_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Broadening and step in eV."""
+
+    sigma_eV: float
+    step_eV: float
+
+
+class Assembly(Connected):
+    """The part of the store that adds sites up."""
+
+    def assemble(
+        self, molecule: MoleculeRecord, *, sigma_eV: float | None = None, step_eV: float | None = None
+    ) -> MolecularSpectrum:
+        """Return the spectrum of a molecule from those of its sites that are done; store it if all are.
+
+        Parameters
+        ----------
+        molecule
+            As the store gave it.
+        sigma_eV, step_eV
+            Broadening and step; both None for those of the stored grids.
+
+        Raises
+        ------
+        NotFound
+            If no site is done.
+        UserError
+            If the stored grids differ in broadening or step: nothing is resampled silently.
+        """
+        if (sigma_eV is None) != (step_eV is None):
+            raise UserError("give both broadening and step, or neither")
+        wanted = _Grid(sigma_eV, step_eV) if sigma_eV is not None and step_eV is not None else None
+        sites = self._grids([s.key for s in molecule.sites])
+        missing = tuple(s.key for s in molecule.sites if s.key not in sites)
+        done = [s for s in molecule.sites if s.key in sites]
+        if not done:
+            raise NotFound("no site of this molecule is done yet", where=molecule.name, hint="htxas status")
+        grid = wanted or _common(molecule, [sites[s.key] for s in done])
+        key = _key(molecule, grid)
+        if not missing and (stored := self._stored([key])):
+            return _spectrum_from(stored[key], molecule)
+        documents = self._persist(
+            lambda: {
+                d["_id"]: d for d in self._db["spectra"].find({"_id": {"$in": [s.key for s in done]}})
+            }
+        )
+        spectrum = combine([_on(documents[s.key], grid) for s in done], [float(s.multiplicity) for s in done])
+        assembled = MolecularSpectrum(
+            key=key,
+            campaign=molecule.campaign,
+            name=molecule.name,
+            structure_key=molecule.structure_key,
+            ground_key=molecule.ground_key,
+            spectrum=spectrum,
+            site_keys=tuple(s.key for s in molecule.sites),
+            multiplicities=tuple(s.multiplicity for s in molecule.sites),
+            complete=not missing,
+            missing=missing,
+        )
+        if assembled.complete:
+            self._keep(assembled)
+        return assembled
+
+    def molecular_spectra(
+        self, campaign: str, *, sigma_eV: float | None = None, step_eV: float | None = None
+    ) -> Iterator[MolecularSpectrum]:
+        """Yield the spectra of the molecules of ``campaign`` whose sites are all done, by name.
+
+        Those not assembled before are assembled and stored on the way. Raises like :meth:`assemble`.
+        """
+        if (sigma_eV is None) != (step_eV is None):
+            raise UserError("give both broadening and step, or neither")
+        wanted = _Grid(sigma_eV, step_eV) if sigma_eV is not None and step_eV is not None else None
+        cursor = self._cursor("molecules", {"campaign": campaign}, sort=[("name", 1)])
+        with closing(cursor):  # type: ignore[type-var]
+            for chunk in chunks(map(molecule_from, cursor), _MOLECULES_AT_ONCE):
+                sites = self._grids([s.key for m in chunk for s in m.sites])
+                complete = [m for m in chunk if m.sites and all(s.key in sites for s in m.sites)]
+                keys = {
+                    m.name: _key(m, wanted or _common(m, [sites[s.key] for s in m.sites])) for m in complete
+                }
+                stored = self._stored(list(keys.values()))
+                for molecule in complete:
+                    found = stored.get(keys[molecule.name])
+                    if found is None:
+                        yield self.assemble(molecule, sigma_eV=sigma_eV, step_eV=step_eV)
+                    else:
+                        yield _spectrum_from(found, molecule)
+
+    def _grids(self, keys: list[str]) -> dict[str, _Grid]:
+        """Return broadening and step of those sites among ``keys`` that are done."""
+        found: dict[str, _Grid] = {}
+        fields = {"grid.sigma_eV": 1, "grid.step_eV": 1}
+        for chunk in chunks(keys):
+            query = {"_id": {"$in": chunk}, "state": State.DONE.value}
+            done = [d["_id"] for d in self._cursor("calculations", query, projection={"_id": 1})]
+            for d in self._cursor("spectra", {"_id": {"$in": done}}, projection=fields):
+                found[d["_id"]] = _Grid(d["grid"]["sigma_eV"], d["grid"]["step_eV"])
+        return found
+
+    def _stored(self, keys: list[str]) -> dict[str, Document]:
+        return {d["_id"]: d for d in self._cursor("molecular_spectra", {"_id": {"$in": keys}})}
+
+    def _keep(self, assembled: MolecularSpectrum) -> None:
+        document = {
+            "structure_key": assembled.structure_key,
+            "ground_key": assembled.ground_key,
+            "site_keys": list(assembled.site_keys),
+            "multiplicities": list(assembled.multiplicities),
+            "grid": spectrum_document(assembled.spectrum),
+        }
+        self._persist(
+            lambda: self._db["molecular_spectra"].update_one(
+                {"_id": assembled.key}, {"$setOnInsert": document}, upsert=True
+            )
+        )
+
+
+def _key(molecule: MoleculeRecord, grid: _Grid) -> str:
+    return content_key(
+        {
+            "sites": [[s.key, s.multiplicity] for s in molecule.sites],
+            "sigma_eV": grid.sigma_eV,
+            "step_eV": grid.step_eV,
+        }
+    )
+
+
+def _common(molecule: MoleculeRecord, grids: list[_Grid]) -> _Grid:
+    if len(set(grids)) != 1:
+        raise UserError(
+            "the sites of this molecule were stored with different broadening or step",
+            where=molecule.name,
+            hint="say which sigma_eV and step_eV to use: they are then broadened anew from their sticks",
+        )
+    return grids[0]
+
+
+def _on(document: Document, grid: _Grid) -> Spectrum:
+    """Return a site's spectrum: the stored grid if it is the one wanted, else from the sticks."""
+    stored = document["grid"]
+    if _Grid(stored["sigma_eV"], stored["step_eV"]) == grid:
+        return spectrum_from(stored)
+    sticks = document["sticks"]
+    return broaden(
+        Sticks(unpack(sticks["energies_eV"]), unpack(sticks["strengths"])),
+        sigma_eV=grid.sigma_eV,
+        step_eV=grid.step_eV,
+    )
+
+
+def _spectrum_from(document: Document, molecule: MoleculeRecord) -> MolecularSpectrum:
+    return MolecularSpectrum(
+        key=document["_id"],
+        campaign=molecule.campaign,
+        name=molecule.name,
+        structure_key=molecule.structure_key,
+        ground_key=molecule.ground_key,
+        spectrum=spectrum_from(document["grid"]),
+        site_keys=tuple(document["site_keys"]),
+        multiplicities=tuple(document["multiplicities"]),
+        complete=True,
+        missing=(),
+    )

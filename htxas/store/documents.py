@@ -1,0 +1,305 @@
+"""Records to documents and back. Arrays are packed: one Binary, its type and its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from bson.binary import Binary
+
+from htxas.domain.calculation import Calculation, Convergence, Kind, State
+from htxas.domain.dos import Pdos
+from htxas.domain.result import GroundResult, Provenance, SiteResult
+from htxas.domain.spectrum import Spectrum, Sticks
+from htxas.domain.structure import Structure
+from htxas.errors import Cause, InternalError, StoreError
+from htxas.store.connection import Document
+from htxas.store.records import Batch, CalculationRecord, MoleculeRecord, SiteRef, StructureRecord
+
+__all__ = [
+    "batch_from",
+    "calculation_from",
+    "ground_document",
+    "ground_from",
+    "molecule_document",
+    "molecule_from",
+    "pack",
+    "plain",
+    "record_from",
+    "site_document",
+    "site_from",
+    "spectrum_document",
+    "spectrum_from",
+    "structure_document",
+    "structure_from",
+    "unpack",
+]
+
+FloatArray = npt.NDArray[np.float64]
+SINGLE, DOUBLE = "<f4", "<f8"  # little-endian on every machine
+
+
+def pack(array: npt.ArrayLike, dtype: str = SINGLE) -> Document:
+    """Return ``array`` as ``{"dtype", "shape", "data"}`` with the numbers in one Binary.
+
+    Raises
+    ------
+    InternalError
+        If a finite number leaves the range of the type.
+    """
+    values = np.asarray(array, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        packed = values.astype(dtype)
+    if not np.array_equal(np.isfinite(values), np.isfinite(packed)):
+        raise InternalError(f"a number is too large for {dtype}: {np.nanmax(np.abs(values)):.3g}")
+    return {"dtype": dtype, "shape": list(values.shape), "data": Binary(packed.tobytes())}
+
+
+def unpack(document: Mapping[str, Any]) -> FloatArray:
+    """Return the array of :func:`pack` as float64, read-only.
+
+    Raises
+    ------
+    StoreError
+        If type, shape and length do not fit each other.
+    """
+    dtype, shape, data = document["dtype"], tuple(document["shape"]), document["data"]
+    if dtype not in (SINGLE, DOUBLE) or len(data) != np.dtype(dtype).itemsize * int(np.prod(shape)):
+        raise StoreError(f"a stored array is damaged: {dtype} of shape {shape} in {len(data)} bytes")
+    array = np.frombuffer(data, dtype=dtype).astype(np.float64).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` in types that BSON knows: numpy scalars and arrays, enums, paths and tuples are unwrapped.
+
+    Raises
+    ------
+    InternalError
+        For anything else.
+    """
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, bool | int | str | bytes | datetime) or type(value) is float:
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    raise InternalError(f"{type(value).__name__} cannot be stored")
+
+
+def structure_document(record: StructureRecord) -> Document:
+    """Document of a structure; positions in float64, so that the key can be checked on reading."""
+    s = record.structure
+    return {
+        "_id": s.key,
+        "symbols": list(s.symbols),
+        "positions_A": pack(s.positions_A, DOUBLE),
+        "cell_A": None if s.cell_A is None else pack(s.cell_A, DOUBLE),
+        "formula": s.formula,
+        "composition": s.composition,
+        "n_atoms": len(s),
+        "smiles": record.smiles,
+        "provenance": plain(record.provenance),
+    }
+
+
+def structure_from(document: Document) -> StructureRecord:
+    """Rebuild a structure.
+
+    Raises
+    ------
+    StoreError
+        If its content no longer has its key.
+    """
+    cell = document["cell_A"]
+    structure = Structure(
+        tuple(document["symbols"]), unpack(document["positions_A"]), None if cell is None else unpack(cell)
+    )
+    if structure.key != document["_id"]:
+        raise StoreError("a stored structure is not what its key says", where=document["_id"])
+    return StructureRecord(structure, document["smiles"], document["provenance"])
+
+
+def molecule_document(record: MoleculeRecord) -> Document:
+    """Document of a molecule, without ``_id``."""
+    return {**asdict(record), "file_order": list(record.file_order), "sites": [asdict(s) for s in record.sites]}
+
+
+def molecule_from(document: Document) -> MoleculeRecord:
+    """Rebuild a molecule."""
+    sites = tuple(
+        SiteRef(**{**s, "equivalent_file_atoms": tuple(s["equivalent_file_atoms"])}) for s in document["sites"]
+    )
+    return MoleculeRecord(
+        campaign=document["campaign"],
+        name=document["name"],
+        structure_key=document["structure_key"],
+        ground_key=document["ground_key"],
+        smiles=document["smiles"],
+        file_order=tuple(document["file_order"]),
+        sites=sites,
+    )
+
+
+def batch_from(document: Document) -> Batch:
+    """Rebuild a batch."""
+    return Batch(
+        id=document["_id"],
+        campaign=document["campaign"],
+        keys=tuple(document["keys"]),
+        estimate_s=document["estimate_s"],
+        after=document["after"],
+        fw_id=document["fw_id"],
+    )
+
+
+def record_from(document: Document) -> CalculationRecord:
+    """Rebuild where a calculation stands."""
+    cause = document["cause"]
+    return CalculationRecord(
+        key=document["_id"],
+        kind=Kind(document["kind"]),
+        structure_key=document["structure_key"],
+        engine=document["engine"],
+        parameters_key=document["parameters_key"],
+        element=document["element"],
+        edge=document["edge"],
+        atom=document["atom"],
+        state=State(document["state"]),
+        cause=None if cause is None else Cause(cause),
+        message=document["message"],
+        evidence=document["evidence"],
+        attempts=document["attempts"],
+        batch=document["batch"],
+        estimate_s=document["estimate_s"],
+        wall_s=document["wall_s"],
+        host=document["host"],
+        directory=document["directory"],
+        worker=document["worker"],
+        campaigns=tuple(document["campaigns"]),
+        scalars=document["scalars"],
+        updated=document["updated"],
+        provenance=document["provenance"],
+    )
+
+
+def calculation_from(document: Document, parameters: Mapping[str, Any]) -> Calculation:
+    """Rebuild the calculation itself.
+
+    Raises
+    ------
+    StoreError
+        If its content no longer has its key.
+    """
+    calculation = Calculation(
+        kind=Kind(document["kind"]),
+        structure_key=document["structure_key"],
+        engine=document["engine"],
+        parameters=parameters,
+        element=document["element"],
+        edge=document["edge"],
+        atom=document["atom"],
+    )
+    if calculation.key != document["_id"]:
+        raise StoreError("a stored calculation is not what its key says", where=document["_id"])
+    return calculation
+
+
+def spectrum_document(spectrum: Spectrum) -> Document:
+    """Document of a gridded spectrum."""
+    return {
+        "start": int(spectrum.start),
+        "step_eV": float(spectrum.step_eV),
+        "sigma_eV": float(spectrum.sigma_eV),
+        "intensity": pack(spectrum.intensity),
+    }
+
+
+def spectrum_from(document: Document) -> Spectrum:
+    """Rebuild a gridded spectrum."""
+    return Spectrum(
+        document["start"], document["step_eV"], unpack(document["intensity"]), document["sigma_eV"]
+    )
+
+
+def site_document(key: str, attempt: int, result: SiteResult, grid: Spectrum | None) -> Document:
+    """Document of a site's result, without its provenance, which is the calculation's."""
+    return {
+        "_id": key,
+        "attempt": attempt,
+        "convergence": result.convergence.value,
+        "sticks": {
+            "energies_eV": pack(result.sticks.energies_eV, DOUBLE),
+            "strengths": pack(result.sticks.strengths),
+        },
+        "grid": None if grid is None else spectrum_document(grid),
+        "excitation_energy_eV": float(result.excitation_energy_eV),
+        "ionization_eV": None if result.ionization_eV is None else float(result.ionization_eV),
+        "scale": result.scale,
+        "energies_eV": {k: float(v) for k, v in result.energies_eV.items()},
+        "hole_overlap": float(result.hole_overlap),
+        "window_eV": float(result.window_eV),
+    }
+
+
+def site_from(document: Document, provenance: Mapping[str, Any]) -> SiteResult:
+    """Rebuild a site's result."""
+    sticks = document["sticks"]
+    return SiteResult(
+        convergence=Convergence(document["convergence"]),
+        sticks=Sticks(unpack(sticks["energies_eV"]), unpack(sticks["strengths"])),
+        excitation_energy_eV=document["excitation_energy_eV"],
+        ionization_eV=document["ionization_eV"],
+        scale=document["scale"],
+        energies_eV=document["energies_eV"],
+        hole_overlap=document["hole_overlap"],
+        window_eV=document["window_eV"],
+        provenance=Provenance(**provenance),
+    )
+
+
+def ground_document(key: str, attempt: int, result: GroundResult) -> Document:
+    """Document of a ground state, without its provenance."""
+    return {
+        "_id": key,
+        "attempt": attempt,
+        "convergence": result.convergence.value,
+        "total_energy_eV": float(result.total_energy_eV),
+        "homo_eV": float(result.homo_eV),
+        "lumo_eV": float(result.lumo_eV),
+        "dipole_D": [float(d) for d in result.dipole_D],
+        "pdos": {
+            "energies_eV": pack(result.pdos.energies_eV, DOUBLE),
+            "occupations": pack(result.pdos.occupations),
+            "weights": pack(result.pdos.weights),
+        },
+    }
+
+
+def ground_from(document: Document, provenance: Mapping[str, Any]) -> GroundResult:
+    """Rebuild a ground state."""
+    pdos = document["pdos"]
+    return GroundResult(
+        convergence=Convergence(document["convergence"]),
+        total_energy_eV=document["total_energy_eV"],
+        homo_eV=document["homo_eV"],
+        lumo_eV=document["lumo_eV"],
+        dipole_D=np.asarray(document["dipole_D"], dtype=np.float64),
+        pdos=Pdos(unpack(pdos["energies_eV"]), unpack(pdos["occupations"]), unpack(pdos["weights"])),
+        provenance=Provenance(**provenance),
+    )

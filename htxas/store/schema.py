@@ -1,0 +1,201 @@
+"""Collections, validators and indexes, and the version that guards them.
+
+==================  ====================================  ===================================================
+collection          ``_id``                               holds
+==================  ====================================  ===================================================
+meta                ``schema``                            the schema version
+campaigns           name                                  the campaign as submitted
+structures          structure key                         atoms, formula, SMILES, provenance
+parameters          parameters key                        resolved parameters, once per set
+calculations        calculation key                       identity, state, outcome, scalars, provenance
+spectra             calculation key                       sticks and grid of a site
+dos                 calculation key                       energies and PDOS of a ground state
+molecules           content key of campaign and name      structure, sites and multiplicities
+molecular_spectra   content key of sites and broadening   assembled spectra, complete ones only
+batches             content key of its calculations       what a Firework carries
+workers             owner                                 heartbeats
+==================  ====================================  ===================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.database import Database
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from htxas.domain.calculation import Kind, State
+from htxas.errors import Cause, StoreError
+from htxas.store.connection import Document
+
+__all__ = ["SCHEMA_VERSION", "ensure_schema"]
+
+SCHEMA_VERSION = 1
+
+_NAMESPACE_EXISTS = 48
+_SPECTRA_STORAGE = {"wiredTiger": {"configString": "block_compressor=zstd"}}
+
+_STRING = {"bsonType": "string"}
+_NUMBER = {"bsonType": ["double", "int", "long"]}
+_INT = {"bsonType": ["int", "long"]}
+_STRINGS = {"bsonType": "array", "items": _STRING}
+_DATE = {"bsonType": "date"}
+_OBJECT = {"bsonType": "object"}
+
+
+def _or_null(kind: dict[str, Any]) -> dict[str, Any]:
+    types = kind["bsonType"]
+    return {**kind, "bsonType": [*(types if isinstance(types, list) else [types]), "null"]}
+
+
+_ARRAY = {
+    "bsonType": "object",
+    "required": ["dtype", "shape", "data"],
+    "properties": {
+        "dtype": {"enum": ["<f4", "<f8"]},
+        "shape": {"bsonType": "array", "items": _INT},
+        "data": {"bsonType": "binData"},
+    },
+}
+_GRID = {
+    "bsonType": "object",
+    "required": ["start", "step_eV", "sigma_eV", "intensity"],
+    "properties": {"start": _INT, "step_eV": _NUMBER, "sigma_eV": _NUMBER, "intensity": _ARRAY},
+}
+
+# collection -> field -> JSON schema; every field named here is required.
+_FIELDS: dict[str, dict[str, Any]] = {
+    "campaigns": {"document": _OBJECT, "content_key": _STRING, "created": _DATE},
+    "structures": {
+        "symbols": _STRINGS,
+        "positions_A": _ARRAY,
+        "formula": _STRING,
+        "composition": _OBJECT,
+        "smiles": _or_null(_STRING),
+        "provenance": _OBJECT,
+    },
+    "parameters": {"parameters": _OBJECT},
+    "calculations": {
+        "kind": {"enum": [k.value for k in Kind]},
+        "structure_key": _STRING,
+        "engine": _STRING,
+        "parameters_key": _STRING,
+        "element": _or_null(_STRING),
+        "edge": _or_null(_STRING),
+        "atom": _or_null(_INT),
+        "state": {"enum": [s.value for s in State]},
+        "cause": {"enum": [None, *(c.value for c in Cause)]},
+        "message": _or_null(_STRING),
+        "evidence": _OBJECT,
+        "attempts": _INT,
+        "batch": _or_null(_STRING),
+        "estimate_s": _NUMBER,
+        "wall_s": _or_null(_NUMBER),
+        "worker": _or_null(_STRING),
+        "campaigns": _STRINGS,
+        "scalars": _OBJECT,
+        "updated": _DATE,
+    },
+    "spectra": {
+        "attempt": _INT,
+        "sticks": {
+            "bsonType": "object",
+            "required": ["energies_eV", "strengths"],
+            "properties": {"energies_eV": _ARRAY, "strengths": _ARRAY},
+        },
+        "grid": _or_null(_GRID),
+        "excitation_energy_eV": _NUMBER,
+        "energies_eV": _OBJECT,
+        "hole_overlap": _NUMBER,
+    },
+    "dos": {
+        "attempt": _INT,
+        "total_energy_eV": _NUMBER,
+        "homo_eV": _NUMBER,
+        "lumo_eV": _NUMBER,
+        "pdos": {
+            "bsonType": "object",
+            "required": ["energies_eV", "occupations", "weights"],
+            "properties": {"energies_eV": _ARRAY, "occupations": _ARRAY, "weights": _ARRAY},
+        },
+    },
+    "molecules": {
+        "campaign": _STRING,
+        "name": _STRING,
+        "structure_key": _STRING,
+        "ground_key": _STRING,
+        "file_order": {"bsonType": "array", "items": _INT},
+        "sites": {"bsonType": "array", "items": _OBJECT},
+    },
+    "molecular_spectra": {"structure_key": _STRING, "site_keys": _STRINGS, "grid": _GRID},
+    "batches": {
+        "campaign": _STRING,
+        "keys": _STRINGS,
+        "estimate_s": _NUMBER,
+        "after": _or_null(_STRING),
+        "fw_id": _or_null(_INT),
+        "rerun": {"bsonType": "bool"},
+    },
+    "workers": {"info": _OBJECT, "seen": _DATE},
+}
+
+
+def _index(*keys: str, **options: Any) -> IndexModel:
+    return IndexModel([(k, ASCENDING) for k in keys], **options)
+
+
+_INDEXES: dict[str, list[IndexModel]] = {
+    "structures": [_index("formula"), _index("smiles")],
+    "calculations": [
+        # Answers all of `htxas status` without reading a document (only `campaigns` is an array).
+        _index("campaigns", "state", "kind", "cause", "wall_s", "estimate_s", name="status"),
+        _index("state", "finished", name="recent"),
+        _index("worker", name="owner", partialFilterExpression={"state": State.RUNNING.value}),
+        _index("structure_key"),
+        _index("formula"),
+        _index("smiles"),
+        _index("scalars.excitation_energy_eV", name="energy", sparse=True),
+    ],
+    "molecules": [_index("campaign", "name", unique=True), _index("name"), _index("structure_key")],
+    "batches": [_index("campaign", "fw_id", "after", name="unsubmitted"), _index("rerun", partialFilterExpression={"rerun": True})],
+}
+
+
+def ensure_schema(db: Database[Document]) -> None:
+    """Create what is missing; one read if nothing is.
+
+    Safe to interrupt and to run from many processes at once: every step is idempotent and the version is written last.
+
+    Raises
+    ------
+    StoreError
+        If the database was made by a newer htxas.
+    """
+    found = db["meta"].find_one({"_id": "schema"})
+    version = 0 if found is None else int(found["version"])
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"the database has schema {version}, this htxas knows {SCHEMA_VERSION}",
+            where=db.name,
+            hint="use a newer htxas; nothing was changed",
+        )
+    if version == SCHEMA_VERSION:
+        return
+    existing = set(db.list_collection_names())
+    for name, fields in _FIELDS.items():
+        validator = {"$jsonSchema": {"bsonType": "object", "required": list(fields), "properties": fields}}
+        if name not in existing:
+            options = {"storageEngine": _SPECTRA_STORAGE} if name in ("spectra", "dos") else {}
+            try:
+                db.create_collection(name, validator=validator, **options)
+            except CollectionInvalid:
+                pass  # another process was faster
+            except OperationFailure as error:
+                if error.code != _NAMESPACE_EXISTS:
+                    raise
+        else:
+            db.command("collMod", name, validator=validator)
+        if name in _INDEXES:
+            db[name].create_indexes(_INDEXES[name])
+    db["meta"].update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
