@@ -49,6 +49,7 @@ class Cause(StrEnum):
     BAD_INPUT = "bad_input"  # the engine refused the input; a retry cannot help
     BAD_OUTPUT = "bad_output"  # ended well, but its files are missing, stale or unreadable
     GATE_REJECTED = "gate_rejected"  # readable, but the science gate said no
+    GROUND_FAILED = "ground_failed"  # never started: the ground state it needs has no result; retry that one
     LOST = "lost"  # the worker vanished and left nothing behind
 
 
