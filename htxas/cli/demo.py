@@ -1,0 +1,130 @@
+"""``htxas demo``: the quickstart campaign from SMILES to a trained model, as the commands a user would type."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+__all__ = ["PICTURED", "demo"]
+
+CAMPAIGN = "quickstart"
+PICTURED = ("ethanol", "acetonitrile", "furan", "dimethylformamide")
+"""Molecules the demo draws: sigma and pi bonds, a ring, and two methyl groups that are alike only on paper."""
+
+# A database of the user's own is none of the demo's business.
+_OTHER_DATABASES = ("HTXAS_DB_URI", "HTXAS_DB_URI_FILE")
+
+
+@click.command()
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Workers, one core each."
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-run"),
+    show_default=True,
+    help="Everything goes here: database, runs, pictures, models.",
+)
+def demo(jobs: int, folder: Path) -> None:
+    """Molecules to a trained model in one go, in a folder of its own.
+
+    Types the commands below for you, with a private database in the folder. Again: nothing is computed twice.
+    After Ctrl-C: carries on.
+    """
+    from htxas import assets
+
+    campaign = str(assets.workflow(f"{CAMPAIGN}/campaign.yaml"))
+    training = str(assets.workflow(f"{CAMPAIGN}/train.yaml"))
+    pictures = folder / "pictures"
+    start = time.monotonic()
+    with _home(folder):
+        pictures.mkdir(parents=True, exist_ok=True)
+        with _database():
+            _type("campaign", "plan", campaign)
+            _type("campaign", "submit", campaign)
+            _type("run", "-j", str(jobs), "--campaign", CAMPAIGN)
+            _type("status", CAMPAIGN)
+            for name in PICTURED:
+                _type(
+                    "molecule",
+                    "plot",
+                    name,
+                    "--campaign",
+                    CAMPAIGN,
+                    "--output",
+                    str(pictures / f"{name}.png"),
+                )
+            _type("train", training, "--workers", str(jobs), "--out", str(folder / "model"))
+    _say_what_is_where(folder, pictures, time.monotonic() - start)
+
+
+@contextmanager
+def _home(folder: Path) -> Iterator[None]:
+    """Make ``folder`` the home of htxas, for this process and its workers."""
+    before = {name: os.environ.pop(name, None) for name in ("HTXAS_HOME", *_OTHER_DATABASES)}
+    for name in _OTHER_DATABASES:
+        if before[name]:
+            click.echo(f"{name} is set, but the demo uses its own database in {folder}", err=True)
+    os.environ["HTXAS_HOME"] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _database() -> Iterator[None]:
+    """Start the private server, and stop it however the demo ends."""
+    _type("db", "up")
+    try:
+        yield
+    finally:
+        _type("db", "down")
+
+
+def _type(*words: str) -> None:
+    """Show a command and run it in this process."""
+    from htxas.cli.main import cli
+
+    click.secho(f"\n$ {shlex.join(('htxas', *_shown(words)))}", bold=True)
+    status = cli.main(args=list(words), prog_name="htxas", standalone_mode=False)
+    if isinstance(status, int) and status != 0:
+        raise click.exceptions.Exit(status)
+
+
+def _shown(words: Sequence[str]) -> list[str]:
+    """Return the words with paths as short as they can be read here."""
+    here = Path.cwd()
+    return [str(Path(w).relative_to(here)) if w.startswith(f"{here}{os.sep}") else w for w in words]
+
+
+def _say_what_is_where(folder: Path, pictures: Path, seconds: float) -> None:
+    click.echo()
+    click.echo(f"done in {seconds:.0f} s")
+    for what, where in (
+        ("pictures of molecules", pictures),
+        ("R² table and parity plot", folder / "model"),
+        ("run directories", folder / "runs"),
+    ):
+        click.echo(f"  {what:26}{where}{os.sep}")
+    click.echo("\nlook further:")
+    click.echo(f"  export HTXAS_HOME={shlex.quote(str(folder.absolute()))}")
+    for line in (
+        "htxas db up",
+        "htxas query --contains N=1",
+        "htxas molecule show furan",
+        f"htxas export {CAMPAIGN} --format hdf5",
+        "htxas db down",
+    ):
+        click.echo(f"  {line}")
