@@ -1,0 +1,1 @@
+"""Structures from files and SMILES, and their symmetry-unique sites."""
