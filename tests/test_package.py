@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,32 @@ def test_every_direct_dependency_is_pinned() -> None:
         return re.sub(r"[-_.]+", "-", name).lower()
 
     assert {plain(n) for n in names} <= {plain(p) for p in pins}
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=;\s]", d, maxsplit=1)[0].lower() for d in project["dependencies"]}
+    used = {
+        name.partition(".")[0]
+        for path in (ROOT / "htxas").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and node.level == 0
+            else []
+        )
+    }
+    third = used - sys.stdlib_module_names - {"htxas", ""}
+    distributions = metadata.packages_distributions()
+    optional = {"fiftyone"}  # the localdb extra, looked for and not needed
+    undeclared = {
+        name: distributions.get(name)
+        for name in third - optional
+        if not {d.lower().replace("_", "-") for d in distributions.get(name, [])} & declared
+    }
+    assert undeclared == {}
 
 
 def test_constraints_pin_exactly_and_torch_without_a_build() -> None:
