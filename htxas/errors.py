@@ -148,6 +148,7 @@ class EngineFailure(HtxasError):
         return (_rebuild_failure, (self.cause, self.message, self.evidence, self.where, self.hint))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the error as a document, with ``cause`` and ``evidence``."""
         return {**super().to_dict(), "cause": self.cause.value, "evidence": self.evidence}
 
 

@@ -109,7 +109,9 @@ def _inspect_site(result: SiteResult, limits: GateLimits) -> Rejection | None:
         )
     low, high = limits.edge_range_eV
     if not low <= e[0] <= high:
-        return _reject(f"excitation energy {e[0]:.2f} eV is outside {low}..{high} eV", first_stick_eV=float(e[0]))
+        return _reject(
+            f"excitation energy {e[0]:.2f} eV is outside {low}..{high} eV", first_stick_eV=float(e[0])
+        )
     if result.window_eV < limits.window_eV:
         return _reject(
             f"states are complete for {result.window_eV:.1f} eV above the edge, less than {limits.window_eV} eV",

@@ -13,6 +13,7 @@ Conventions, everywhere in htxas:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ class Spectrum:
     @property
     def energies_eV(self) -> FloatArray:
         """Absolute energies in eV, shape (n,)."""
-        return (self.start + np.arange(len(self.intensity))) * self.step_eV
+        return np.asarray((self.start + np.arange(len(self.intensity))) * self.step_eV, dtype=np.float64)
 
     @property
     def total(self) -> FloatArray:
@@ -116,7 +117,7 @@ def broaden(
     first = int(np.floor(sticks.energies_eV.min() - margin_eV)) * per_eV
     last = int(np.ceil(sticks.energies_eV.max() + margin_eV)) * per_eV
     grid = np.arange(first, last + 1) * step_eV
-    norm = 1.0 / (sigma_eV * np.sqrt(2 * np.pi))
+    norm = 1.0 / (sigma_eV * math.sqrt(2 * math.pi))
     lines = norm * np.exp(-0.5 * ((grid[:, None] - sticks.energies_eV[None]) / sigma_eV) ** 2)
     return Spectrum(first, step_eV, lines @ sticks.strengths, sigma_eV)
 

@@ -26,8 +26,8 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def _on_grid(values: npt.ArrayLike) -> FloatArray:
-    array = np.round(np.round(np.asarray(values, dtype=np.float64), _GUARD_DECIMALS), POSITION_DECIMALS)
-    array += 0.0  # -0.0 -> 0.0
+    guarded: FloatArray = np.asarray(values, dtype=np.float64).round(_GUARD_DECIMALS)
+    array: FloatArray = guarded.round(POSITION_DECIMALS) + 0.0  # + 0.0: -0.0 -> 0.0
     array.flags.writeable = False
     return array
 

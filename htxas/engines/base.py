@@ -1,8 +1,8 @@
 """The engine seam.
 
-An engine is a set of pure steps on a directory: ``write`` inputs, run ``command`` as a separate process, ``read`` results.
-It knows nothing of databases, queues or other engines. A code is added by adding a folder with a module ``engine`` whose
-``ENGINE`` is an :class:`Engine`, and one line in :mod:`htxas.engines.registry`.
+An engine is a set of pure steps on a directory: ``write`` inputs, run ``command`` as a separate process, ``read``
+results. It knows nothing of databases, queues or other engines. A code is added by adding a folder with a module
+``engine`` whose ``ENGINE`` is an :class:`Engine`, and one line in :mod:`htxas.engines.registry`.
 
 Files of htxas itself in a run directory
 ----------------------------------------

@@ -1,0 +1,1 @@
+"""PySCF engine: core-hole Kohn-Sham spectra of closed-shell molecules in vacuum."""

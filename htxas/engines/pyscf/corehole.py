@@ -1,0 +1,143 @@
+"""Core-hole states of one site: transition potential, ion, core-excited neutral.
+
+The hole is followed by overlap: in every cycle it is put into the orbital that overlaps most with the localised 1s
+of the site (maximum-overlap method, Gilbert, Besley, Gill, J. Phys. Chem. A 112, 13164 (2008), with a fixed reference).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from htxas.engines.pyscf.ground import GroundState
+from htxas.engines.pyscf.scf import KohnSham, Occupy, solve
+
+__all__ = ["HoleState", "excited_neutral", "ion", "transition_potential"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HoleState:
+    """A state with a core hole.
+
+    Attributes
+    ----------
+    state
+        The Kohn-Sham state.
+    hole
+        Index of the hole orbital in its channel (channel 0 of one, channel 1 of two).
+    overlap
+        |<hole|localised 1s of the site>|.
+    """
+
+    state: KohnSham
+    hole: int
+    overlap: float
+
+
+def _find(orbitals: FloatArray, target: FloatArray) -> tuple[int, float]:
+    overlaps = np.abs(target @ orbitals)
+    index = int(overlaps.argmax())
+    return index, float(overlaps[index])
+
+
+def _settings(ground: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "energy_tolerance": ground["energy_tolerance_Ha"],
+        "gradient_tolerance": ground["gradient_tolerance_Ha"],
+        "max_cycles": ground["max_cycles"],
+    }
+
+
+def transition_potential(ground: GroundState, site: int, parameters: Mapping[str, Any]) -> HoleState:
+    """Half a hole: closed shell with 1.5 electrons in the 1s of the site.
+
+    Transition-potential method: Triguero, Pettersson, Agren, Phys. Rev. B 58, 8097 (1998).
+
+    Parameters
+    ----------
+    ground
+        Ground state.
+    site
+        Position of the absorber in ``ground.core_atoms``.
+    parameters
+        Ground-state parameters (SCF limits).
+    """
+    core = ground.cores[:, site]
+    target = core @ ground.hamiltonian.overlap
+    n = ground.n_occupied
+
+    def occupy(orbitals: Sequence[FloatArray]) -> list[FloatArray]:
+        hole, _ = _find(orbitals[0], target)
+        others = [i for i in range(n + 1) if i != hole][: n - 1]
+        occupations = np.zeros(orbitals[0].shape[1])
+        occupations[others] = 2.0
+        occupations[hole] = 1.5
+        return [occupations]
+
+    occupied = ground.state.orbitals[0][:, :n]
+    rest = _without(occupied, core, ground.hamiltonian.overlap)
+    start = np.column_stack([rest * np.sqrt(2.0), core * np.sqrt(1.5)])
+    state = solve(ground.hamiltonian, [start], occupy, **_settings(parameters))
+    return HoleState(state, *_find(state.orbitals[0], target))
+
+
+def _without(occupied: FloatArray, core: FloatArray, overlap: FloatArray) -> FloatArray:
+    """Return an orthonormal basis of the occupied space without ``core``."""
+    inside = occupied.T @ overlap @ core
+    complement = np.linalg.svd(inside[:, None], full_matrices=True)[0][:, 1:]
+    return np.asarray(occupied @ complement)
+
+
+def _unrestricted(core_target: FloatArray, n_alpha: int, n_beta: int) -> Occupy:
+    def occupy(orbitals: Sequence[FloatArray]) -> list[FloatArray]:
+        alpha = np.zeros(orbitals[0].shape[1])
+        alpha[:n_alpha] = 1.0
+        beta = np.zeros(orbitals[1].shape[1])
+        hole, _ = _find(orbitals[1], core_target)
+        filled = [i for i in range(n_beta + 1) if i != hole][:n_beta]
+        beta[filled] = 1.0
+        return [alpha, beta]
+
+    return occupy
+
+
+def ion(ground: GroundState, half: HoleState, site: int, parameters: Mapping[str, Any]) -> HoleState:
+    """Full hole: unrestricted ion with the beta 1s of the site empty, started from the half-hole orbitals."""
+    core = ground.cores[:, site]
+    target = core @ ground.hamiltonian.overlap
+    n = ground.n_occupied
+    orbitals = half.state.orbitals[0]
+    occupied = [i for i in range(orbitals.shape[1]) if half.state.occupations[0][i] > 0]
+    start = [orbitals[:, occupied], orbitals[:, [i for i in occupied if i != half.hole]]]
+    state = solve(ground.hamiltonian, start, _unrestricted(target, n, n - 1), **_settings(parameters))
+    return HoleState(state, *_find(state.orbitals[1], target))
+
+
+def excited_neutral(
+    ground: GroundState, cation: HoleState, site: int, parameters: Mapping[str, Any], *, triplet: bool
+) -> HoleState:
+    """Core-excited neutral: the ion with one more electron in its lowest empty orbital.
+
+    Parameters
+    ----------
+    ground, site, parameters
+        As for :func:`ion`.
+    cation
+        The ion; its density starts the iteration.
+    triplet
+        True: the electron has alpha spin (M_S = 1). False: beta spin, the mixed M_S = 0 determinant.
+    """
+    core = ground.cores[:, site]
+    target = core @ ground.hamiltonian.overlap
+    n = ground.n_occupied
+    occupy = _unrestricted(target, n + 1, n - 1) if triplet else _unrestricted(target, n, n)
+    occupations = occupy(cation.state.orbitals)
+    start = [c[:, o > 0] for c, o in zip(cation.state.orbitals, occupations, strict=True)]
+    state = solve(ground.hamiltonian, start, occupy, **_settings(parameters))
+    return HoleState(state, *_find(state.orbitals[1], target))

@@ -1,0 +1,154 @@
+"""Ground state of a molecule: energies, dipole, localised cores, projected DOS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyscf import gto, scf
+
+from htxas.domain.structure import Structure
+from htxas.domain.units import AU_DEBYE, HARTREE_EV
+from htxas.engines.pyscf.molecule import build, core_orbitals, loewdin_weights
+from htxas.engines.pyscf.scf import Hamiltonian, KohnSham, solve
+
+__all__ = ["GroundState", "dipole_D", "load", "pdos_arrays", "run", "save"]
+
+FloatArray = npt.NDArray[np.float64]
+_PDOS_ABOVE_LUMO_EV = 40.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroundState:
+    """A converged (or not) ground state and everything its sites share.
+
+    Attributes
+    ----------
+    hamiltonian
+        Integrals, fitting tensor, grid.
+    state
+        The Kohn-Sham state.
+    core_atoms
+        Canonical indices of the absorbing element.
+    cores
+        Their localised 1s orbitals, shape (nao, len(core_atoms)).
+    """
+
+    hamiltonian: Hamiltonian
+    state: KohnSham
+    core_atoms: tuple[int, ...]
+    cores: FloatArray
+
+    @property
+    def n_occupied(self) -> int:
+        """Doubly occupied orbitals."""
+        return int(self.hamiltonian.mol.nelectron // 2)
+
+
+def run(structure: Structure, parameters: Mapping[str, Any], *, guess: KohnSham | None = None) -> GroundState:
+    """Compute the closed-shell ground state, or rebuild it from ``guess`` (one cycle when that is converged)."""
+    mol = build(structure, parameters)
+    hamiltonian = _hamiltonian(mol, parameters)
+    occupied = mol.nelectron // 2
+
+    def aufbau(orbitals: Sequence[FloatArray]) -> list[FloatArray]:
+        occupations = np.zeros(orbitals[0].shape[1])
+        occupations[:occupied] = 2.0
+        return [occupations]
+
+    if guess is None:
+        density = scf.hf.init_guess_by_minao(mol)
+        start = [_scaled_orbitals(density, hamiltonian.overlap)]
+        state = solve(
+            hamiltonian,
+            start,
+            aufbau,
+            energy_tolerance=parameters["energy_tolerance_Ha"],
+            gradient_tolerance=parameters["gradient_tolerance_Ha"],
+            max_cycles=parameters["max_cycles"],
+        )
+    else:
+        state = guess
+    atoms = structure.indices_of(parameters["core_element"])
+    cores = core_orbitals(mol, hamiltonian.overlap, state.orbitals[0][:, :occupied], atoms)
+    return GroundState(hamiltonian, state, atoms, cores)
+
+
+def _hamiltonian(mol: gto.Mole, parameters: Mapping[str, Any]) -> Hamiltonian:
+    return Hamiltonian(
+        mol,
+        xc=parameters["functional"],
+        grid_level=parameters["grid_level"],
+        auxiliary=parameters["auxiliary_basis"],
+    )
+
+
+def _scaled_orbitals(density: FloatArray, overlap: FloatArray) -> FloatArray:
+    """Factor a density matrix: natural orbitals times the square root of their occupation."""
+    values, vectors = np.linalg.eigh(overlap)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    inverse = (vectors / np.sqrt(values)) @ vectors.T
+    occupations, natural = np.linalg.eigh(root @ np.asarray(density) @ root)
+    keep = occupations > 1e-8
+    return np.asarray(inverse @ natural[:, keep] * np.sqrt(occupations[keep]))
+
+
+def dipole_D(ground: GroundState) -> FloatArray:
+    """Return the dipole moment in Debye, shape (3,)."""
+    mol = ground.hamiltonian.mol
+    density = ground.state.density()[0]
+    electrons = np.einsum("xij,ji->x", mol.intor_symmetric("int1e_r", comp=3), density)
+    nuclei = np.einsum("i,ix->x", mol.atom_charges(), mol.atom_coords())
+    return np.asarray((nuclei - electrons) * AU_DEBYE)
+
+
+def pdos_arrays(ground: GroundState) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return levels (eV), occupations and Loewdin weights up to 40 eV above the LUMO."""
+    levels = ground.state.levels[0] * HARTREE_EV
+    keep = levels <= levels[ground.n_occupied] + _PDOS_ABOVE_LUMO_EV
+    weights = loewdin_weights(
+        ground.hamiltonian.mol, ground.hamiltonian.overlap, ground.state.orbitals[0][:, keep]
+    )
+    return levels[keep], ground.state.occupations[0][keep], weights
+
+
+def save(ground: GroundState, path: Path, key: str) -> None:
+    """Keep the state's orbitals, under the calculation's key, so that a site can start from them elsewhere."""
+    state = ground.state
+    np.savez(
+        path,
+        key=key,
+        energy=state.energy,
+        orbitals=state.orbitals[0],
+        levels=state.levels[0],
+        occupations=state.occupations[0],
+        converged=state.converged,
+        cycles=state.cycles,
+        gradient=state.gradient,
+    )
+
+
+def load(path: Path, key: str) -> KohnSham:
+    """Read a state written by :func:`save`.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError
+        If the file is absent, cut short or another calculation's.
+    """
+    with np.load(path, allow_pickle=False) as data:
+        if str(data["key"]) != key:
+            raise ValueError(f"{path} belongs to calculation {data['key']}")
+        return KohnSham(
+            float(data["energy"]),
+            (data["orbitals"],),
+            (data["levels"],),
+            (data["occupations"],),
+            bool(data["converged"]),
+            int(data["cycles"]),
+            float(data["gradient"]),
+        )

@@ -1,0 +1,210 @@
+"""Parameters of the PySCF engine, their presets, and the content of their basis sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from htxas.engines.base import ResolvedParameters
+from htxas.errors import UserError
+
+__all__ = ["ABSORBERS", "OTHERS", "PRESETS", "RECIPE", "Ground", "Hole", "resolve", "shells"]
+
+RECIPE = 1
+"""Raised when the engine's own algorithm changes a result; part of every identity."""
+
+ABSORBERS: tuple[str, ...] = ("B", "C", "N", "O", "F", "Al", "Si", "P", "S", "Cl")
+"""Elements whose K edge can be computed: those with core-valence functions in the default basis."""
+
+OTHERS: tuple[str, ...] = ("H", "He", "Li", "Be", *ABSORBERS[:5], "Ne", "Na", "Mg", *ABSORBERS[5:], "Ar")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ground(_Strict):
+    """What the ground state depends on.
+
+    Attributes
+    ----------
+    functional
+        libxc name of a pure GGA or meta-GGA.
+    core_basis
+        Basis on every atom of the absorbing element (so that one ground state serves all its sites): needs
+        uncontracted core functions, or the core does not relax.
+    valence_basis
+        Basis on all other atoms.
+    auxiliary_basis
+        Coulomb-fitting basis (PySCF name).
+    grid_level
+        PySCF integration grid level, 0 to 6.
+    energy_tolerance_Ha, gradient_tolerance_Ha
+        SCF convergence.
+    max_cycles
+        SCF cycle limit.
+    """
+
+    functional: Literal["PBE", "r2SCAN", "BLYP", "TPSS", "revPBE"] = "PBE"
+    core_basis: str = "pcX-1"
+    valence_basis: str = "pcseg-1"
+    auxiliary_basis: str = "def2-universal-jfit"
+    grid_level: int = Field(1, ge=0, le=6)
+    energy_tolerance_Ha: float = Field(1e-6, gt=0, le=1e-4)
+    gradient_tolerance_Ha: float = Field(5e-4, gt=0, le=1e-2)
+    max_cycles: int = Field(60, ge=1, le=500)
+
+
+class Hole(_Strict):
+    """What only the core-hole part depends on.
+
+    Attributes
+    ----------
+    scale
+        How energies are made absolute. ``ion``: Delta-KS ionisation energy plus transition-potential orbital energies.
+        ``neutral``: Delta-KS energy of the lowest core-excited singlet, spin-purified ``2 E(mixed) - E(triplet)``, put
+        on the transition-potential state that holds the excited electron; the ionisation energy is computed
+        beside it.
+    diffuse_smallest, diffuse_largest, diffuse_ratio
+        Even-tempered exponents (a0^-2) of the s, p and d functions put on the absorber for the final states.
+    window_eV
+        Final states are kept up to this far above the first, eV.
+    """
+
+    scale: Literal["ion", "neutral"] = "ion"
+    diffuse_smallest: float = Field(0.005, gt=0, lt=1)
+    diffuse_largest: float = Field(2.6, gt=0, lt=50)
+    diffuse_ratio: float = Field(2.0, ge=1.4, le=4)
+    window_eV: float = Field(40.0, ge=5, le=200)
+
+
+PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "published": (
+        "PBE as in the published campaign; fast; absolute energies about 0.5 eV low",
+        {"functional": "PBE", "grid_level": 1},
+        {"scale": "ion"},
+    ),
+    "accurate": (
+        "r2SCAN and the spin-purified core-excited neutral; absolute energies within about 0.3 eV; 3 times slower",
+        {"functional": "r2SCAN", "core_basis": "aug-pcX-1", "grid_level": 2},
+        {"scale": "neutral"},
+    ),
+}
+
+
+def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: str) -> ResolvedParameters:
+    """Return the full parameters of a preset with the user's overrides.
+
+    Raises
+    ------
+    UserError
+        Unknown preset, key or value; an element or edge the engine cannot excite; an unknown basis.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"pyscf has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+    if edge != "K":
+        raise UserError(f"the pyscf engine computes K edges, not {element} {edge}", hint="use edge: K")
+    if element not in ABSORBERS:
+        raise UserError(f"the pyscf engine cannot excite {element} 1s", hint="one of " + " ".join(ABSORBERS))
+    _, ground_values, hole_values = PRESETS[preset]
+    ground_values, hole_values = dict(ground_values), dict(hole_values)
+    for key, value in overrides.items():
+        if key in Ground.model_fields:
+            ground_values[key] = value
+        elif key in Hole.model_fields:
+            hole_values[key] = value
+        else:
+            known = [*Ground.model_fields, *Hole.model_fields]
+            raise UserError(f"pyscf has no parameter {key!r}", hint=_nearest(key, known))
+    try:
+        ground_model, hole_model = Ground(**ground_values), Hole(**hole_values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(p) for p in first["loc"])
+        raise UserError(f"pyscf parameter {name} = {first['input']!r}: {first['msg']}") from None
+    ground = {
+        "recipe": RECIPE,
+        "core_element": element,
+        "relativity": "sf-X2C-1e",
+        **ground_model.model_dump(),
+        "basis_sha256": {
+            "core": _basis_hash(ground_model.core_basis, (element,)),
+            "valence": _basis_hash(ground_model.valence_basis, tuple(e for e in OTHERS if e != element)),
+            "auxiliary": _auxiliary_hash(ground_model.auxiliary_basis),
+        },
+    }
+    return ResolvedParameters(site={"ground": ground, "hole": hole_model.model_dump()}, ground=ground)
+
+
+def _nearest(word: str, known: Any) -> str:
+    near = get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+
+
+@lru_cache(maxsize=64)
+def shells(basis: str, element: str) -> tuple[tuple[Any, ...], ...] | None:
+    """Return a basis of the Basis Set Exchange in PySCF's internal form, or None if it lacks the element.
+
+    Raises
+    ------
+    UserError
+        Unknown basis, or one with f functions: the PDOS knows s, p and d.
+    """
+    import basis_set_exchange as bse
+
+    try:
+        data = bse.get_basis(basis, header=False)
+    except KeyError:
+        near = get_close_matches(basis, bse.get_all_basis_names(), n=3, cutoff=0.4)
+        raise UserError(
+            f"no basis set is called {basis!r}", hint="close: " + ", ".join(near) if near else None
+        ) from None
+    number = bse.lut.element_Z_from_sym(element)
+    entry = data["elements"].get(str(number))
+    if entry is None:
+        return None
+    out: list[tuple[Any, ...]] = []
+    for shell in entry["electron_shells"]:
+        exponents = [float(x) for x in shell["exponents"]]
+        momenta = shell["angular_momentum"]
+        columns = [[float(x) for x in column] for column in shell["coefficients"]]
+        if max(momenta) > 2:
+            raise UserError(
+                f"basis {basis} has f functions on {element}; the projected DOS knows s, p and d",
+                hint="use pcX-1 / pcseg-1 or another basis without f functions",
+            )
+        if len(momenta) > 1:
+            for momentum, column in zip(momenta, columns, strict=True):
+                out.append((momentum, *([x, c] for x, c in zip(exponents, column, strict=True))))
+        else:
+            out.append((momenta[0], *([x, *(c[i] for c in columns)] for i, x in enumerate(exponents))))
+    return tuple(out)
+
+
+@lru_cache(maxsize=64)
+def _basis_hash(basis: str, elements: tuple[str, ...]) -> str:
+    content = {e: shells(basis, e) for e in elements}
+    if len(elements) == 1 and content[elements[0]] is None:
+        raise UserError(f"basis {basis} has no functions for {elements[0]}", hint="try pcX-1")
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=16)
+def _auxiliary_hash(name: str) -> str:
+    from pyscf.gto import basis as library
+
+    content: dict[str, Any] = {}
+    for element in OTHERS:
+        try:
+            content[element] = library.load(name, element)
+        except (KeyError, library.BasisNotFoundError):
+            content[element] = None
+    if all(v is None for v in content.values()):
+        raise UserError(f"PySCF has no auxiliary basis {name!r}", hint="use def2-universal-jfit")
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,214 @@
+"""The engine process: one directory per job, or a server that shares work between the sites of a molecule.
+
+Run as ``python -m htxas.engines.pyscf.process DIR`` or, with ``--serve``, one directory per line on standard input.
+It never sees a database. ``outcome.json`` is written last, whole or not at all; an unexpected exception ends the
+process with its traceback, which is what "engine crash" means.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from htxas.domain.calculation import Calculation, Convergence, Kind
+from htxas.domain.structure import Structure
+from htxas.engines.base import JOB_FILE, Job, read_job
+from htxas.engines.pyscf import corehole, final_states, ground
+from htxas.engines.pyscf.absolute import absolute_scale
+from htxas.engines.pyscf.versions import libraries
+from htxas.errors import Cause, EngineFailure
+
+__all__ = ["ARRAYS", "ORBITALS", "OUTCOME", "main", "run_directory"]
+
+OUTCOME = "outcome.json"
+ARRAYS = "result.npz"
+ORBITALS = "ground.npz"
+
+
+@dataclass(slots=True)
+class Shared:
+    """The last ground state, kept for the next sites of the same molecule."""
+
+    key: str | None = None
+    state: ground.GroundState | None = None
+    origin: str = ""
+
+
+def run_directory(directory: Path, shared: Shared) -> int:
+    """Run the job in ``directory``; return 0 if a result was written, 1 for a named failure."""
+    started, wall, cpu = datetime.now(UTC), time.perf_counter(), time.process_time()
+    outcome: dict[str, Any] = {"started": started.isoformat(), "host": platform.node()}
+    job: Job | None = None
+    try:
+        job = read_job(directory)
+        outcome["key"] = job.calculation.key
+        arrays, facts = (
+            _ground(job, directory, shared) if job.calculation.kind is Kind.GROUND else _site(job, shared)
+        )
+        _write_atomically(directory / ARRAYS, lambda path: np.savez(path, **arrays))
+        outcome |= {"status": "ok", "arrays_sha256": _sha256(directory / ARRAYS), **facts}
+    except EngineFailure as failure:
+        outcome |= {"status": "failed", "failure": failure.to_dict()}
+    except ValueError as error:
+        if job is not None:
+            raise
+        outcome |= {"status": "failed", "failure": EngineFailure(Cause.BAD_INPUT, str(error)).to_dict()}
+    except MemoryError:
+        shared.key = shared.state = None
+        message = "the engine process ran out of memory"
+        outcome |= {"status": "failed", "failure": EngineFailure(Cause.OUT_OF_MEMORY, message).to_dict()}
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        message = f"no space left while writing {error.filename or directory}"
+        outcome |= {"status": "failed", "failure": EngineFailure(Cause.DISK_FULL, message).to_dict()}
+    outcome |= {
+        "ended": datetime.now(UTC).isoformat(),
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+        "libraries": libraries(),
+    }
+    if (directory / JOB_FILE).exists():
+        outcome["inputs_sha256"] = {JOB_FILE: _sha256(directory / JOB_FILE)}
+    text = json.dumps(outcome, indent=1, allow_nan=True) + "\n"
+    _write_atomically(directory / OUTCOME, lambda path: path.write_text(text))
+    return 0 if outcome["status"] == "ok" else 1
+
+
+def _write_atomically(path: Path, write: Any) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    write(draft)
+    draft.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _convergence(*converged: bool) -> str:
+    return (Convergence.CONVERGED if all(converged) else Convergence.UNCONVERGED).value
+
+
+def _ground(job: Job, directory: Path, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
+    parameters = job.calculation.parameters
+    state = ground.run(job.structure, parameters)
+    if state.state.converged:
+        shared.key, shared.state, shared.origin = job.calculation.key, state, "same process"
+        _write_atomically(directory / ORBITALS, lambda path: ground.save(state, path, job.calculation.key))
+    energies, occupations, weights = ground.pdos_arrays(state)
+    levels = state.state.levels[0]
+    arrays = {
+        "pdos_energies_eV": energies,
+        "pdos_occupations": occupations,
+        "pdos_weights": weights,
+        "dipole_D": ground.dipole_D(state),
+        "frontier_Ha": levels[state.n_occupied - 1 : state.n_occupied + 1],
+        "energy_Ha": np.array(state.state.energy),
+    }
+    facts = {
+        "convergence": _convergence(state.state.converged),
+        "extra": {
+            "cycles": state.state.cycles,
+            "gradient_Ha": state.state.gradient,
+            "basis_functions": int(state.hamiltonian.mol.nao),
+            "grid_points": len(state.hamiltonian.grid),
+        },
+    }
+    return arrays, facts
+
+
+def _shared_ground(job: Job, parameters: Mapping[str, Any], shared: Shared) -> ground.GroundState:
+    """Return the molecule's ground state: from this process, else from its folder, else computed again."""
+    key = ground_key(job.structure, parameters)
+    if shared.key != key or shared.state is None:
+        shared.key = shared.state = None
+        guess = None
+        if job.ground_directory is not None:
+            try:
+                guess = ground.load(job.ground_directory / ORBITALS, key)
+            except (OSError, ValueError, KeyError):
+                guess = None  # recomputed below: the same state, only slower; recorded in `origin`
+        state = ground.run(job.structure, parameters, guess=guess)
+        if not state.state.converged:
+            raise EngineFailure(
+                Cause.SCF_UNCONVERGED,
+                f"the ground state did not converge in {state.state.cycles} cycles",
+                evidence={"cycles": state.state.cycles, "gradient_Ha": state.state.gradient},
+            )
+        shared.key, shared.state = key, state
+        shared.origin = "computed again" if guess is None else "read from its folder"
+    return shared.state
+
+
+def ground_key(structure: Structure, parameters: Mapping[str, Any]) -> str:
+    """Return the identity of the ground state that a site with these parameters rests on."""
+    return Calculation(Kind.GROUND, structure.key, "pyscf", parameters).key
+
+
+def _site(job: Job, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
+    parameters = job.calculation.parameters
+    limits = parameters["ground"]
+    base = _shared_ground(job, limits, shared)
+    assert job.calculation.atom is not None
+    site = base.core_atoms.index(job.calculation.atom)
+    half = corehole.transition_potential(base, site, limits)
+    cation = corehole.ion(base, half, site, limits)
+    states = {"transition_potential": half, "ion": cation}
+    if parameters["hole"]["scale"] == "neutral":
+        states["triplet"] = corehole.excited_neutral(base, cation, site, limits, triplet=True)
+        states["mixed"] = corehole.excited_neutral(base, cation, site, limits, triplet=False)
+    final = final_states.compute(base, half, job.calculation.atom, parameters["hole"])
+    sticks = absolute_scale(base, states, final, parameters["hole"])
+    arrays = {
+        "energies_eV": sticks.energies_eV,
+        "strengths": sticks.strengths,
+        "ionization_eV": np.array(sticks.ionization_eV),
+        "window_eV": np.array(sticks.window_eV),
+        "hole_overlap": np.array(min(s.overlap for s in states.values())),
+    }
+    facts = {
+        "convergence": _convergence(*(s.state.converged for s in states.values())),
+        "scale": sticks.scale,
+        "total_energies_eV": sticks.total_energies_eV,
+        "extra": {
+            "cycles": {name: s.state.cycles for name, s in states.items()},
+            "gradient_Ha": {name: s.state.gradient for name, s in states.items()},
+            "hole_overlap": {name: s.overlap for name, s in states.items()},
+            "ground_state": shared.origin,
+            **sticks.extra,
+        },
+    }
+    shared.origin = "same process"
+    return arrays, facts
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point of the process."""
+    from pyscf import lib
+
+    lib.num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    shared = Shared()
+    if arguments != ["--serve"]:
+        return max([run_directory(Path(a), shared) for a in arguments], default=0)
+    for line in sys.stdin:
+        directory = line.rstrip("\n")
+        code = run_directory(Path(directory), shared)
+        sys.stdout.write(json.dumps({"directory": directory, "returncode": code}) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

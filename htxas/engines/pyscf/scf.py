@@ -1,0 +1,207 @@
+"""Self-consistency for any occupation: closed shell, transition potential, ion, excited neutral."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pyscf import df, gto, lib
+from pyscf.scf import diis
+from scipy.linalg import eigh
+
+from htxas.engines.pyscf.xcgrid import XCGrid
+
+__all__ = ["Hamiltonian", "KohnSham", "Occupy", "solve"]
+
+FloatArray = npt.NDArray[np.float64]
+Occupy = Callable[[Sequence[FloatArray]], list[FloatArray]]
+"""Molecular orbitals of each channel -> occupations of each channel (chosen by overlap, not only by energy)."""
+
+
+class Hamiltonian:
+    """All that the states of a molecule share: integrals, density-fitting tensor, grid.
+
+    Parameters
+    ----------
+    mol
+        PySCF molecule.
+    xc, grid_level
+        See :class:`~htxas.engines.pyscf.xcgrid.XCGrid`.
+    auxiliary
+        Coulomb-fitting basis.
+    """
+
+    def __init__(self, mol: gto.Mole, *, xc: str, grid_level: int, auxiliary: str) -> None:
+        from pyscf import scf
+
+        self.mol = mol
+        self.overlap: FloatArray = mol.intor_symmetric("int1e_ovlp")
+        self.core: FloatArray = scf.hf.SCF(mol).sfx2c1e().get_hcore()
+        self.nuclear: float = float(mol.energy_nuc())
+        self.fit = df.DF(mol, auxbasis=auxiliary)
+        self.fit.max_memory = 4000
+        self.fit.build()
+        self.grid = XCGrid(mol, xc, grid_level)
+
+    def coulomb(self, density: FloatArray) -> FloatArray:
+        """Return the Coulomb matrix (nao, nao) of a total density matrix."""
+        return np.asarray(self.fit.get_jk(density, with_k=False)[0])
+
+    def fitted_charge(self, density: FloatArray) -> FloatArray:
+        """Return the fitting coefficients c_P of a density, so that ``J_mn = sum_P (mn|P) c_P``; shape (naux,)."""
+        auxmol = self.fit.auxmol
+        three = np.zeros(auxmol.nao)
+        packed = lib.pack_tril(density * 2 - np.diag(np.diag(density)))
+        # one shell range of the auxiliary basis at a time keeps (nao^2/2, naux) out of memory
+        offsets = auxmol.ao_loc
+        for first in range(0, auxmol.nbas, 64):
+            last = min(first + 64, auxmol.nbas)
+            block = df.incore.aux_e2(
+                self.mol,
+                auxmol,
+                "int3c2e",
+                aosym="s2ij",
+                shls_slice=(0, self.mol.nbas, 0, self.mol.nbas, first, last),
+            )
+            three[offsets[first] : offsets[last]] = packed @ block
+        metric = auxmol.intor_symmetric("int2c2e")
+        return np.asarray(np.linalg.solve(metric, three))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KohnSham:
+    """A self-consistent state.
+
+    Attributes
+    ----------
+    energy
+        Total energy in Hartree (functional evaluated in double precision).
+    orbitals, levels, occupations
+        Per channel: (nao, n) coefficients, (n,) eigenvalues in Hartree, (n,) occupations. One channel: closed
+        shell, two electrons an orbital; two channels: alpha, beta.
+    converged
+        Whether both energy and gradient criteria were met.
+    cycles
+        SCF cycles used.
+    gradient
+        Largest element of the orbital gradient at the end, Hartree.
+    """
+
+    energy: float
+    orbitals: tuple[FloatArray, ...]
+    levels: tuple[FloatArray, ...]
+    occupations: tuple[FloatArray, ...]
+    converged: bool
+    cycles: int
+    gradient: float
+
+    def scaled(self) -> list[FloatArray]:
+        """Orbitals times the square root of their occupation, occupied ones only."""
+        return [c[:, n > 0] * np.sqrt(n[n > 0]) for c, n in zip(self.orbitals, self.occupations, strict=True)]
+
+    def density(self) -> list[FloatArray]:
+        """Density matrix of each channel."""
+        return [c @ c.T for c in self.scaled()]
+
+
+def solve(
+    hamiltonian: Hamiltonian,
+    start: Sequence[FloatArray],
+    occupy: Occupy,
+    *,
+    energy_tolerance: float = 1e-6,
+    gradient_tolerance: float = 5e-4,
+    max_cycles: int = 60,
+    level_shift: float = 0.0,
+) -> KohnSham:
+    """Iterate to self-consistency with Pulay's DIIS.
+
+    Parameters
+    ----------
+    hamiltonian
+        Integrals and grid.
+    start
+        Per channel: scaled orbitals (nao, n) whose density starts the iteration.
+    occupy
+        Chooses occupations for new orbitals.
+    energy_tolerance, gradient_tolerance
+        Convergence in Hartree.
+    max_cycles
+        Limit; the state returned then has ``converged=False``.
+    level_shift
+        Hartree added to unoccupied levels while iterating; does not change a converged state.
+    """
+    h, s = hamiltonian.core, hamiltonian.overlap
+    channels = len(start)
+    scaled = [np.asarray(c) for c in start]
+    pulay = diis.CDIIS()
+    pulay.space = 8
+    previous = np.inf
+    orthonormal = _orthonormal(s)
+    state: KohnSham | None = None
+    for cycle in range(1, max_cycles + 1):
+        densities = [c @ c.T for c in scaled]
+        total = np.asarray(sum(densities))
+        coulomb = hamiltonian.coulomb(total)
+        exc, derivative = hamiltonian.grid.potential(hamiltonian.grid.density(scaled))
+        matrices = hamiltonian.grid.matrix(derivative)
+        fock = [h + coulomb + v for v in matrices]
+        energy = float(np.vdot(total, h) + 0.5 * np.vdot(total, coulomb) + exc + hamiltonian.nuclear)
+        errors = [
+            orthonormal.T @ (f @ d @ s - s @ d @ f) @ orthonormal
+            for f, d in zip(fock, densities, strict=True)
+        ]
+        gradient = max(float(np.abs(e).max()) for e in errors)
+        done = (
+            state is not None and abs(energy - previous) < energy_tolerance and gradient < gradient_tolerance
+        )
+        previous = energy
+        if not done:
+            stacked = np.asarray(fock)
+            pulay_input = stacked if channels == 2 else stacked[0]
+            mixed = pulay.update(
+                s if channels == 1 else np.asarray([s, s]),
+                np.asarray(densities) if channels == 2 else densities[0],
+                pulay_input,
+            )
+            fock = list(mixed) if channels == 2 else [mixed]
+            if level_shift:
+                factor = 2.0 if channels == 1 else 1.0
+                fock = [
+                    f + level_shift * (s - s @ d @ s / factor) for f, d in zip(fock, densities, strict=True)
+                ]
+        levels, orbitals = zip(*(_diagonalise(f, orthonormal) for f in fock), strict=True)
+        occupations = occupy(orbitals)
+        state = KohnSham(energy, orbitals, levels, tuple(occupations), done, cycle, gradient)
+        if done:
+            break
+        scaled = state.scaled()
+    assert state is not None
+    return _with_precise_energy(hamiltonian, state)
+
+
+def _with_precise_energy(hamiltonian: Hamiltonian, state: KohnSham) -> KohnSham:
+    scaled = state.scaled()
+    total = np.asarray(sum(c @ c.T for c in scaled))
+    energy = float(
+        np.vdot(total, hamiltonian.core)
+        + 0.5 * np.vdot(total, hamiltonian.coulomb(total))
+        + hamiltonian.grid.energy(scaled)
+        + hamiltonian.nuclear
+    )
+    return KohnSham(
+        energy, state.orbitals, state.levels, state.occupations, state.converged, state.cycles, state.gradient
+    )
+
+
+def _orthonormal(overlap: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh(overlap)
+    keep = values > 1e-8
+    return np.asarray(vectors[:, keep] / np.sqrt(values[keep]))
+
+
+def _diagonalise(fock: FloatArray, orthonormal: FloatArray) -> tuple[FloatArray, FloatArray]:
+    levels, vectors = eigh(orthonormal.T @ fock @ orthonormal)
+    return levels, orthonormal @ vectors
