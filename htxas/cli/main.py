@@ -76,7 +76,7 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="htxas")
 def cli() -> None:
-    r"""Core-hole spectra by the hundred thousand.
+    """Core-hole spectra by the hundred thousand.
 
     \b
     htxas demo                        everything once, on a laptop
