@@ -1,0 +1,82 @@
+# ruff: noqa: D301  click wants a real backspace where a paragraph keeps its lines
+"""``htxas site``: one site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["site"]
+
+_CAMPAIGN = click.option(
+    "--campaign", "-c", metavar="NAME", help="Campaign of MOLECULE, if several use the name."
+)
+
+
+@click.group()
+def site() -> None:
+    """Show or plot the spectrum of one site.
+
+    A site is a calculation key, its first digits, or MOLECULE/ATOM with atoms counted from 0 as in your file.
+
+    \b
+    htxas site show ethanol/0
+    htxas site show 3f9a0c --json
+    htxas site plot ethanol/1 -o c1.svg
+    """
+
+
+@site.command()
+@click.argument("identifier", metavar="SITE")
+@_CAMPAIGN
+@click.option("--json", "as_json", is_flag=True, help="Everything, sticks and spectrum included, as JSON.")
+def show(identifier: str, campaign: str | None, as_json: bool) -> None:
+    """Show where a site stands, its energies and strongest transitions.
+
+    \b
+    htxas site show ethanol/0
+    htxas site show gdb_17/2 --campaign quickstart
+    htxas site show 3f9a0c --json | jq .result.excitation_energy_eV
+    """
+    from htxas.report.results import load_site
+    from htxas.report.tables import site_document, site_table
+    from htxas.report.terminal import console, to_json
+    from htxas.store.store import Store
+
+    with Store.open() as store:
+        view = load_site(store, identifier, campaign)
+    if as_json:
+        click.echo(to_json(site_document(view)))
+    else:
+        console().print(site_table(view))
+
+
+@site.command()
+@click.argument("identifier", metavar="SITE")
+@_CAMPAIGN
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="PNG, SVG or PDF.  [default: SITE.png]")
+@click.option(
+    "--sigma",
+    "sigma_eV",
+    default=0.5,
+    show_default=True,
+    metavar="EV",
+    type=click.FloatRange(0.01, 10.0),
+    help="Gaussian broadening.",
+)
+def plot(identifier: str, campaign: str | None, output: Path | None, sigma_eV: float) -> None:
+    """Plot a site: sticks, total and x, y, z spectrum, excitation and ionisation energy.
+
+    \b
+    htxas site plot ethanol/0
+    htxas site plot 3f9a0c --sigma 0.2 -o fine.pdf
+    """
+    from htxas.report.plots import plot_site
+    from htxas.report.results import load_site
+    from htxas.store.store import Store
+
+    with Store.open() as store:
+        view = load_site(store, identifier, campaign)
+    path = output or Path(identifier.replace("/", "_") + ".png")
+    click.echo(plot_site(view, path, sigma_eV=sigma_eV))

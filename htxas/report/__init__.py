@@ -1,0 +1,1 @@
+"""What people look at: tables, plots and exports. Reads through the store's interface only."""

@@ -1,0 +1,236 @@
+"""Parquet: one table of sites and one of molecules, written in row groups."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from htxas.datafile import DatasetMeta, MoleculeEntry, SiteEntry
+from htxas.domain.spectrum import Spectrum, broaden
+from htxas.errors import UserError
+
+__all__ = ["MOLECULES_FILE", "SITES_FILE", "ParquetPairWriter", "molecule_row", "site_row"]
+
+MOLECULES_FILE = "molecules.parquet"
+SITES_FILE = "sites.parquet"
+_ROWS_PER_GROUP = 512
+
+_CURVES = [
+    ("spectrum_start_eV", pa.float64()),
+    ("spectrum_step_eV", pa.float64()),
+    ("spectrum_sigma_eV", pa.float64()),
+    *((f"spectrum_{a}", pa.list_(pa.float32())) for a in ("total", "x", "y", "z")),
+]
+_SITE_SCHEMA = pa.schema(
+    [
+        ("molecule", pa.string()),
+        ("smiles", pa.string()),
+        ("formula", pa.string()),
+        ("molecule_complete", pa.bool_()),
+        ("key", pa.string()),
+        ("file_atom", pa.int32()),
+        ("element", pa.string()),
+        ("edge", pa.string()),
+        ("multiplicity", pa.int32()),
+        ("equivalent_file_atoms", pa.list_(pa.int32())),
+        ("excitation_energy_eV", pa.float64()),
+        ("ionization_eV", pa.float64()),
+        ("scale", pa.string()),
+        ("ground_energy_eV", pa.float64()),
+        ("hole_overlap", pa.float64()),
+        ("window_eV", pa.float64()),
+        ("stick_energies_eV", pa.list_(pa.float64())),
+        *((f"stick_strengths_{a}", pa.list_(pa.float32())) for a in "xyz"),
+        *_CURVES,
+    ]
+)
+_MOLECULE_SCHEMA = pa.schema(
+    [
+        ("molecule", pa.string()),
+        ("smiles", pa.string()),
+        ("formula", pa.string()),
+        ("complete", pa.bool_()),
+        ("missing", pa.list_(pa.string())),
+        ("structure_key", pa.string()),
+        ("ground_key", pa.string()),
+        ("molecular_weight_u", pa.float64()),
+        ("n_sites", pa.int32()),
+        ("excitation_energy_eV", pa.float64()),
+        ("total_energy_eV", pa.float64()),
+        ("homo_eV", pa.float64()),
+        ("lumo_eV", pa.float64()),
+        ("gap_eV", pa.float64()),
+        ("dipole_D", pa.float64()),
+        ("symbols", pa.list_(pa.string())),
+        ("positions_A", pa.list_(pa.list_(pa.float64(), 3))),
+        *_CURVES,
+    ]
+)
+
+
+def _curves(spectrum: Spectrum | None) -> dict[str, Any]:
+    if spectrum is None:
+        return {name: None for name, _ in _CURVES}
+    columns = spectrum.columns.astype(np.float32)
+    return {
+        "spectrum_start_eV": spectrum.start * spectrum.step_eV,
+        "spectrum_step_eV": spectrum.step_eV,
+        "spectrum_sigma_eV": spectrum.sigma_eV,
+        **{f"spectrum_{a}": columns[:, i] for i, a in enumerate(("total", "x", "y", "z"))},
+    }
+
+
+def site_row(entry: MoleculeEntry, site: SiteEntry) -> dict[str, Any]:
+    """Return one row of ``sites.parquet``; the spectrum has the broadening and step of the molecule's."""
+    grid = (
+        {}
+        if entry.spectrum is None
+        else {"sigma_eV": entry.spectrum.sigma_eV, "step_eV": entry.spectrum.step_eV}
+    )
+    return {
+        "molecule": entry.name,
+        "smiles": entry.smiles,
+        "formula": entry.formula,
+        "molecule_complete": entry.complete,
+        "key": site.key,
+        "file_atom": site.file_atom,
+        "element": site.element,
+        "edge": site.edge,
+        "multiplicity": site.multiplicity,
+        "equivalent_file_atoms": list(site.equivalent_file_atoms),
+        "excitation_energy_eV": site.excitation_energy_eV,
+        "ionization_eV": site.ionization_eV,
+        "scale": site.scale,
+        "ground_energy_eV": site.energies_eV["ground"],
+        "hole_overlap": site.hole_overlap,
+        "window_eV": site.window_eV,
+        "stick_energies_eV": site.sticks.energies_eV,
+        **{
+            f"stick_strengths_{a}": site.sticks.strengths[:, i].astype(np.float32)
+            for i, a in enumerate("xyz")
+        },
+        **_curves(broaden(site.sticks, **grid)),
+    }
+
+
+def molecule_row(entry: MoleculeEntry) -> dict[str, Any]:
+    """Return one row of ``molecules.parquet``, atoms in file order; an incomplete molecule has no spectrum."""
+    inverse = np.argsort(np.asarray(entry.file_order))
+    ground = entry.ground
+    return {
+        "molecule": entry.name,
+        "smiles": entry.smiles,
+        "formula": entry.formula,
+        "complete": entry.complete,
+        "missing": list(entry.missing),
+        "structure_key": entry.structure.key,
+        "ground_key": entry.ground_key,
+        "molecular_weight_u": entry.molecular_weight_u,
+        "n_sites": len(entry.sites),
+        "excitation_energy_eV": entry.excitation_energy_eV,
+        "total_energy_eV": None if ground is None else ground.total_energy_eV,
+        "homo_eV": None if ground is None else ground.homo_eV,
+        "lumo_eV": None if ground is None else ground.lumo_eV,
+        "gap_eV": None if ground is None else ground.gap_eV,
+        "dipole_D": None if ground is None else ground.dipole_norm_D,
+        "symbols": [entry.structure.symbols[i] for i in inverse],
+        "positions_A": entry.structure.positions_A[inverse].tolist(),
+        **_curves(entry.spectrum if entry.complete else None),
+    }
+
+
+class ParquetPairWriter:
+    """Context manager that streams molecules into ``sites.parquet`` and ``molecules.parquet`` of a folder.
+
+    The files appear under their names only when both are written.
+
+    Raises
+    ------
+    UserError
+        If the files cannot be written.
+    """
+
+    def __init__(self, directory: str | Path, meta: DatasetMeta) -> None:
+        self._directory = Path(directory)
+        self._meta = meta
+        self._writers: dict[str, Any] = {}
+        self._rows: dict[str, list[Mapping[str, Any]]] = {SITES_FILE: [], MOLECULES_FILE: []}
+
+    def _partial(self, name: str) -> Path:
+        return self._directory / f".{name}.{os.getpid()}.part"
+
+    def __enter__(self) -> ParquetPairWriter:
+        metadata = {
+            "htxas_campaign": self._meta.campaign,
+            "htxas_engine": self._meta.engine,
+            "htxas_parameters": json.dumps(dict(self._meta.parameters), sort_keys=True),
+            "htxas_created_by": self._meta.created_by,
+        }
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for name, schema in ((SITES_FILE, _SITE_SCHEMA), (MOLECULES_FILE, _MOLECULE_SCHEMA)):
+                self._writers[name] = pq.ParquetWriter(
+                    self._partial(name), schema.with_metadata(metadata), compression="zstd"
+                )
+        except OSError as error:
+            self._discard()
+            raise self._cannot_write(error) from error
+        return self
+
+    def add(self, entry: MoleculeEntry) -> None:
+        """Append one molecule and its sites."""
+        self._rows[MOLECULES_FILE].append(molecule_row(entry))
+        self._rows[SITES_FILE].extend(site_row(entry, s) for s in entry.sites)
+        self._flush(_ROWS_PER_GROUP)
+
+    def _flush(self, at_least: int) -> None:
+        for name, rows in self._rows.items():
+            if len(rows) >= at_least:
+                writer = self._writers[name]
+                try:
+                    writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
+                except OSError as error:
+                    raise self._cannot_write(error) from error
+                rows.clear()
+
+    def close(self) -> None:
+        """Finish both files. Leaving the ``with`` block does the same."""
+        self._flush(1)
+        try:
+            for writer in self._writers.values():
+                writer.close()
+            for name in self._writers:
+                self._partial(name).replace(self._directory / name)
+        except OSError as error:
+            self._discard()
+            raise self._cannot_write(error) from error
+        self._writers = {}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._discard()
+
+    def _discard(self) -> None:
+        for name, writer in self._writers.items():
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                writer.close()
+            self._partial(name).unlink(missing_ok=True)
+        self._writers = {}
+
+    def _cannot_write(self, error: OSError) -> UserError:
+        return UserError(
+            f"cannot write: {error}", where=str(self._directory), hint="choose another --output or free space"
+        )

@@ -1,0 +1,302 @@
+"""Figures of a site and of a molecule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from htxas.domain.spectrum import Spectrum, Sticks, broaden
+from htxas.errors import UserError
+from htxas.report.figure import BLACK, COLOURS, GREY, LIGHT, clean, new_figure, palette, save, style
+from htxas.report.results import MoleculeView, SiteView, molecular_spectrum
+from htxas.report.sketch import draw_structure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from htxas.domain.result import GroundResult, SiteResult
+
+__all__ = ["plot_molecule", "plot_site"]
+
+_ABOVE_eV = 20.0  # what is drawn above the first final state; a site's window may end earlier
+_BELOW_eV = 3.0
+_PDOS_RANGE_eV = (-15.0, 15.0)  # as the published PDOS (Chen et al., J. Phys. Chem. Lett. 14, 4858 (2023))
+FloatArray = npt.NDArray[np.float64]
+
+
+def plot_site(view: SiteView, path: Path, *, sigma_eV: float = 0.5) -> Path:
+    """Draw the spectrum of a site: total, x, y, z and sticks, with ionisation and excitation energy.
+
+    Parameters
+    ----------
+    view
+        A finished site.
+    path
+        ``.png``, ``.svg`` or ``.pdf``.
+    sigma_eV
+        Gaussian broadening.
+
+    Raises
+    ------
+    UserError
+        If the site has no accepted result, or the file cannot be written.
+    """
+    result = view.result
+    if result is None:
+        raise UserError(
+            f"nothing to draw: {view.label} is {view.record.state.value}",
+            where=view.record.key[:12],
+            hint="htxas run",
+        )
+    spectrum = broaden(result.sticks, sigma_eV=sigma_eV)
+    first = result.excitation_energy_eV
+    low, high = first - _BELOW_eV, first + min(_ABOVE_eV, result.window_eV)
+    with style():
+        figure = new_figure(6.8, 4.0)
+        axes = figure.subplots()
+        _draw_curves(axes, spectrum)
+        _draw_sticks(axes, result.sticks, high)
+        axes.set_xlim(low, high)
+        top = _top(spectrum, low, high, columns=True)
+        axes.set_ylim(0, 1.25 * top)
+        _mark_energies(axes, result, low, high)
+        axes.set_xlabel("transition energy (eV)")
+        axes.set_ylabel("oscillator strength (1/eV)")
+        axes.set_title(view.title + _times(view.multiplicity), loc="left")
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=4,
+            handlelength=1.4,
+            columnspacing=1.2,
+            borderpad=0.1,
+        )
+        clean(axes)
+        return save(figure, path)
+
+
+def _times(multiplicity: int | None) -> str:
+    return f" (\N{MULTIPLICATION SIGN}{multiplicity})" if multiplicity is not None else ""
+
+
+def _draw_curves(axes: Axes, spectrum: Spectrum) -> None:
+    energies = spectrum.energies_eV
+    axes.fill_between(energies, spectrum.total, color=LIGHT, linewidth=0, zorder=1)
+    for name, column, colour in zip("xyz", spectrum.intensity.T, COLOURS, strict=False):
+        axes.plot(energies, column, color=colour, linewidth=1.1, label=name, zorder=2)
+    axes.plot(energies, spectrum.total, color=BLACK, linewidth=1.8, label="total", zorder=3)
+
+
+def _draw_sticks(axes: Axes, sticks: Sticks, high: float) -> None:
+    right = axes.twinx()
+    shown = sticks.energies_eV <= high
+    strengths = sticks.isotropic[shown]
+    right.vlines(sticks.energies_eV[shown], 0, strengths, color=BLACK, alpha=0.6, linewidth=0.9)
+    right.set_ylim(0, 2.2 * max(float(strengths.max()), 1e-12))
+    right.set_ylabel("stick: oscillator strength", color=GREY)
+    right.tick_params(axis="y", colors=GREY)
+    right.spines[["top", "left"]].set_visible(False)
+    right.spines["right"].set_color(GREY)
+
+
+def _mark_energies(axes: Axes, result: SiteResult, low: float, high: float) -> None:
+    transform = axes.get_xaxis_transform()
+    first = result.excitation_energy_eV
+    axes.axvline(first, ymax=0.98, color=COLOURS[0], linewidth=0.9, linestyle=(0, (1, 2)))
+    axes.text(
+        first - 0.15,
+        0.98,
+        f"first state\n{first:.2f} eV",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=COLOURS[0],
+        transform=transform,
+    )
+    ionization = result.ionization_eV
+    if ionization is not None and low < ionization < high:
+        axes.axvspan(ionization, high, color="#faf3ea", zorder=0, linewidth=0)
+        axes.axvline(ionization, ymax=0.98, color=COLOURS[1], linewidth=0.9, linestyle="--")
+        axes.text(
+            ionization + 0.15,
+            0.98,
+            f"1s ionisation\n{ionization:.2f} eV",
+            ha="left",
+            va="top",
+            fontsize=8,
+            color=COLOURS[1],
+            transform=transform,
+        )
+
+
+def _top(spectrum: Spectrum, low: float, high: float, *, columns: bool = False) -> float:
+    shown = (spectrum.energies_eV >= low) & (spectrum.energies_eV <= high)
+    values = spectrum.columns[shown] if columns else spectrum.total[shown]
+    return max(float(values.max(initial=0.0)), 1e-12)
+
+
+def plot_molecule(view: MoleculeView, path: Path, *, sigma_eV: float = 0.5) -> Path:
+    """Draw a molecule: its site spectra, their mean, where the sites are, and the ground-state PDOS.
+
+    An incomplete molecule is drawn with what there is, and says so in red.
+
+    Parameters
+    ----------
+    view
+        A molecule with at least one finished site or a finished ground state.
+    path
+        ``.png``, ``.svg`` or ``.pdf``.
+    sigma_eV
+        Gaussian broadening of spectra and PDOS.
+
+    Raises
+    ------
+    UserError
+        If nothing of the molecule is finished, or the file cannot be written.
+    """
+    done = sorted((s for s in view.sites if s.result is not None), key=_first_state)
+    if not done and view.ground is None:
+        raise UserError("nothing to draw yet", where=view.record.name, hint="htxas run")
+    upper = min(2.0 + 0.42 * max(len(done), 1), 8.0)
+    colours = dict(zip((s.record.key for s in done), palette(len(done)), strict=True))
+    with style():
+        figure = new_figure(8.4, upper + 2.7)
+        grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1.0), height_ratios=(upper, 2.5))
+        _draw_sites(figure.add_subplot(grid[0, 0]), view, done, colours, sigma_eV)
+        sketch = figure.add_subplot(grid[0, 1])
+        draw_structure(sketch, view.atoms, view.record, colours)
+        _draw_pdos(figure.add_subplot(grid[1, 0]), view, sigma_eV)
+        _write_facts(figure.add_subplot(grid[1, 1]), view)
+        return save(figure, path)
+
+
+def _draw_sites(
+    axes: Axes, view: MoleculeView, done: list[SiteView], colours: dict[str, Any], sigma_eV: float
+) -> None:
+    axes.set_title(view.record.name, loc="left", fontweight="bold")
+    mean = molecular_spectrum(view, sigma_eV)
+    if mean is None:
+        axes.text(
+            0.5, 0.5, "no finished site", ha="center", va="center", transform=axes.transAxes, color=GREY
+        )
+        clean(axes, y_ticks=False)
+        return
+    low = _first_state(done[0]) - _BELOW_eV
+    high = _first_state(done[-1]) + min(_ABOVE_eV, *(s.result.window_eV for s in done if s.result))
+    spectra = [broaden(s.result.sticks, sigma_eV=sigma_eV) for s in done if s.result is not None]
+    height = max(_top(s, low, high) for s in [*spectra, mean])
+    step = 0.62 * height
+    base = 1.25 * _top(mean, low, high)
+    ticks: list[tuple[float, str, Any]] = [
+        (0.0, "mean of\nfinished" if view.missing else "weighted\nmean", BLACK)
+    ]
+    for row, (site, spectrum) in enumerate(zip(done, spectra, strict=True)):
+        offset = base + (len(done) - 1 - row) * step
+        colour = colours[site.record.key]
+        order = 10 + 2 * row
+        axes.fill_between(
+            spectrum.energies_eV,
+            offset,
+            offset + spectrum.total,
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
+            zorder=order,
+        )
+        axes.plot(
+            spectrum.energies_eV, offset + spectrum.total, color=colour, linewidth=1.3, zorder=order + 1
+        )
+        axes.axhline(offset, color=colour, linewidth=0.8, zorder=order)
+        ticks.append((offset, site.label + _times(site.multiplicity), colour))
+    axes.fill_between(mean.energies_eV, mean.total, color=LIGHT, linewidth=0, zorder=1)
+    axes.plot(mean.energies_eV, mean.total, color=BLACK, linewidth=1.8, zorder=2)
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, base + (len(done) - 1) * step + 1.05 * _top(spectra[0], low, high))
+    axes.set_xlabel("transition energy (eV)")
+    axes.set_ylabel("oscillator strength, offset")
+    clean(axes, y_ticks=False)
+    axes.set_yticks([t[0] for t in ticks], [t[1] for t in ticks], fontweight="bold", va="bottom")
+    axes.tick_params(axis="y", length=0)
+    for tick, (_, _, colour) in zip(axes.get_yticklabels(), ticks, strict=True):
+        tick.set_color(colour)
+
+
+def _first_state(site: SiteView) -> float:
+    return float("inf") if site.result is None else site.result.excitation_energy_eV
+
+
+def _draw_pdos(axes: Axes, view: MoleculeView, sigma_eV: float) -> None:
+    ground = view.ground
+    if ground is None:
+        axes.text(
+            0.5, 0.5, "no ground state yet", ha="center", va="center", transform=axes.transAxes, color=GREY
+        )
+        clean(axes, y_ticks=False)
+        return
+    grid = np.linspace(*_PDOS_RANGE_eV, 801)
+    element = view.record.sites[0].element if view.record.sites else "C"
+    everything = _curve(ground, grid, range(len(view.atoms)), ("s", "p", "d"), sigma_eV)
+    axes.fill_between(grid, everything, color=LIGHT, linewidth=0, label="all atoms")
+    atoms = view.atoms.indices_of(element)
+    for angular, colour in (("p", COLOURS[0]), ("s", COLOURS[1])):
+        curve = _curve(ground, grid, atoms, (angular,), sigma_eV)
+        axes.plot(grid, curve, color=colour, linewidth=1.4, label=f"{element} {angular}")
+    gap = ground.gap_eV
+    axes.axvspan(0.0, gap, color="#faf3ea", zorder=0, linewidth=0)
+    top = 1.25 * float(everything.max())
+    axes.set_xlim(*_PDOS_RANGE_eV)
+    axes.set_ylim(0, top)
+    for energy, name, side in ((0.0, "HOMO", "right"), (gap, "LUMO", "left")):
+        if energy < _PDOS_RANGE_eV[1]:
+            axes.axvline(energy, color=GREY, linewidth=0.8, linestyle="--")
+            shift = -0.2 if side == "right" else 0.2
+            axes.text(energy + shift, 0.97 * top, name, ha=side, va="top", fontsize=8, color=GREY)
+    axes.set_xlabel("energy relative to HOMO (eV)")
+    axes.set_ylabel("PDOS (states/eV)")
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1, 1), ncols=3, handlelength=1.4, columnspacing=1.2, borderpad=0.1
+    )
+    clean(axes)
+
+
+def _curve(
+    ground: GroundResult, grid: FloatArray, atoms: Any, angular: tuple[str, ...], sigma_eV: float
+) -> FloatArray:
+    return ground.pdos.curve(
+        grid, atoms=list(atoms), angular=angular, sigma_eV=sigma_eV, zero_eV=ground.homo_eV
+    )
+
+
+def _write_facts(axes: Axes, view: MoleculeView) -> None:
+    axes.set_axis_off()
+    rows: list[tuple[str, str]] = [("formula", view.atoms.formula)]
+    energies = [s.result.excitation_energy_eV for s in view.sites if s.result is not None]
+    if energies:
+        rows.append(("first state", f"{min(energies):.2f} eV"))
+    if view.ground is not None:
+        rows += [
+            ("gap", f"{view.ground.gap_eV:.2f} eV"),
+            ("HOMO", f"{view.ground.homo_eV:.2f} eV"),
+            ("LUMO", f"{view.ground.lumo_eV:.2f} eV"),
+            ("dipole", f"{float(np.linalg.norm(view.ground.dipole_D)):.2f} D"),
+        ]
+    y = 0.95
+    for name, value in rows:
+        axes.text(0.08, y, name, transform=axes.transAxes, color=GREY, va="top")
+        axes.text(0.95, y, value, transform=axes.transAxes, va="top", ha="right")
+        y -= 0.13
+    if not view.complete:
+        names = ", ".join(s.label for s in view.missing[:4]) + (", ..." if len(view.missing) > 4 else "")
+        lacking = names or "ground state"
+        axes.text(
+            0.08,
+            y - 0.02,
+            f"INCOMPLETE\nwithout {lacking}",
+            transform=axes.transAxes,
+            color="#b3001b",
+            va="top",
+            fontweight="bold",
+        )

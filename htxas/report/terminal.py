@@ -1,0 +1,35 @@
+"""Writing to the terminal: tables that keep their columns in a pipe, and JSON that any parser reads."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+__all__ = ["console", "to_json"]
+
+_PIPE_WIDTH = 160
+
+
+def console() -> Console:
+    """Return a console on standard output; in a pipe it is wide enough for every table."""
+    return Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def to_json(document: Any) -> str:
+    """Return JSON text. Numbers that are not finite, which JSON does not know, become null."""
+    return json.dumps(_finite(document), indent=1, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
