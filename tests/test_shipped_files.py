@@ -9,7 +9,7 @@ import pytest
 
 from htxas import assets
 from htxas.campaign.file import load_campaign
-from htxas.campaign.schema import CampaignModel
+from htxas.campaign.schema import CampaignModel, GeometryModel
 from htxas.campaign.yamlfile import load_yaml
 from htxas.domain.gate import GateLimits
 from htxas.learn.config import read_plan
@@ -45,6 +45,8 @@ def test_template_campaign_states_the_defaults(tmp_path: Path) -> None:
     default = CampaignModel.model_validate(bare)
     written = CampaignModel.model_validate(document)
     assert (written.site, written.spectrum, written.batch) == (default.site, default.spectrum, default.batch)
+    (source,) = written.structures
+    assert source.geometry == GeometryModel(method="gfn2-xtb")
     known = set(CampaignModel.model_fields)
     assert known == set(document)
 

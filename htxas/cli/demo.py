@@ -122,7 +122,7 @@ def _say_what_is_where(folder: Path, pictures: Path, seconds: float) -> None:
     click.echo(f"  export HTXAS_HOME={shlex.quote(str(folder.absolute()))}")
     for line in (
         "htxas db up",
-        "htxas query --contains N=1",
+        "htxas query --contains N",
         "htxas molecule show furan",
         f"htxas export {CAMPAIGN} --format hdf5",
         "htxas db down",
