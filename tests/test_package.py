@@ -98,10 +98,8 @@ def test_an_unknown_kind_of_asset_is_our_bug() -> None:
 @pytest.mark.parametrize("folder", ["workflows", "templates", "deploy"])
 def test_every_shipped_file_is_in_its_readme(folder: str) -> None:
     readme = (ROOT / folder / "README.md").read_text()
-    tracked = subprocess.run(
-        ["git", "ls-files", folder], cwd=ROOT, check=False, capture_output=True, text=True
-    ).stdout.split()
-    names = [Path(p).relative_to(folder).as_posix() for p in tracked if Path(p).name != "README.md"]
+    files = (p for p in (ROOT / folder).rglob("*") if p.is_file() and p.name != "README.md")
+    names = [p.relative_to(ROOT / folder).as_posix() for p in files]
     assert [n for n in names if n not in readme] == []
 
 
