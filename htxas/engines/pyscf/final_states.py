@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pyscf import df, gto, scf
+from pyscf import df, gto
+from pyscf.x2c.sfx2c1e import SpinFreeX2CHelper
 from scipy.linalg import eigh
 
 from htxas.engines.pyscf.corehole import HoleState
@@ -96,7 +97,7 @@ def _fock(hamiltonian: Hamiltonian, half: HoleState, extra: gto.Mole, both: gto.
     scaled = half.state.scaled()
     density = half.state.density()[0]
     _, derivative = hamiltonian.grid.potential(hamiltonian.grid.density(scaled))
-    fock = np.asarray(scf.hf.SCF(both).sfx2c1e().get_hcore())
+    fock = np.asarray(SpinFreeX2CHelper(both).get_hcore())
     fock[:n, :n] += hamiltonian.coulomb(density) + hamiltonian.grid.matrix(derivative)[0]
     strip = _coulomb_strip(hamiltonian, density, both, n) + hamiltonian.grid.extension(derivative, extra)
     fock[n:, :n] += strip[:, :n]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pyscf import df, gto, lib
 from pyscf.scf import diis
+from pyscf.x2c.sfx2c1e import SpinFreeX2CHelper
 from scipy.linalg import eigh
 
 from htxas.engines.pyscf.xcgrid import XCGrid
@@ -34,11 +35,9 @@ class Hamiltonian:
     """
 
     def __init__(self, mol: gto.Mole, *, xc: str, grid_level: int, auxiliary: str) -> None:
-        from pyscf import scf
-
         self.mol = mol
         self.overlap: FloatArray = mol.intor_symmetric("int1e_ovlp")
-        self.core: FloatArray = scf.hf.SCF(mol).sfx2c1e().get_hcore()
+        self.core: FloatArray = SpinFreeX2CHelper(mol).get_hcore()
         self.nuclear: float = float(mol.energy_nuc())
         self.fit = df.DF(mol, auxbasis=auxiliary)
         self.fit.max_memory = 4000

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from htxas.domain.calculation import Convergence
+from htxas.domain.dos import Pdos
+from htxas.domain.gate import GateLimits, inspect
+from htxas.domain.result import GroundResult, Provenance, SiteResult
+from htxas.domain.spectrum import Sticks
+from htxas.errors import Cause
+
+PROVENANCE = Provenance("0", {}, "h", "t", "t", 1.0, 1.0, {}, "/d")
+SITE = SiteResult(
+    convergence=Convergence.CONVERGED,
+    sticks=Sticks(np.array([285.0, 290.0, 310.0]), np.full((3, 3), 0.05)),
+    excitation_energy_eV=285.0,
+    ionization_eV=290.5,
+    scale="ion",
+    energies_eV={"ground": -3000.0, "ion": -2709.5},
+    hole_overlap=0.99,
+    window_eV=40.0,
+    provenance=PROVENANCE,
+)
+WEIGHTS = np.zeros((2, 1, 3))
+WEIGHTS[:, 0, 0] = 1.0
+GROUND = GroundResult(
+    convergence=Convergence.CONVERGED,
+    total_energy_eV=-3000.0,
+    homo_eV=-6.0,
+    lumo_eV=-1.0,
+    dipole_D=np.zeros(3),
+    pdos=Pdos(np.array([-6.0, -1.0]), np.array([2.0, 0.0]), WEIGHTS),
+    provenance=PROVENANCE,
+)
+
+
+def test_sound_results_pass() -> None:
+    assert inspect(SITE, GateLimits()) is None
+    assert inspect(GROUND, GateLimits()) is None
+
+
+@pytest.mark.parametrize("state", [Convergence.UNCONVERGED, Convergence.UNKNOWN])
+def test_unknown_convergence_is_a_failure(state: Convergence) -> None:
+    for result in (SITE, GROUND):
+        rejection = inspect(replace(result, convergence=state), GateLimits())
+        assert rejection is not None
+        assert rejection.cause is Cause.SCF_UNCONVERGED
+
+
+@pytest.mark.parametrize(
+    ("change", "cause", "message"),
+    [
+        ({"hole_overlap": 0.3}, Cause.HOLE_LEFT_SITE, "0.300"),
+        ({"hole_overlap": float("nan")}, Cause.GATE_REJECTED, "not finite"),
+        ({"window_eV": 5.0}, Cause.GATE_REJECTED, "5.0 eV above"),
+        ({"excitation_energy_eV": 284.0}, Cause.GATE_REJECTED, "first stick"),
+        ({"energies_eV": {"ground": float("inf")}}, Cause.GATE_REJECTED, "not finite"),
+        ({"sticks": Sticks(np.zeros(0), np.zeros((0, 3)))}, Cause.GATE_REJECTED, "no transitions"),
+        ({"sticks": Sticks(np.array([285.0]), np.full((1, 3), 50.0))}, Cause.GATE_REJECTED, "add up to 50"),
+        ({"sticks": Sticks(np.array([285.0]), np.full((1, 3), 1e-9))}, Cause.GATE_REJECTED, "add up to"),
+        ({"sticks": Sticks(np.array([285.0]), np.array([[0.2, -0.01, 0]]))}, Cause.GATE_REJECTED, "negative"),
+        (
+            {"sticks": Sticks(np.array([285.0, 280.0]), np.full((2, 3), 0.1))},
+            Cause.GATE_REJECTED,
+            "first stick",
+        ),
+        (
+            {"sticks": Sticks(np.array([2.0]), np.full((1, 3), 0.1)), "excitation_energy_eV": 2.0},
+            Cause.GATE_REJECTED,
+            "outside",
+        ),
+    ],
+)
+def test_unsound_sites_are_refused(change: dict[str, object], cause: Cause, message: str) -> None:
+    rejection = inspect(replace(SITE, **change), GateLimits())  # type: ignore[arg-type]
+    assert rejection is not None
+    assert rejection.cause is cause
+    assert message in rejection.message
+
+
+def test_unsound_ground_states_are_refused() -> None:
+    limits = GateLimits()
+    no_gap = inspect(replace(GROUND, lumo_eV=-6.05), limits)
+    assert no_gap is not None
+    assert "gap" in no_gap.message
+    half = Pdos(GROUND.pdos.energies_eV, GROUND.pdos.occupations, WEIGHTS * 0.5)
+    lost = inspect(replace(GROUND, pdos=half), limits)
+    assert lost is not None
+    assert "weights" in lost.message
+    nan = inspect(replace(GROUND, dipole_D=np.array([0, 0, np.nan])), limits)
+    assert nan is not None
+    assert "finite" in nan.message
