@@ -15,17 +15,29 @@ from htxas.domain.elements import atomic_number, check_edge
 from htxas.domain.gate import GateLimits
 from htxas.engines.base import Engine, ResolvedParameters
 from htxas.engines.registry import get_engine
-from htxas.errors import CampaignFileError, UserError
+from htxas.errors import UserError
+from htxas.structures.source import file_sha256
 
 __all__ = ["CampaignFile", "Geometry", "Source", "load_campaign"]
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How geometries are made: the method, and when a relaxation ends (largest force, eV/A)."""
+    """How geometries are made from SMILES.
+
+    Attributes
+    ----------
+    method
+        ``gfn2-xtb``.
+    fmax_eV_per_A
+        A relaxation ends when no force is larger.
+    relax
+        Relax geometries that the file gives, too.
+    """
 
     method: str
     fmax_eV_per_A: float
+    relax: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,8 @@ class Source:
         Leave these out.
     geometry
         How to make or relax geometries; None takes them as they are.
+    given_method
+        What the file's geometries were made with, for their provenance; None where the file says or nobody knows.
     """
 
     path: Path
@@ -54,6 +68,7 @@ class Source:
     names: frozenset[str] | None
     exclude: frozenset[str]
     geometry: Geometry | None
+    given_method: str | None
 
 
 @dataclass(frozen=True)
@@ -183,9 +198,7 @@ def _source(campaign: Path, index: int, model: SourceModel, lines: Lines) -> Sou
     location = ("structures", index, "file")
     if not path.exists():
         raise lines.error(location, f"there is no file {model.file!r}", f"looked in {path.parent}")
-    if path.is_dir():
-        raise lines.error(location, f"{model.file!r} is a folder, a file of structures is needed")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise lines.error(location, f"{model.file!r} is empty")
     geometry = model.geometry
     return Source(
@@ -194,31 +207,29 @@ def _source(campaign: Path, index: int, model: SourceModel, lines: Lines) -> Sou
         limit=model.select.limit,
         names=None if model.select.names is None else frozenset(model.select.names),
         exclude=frozenset(model.select.exclude),
-        geometry=None if geometry is None else Geometry(geometry.method, geometry.fmax_eV_per_A),
+        geometry=None
+        if geometry is None
+        else Geometry(geometry.method, geometry.fmax_eV_per_A, geometry.relax),
+        given_method=model.given_method,
     )
 
 
 def _source_document(source: Source) -> Mapping[str, Any]:
     return {
         "file": source.path.name,
-        "sha256": file_sha256(source.path),
+        "sha256": _sha256(source.path),
         "limit": source.limit,
         "names": None if source.names is None else sorted(source.names),
         "exclude": sorted(source.exclude),
         "geometry": None if source.geometry is None else asdict(source.geometry),
+        "given_method": source.given_method,
     }
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises
-    ------
-    CampaignFileError
-        If it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise CampaignFileError(f"cannot be read: {error.strerror}", where=str(path)) from None
+def _sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and checksums of a folder's files."""
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        listing = "".join(f"{file_sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    return file_sha256(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
@@ -28,10 +28,11 @@ class SelectModel(_Section):
 
 
 class GeometryModel(_Section):
-    """How geometries are made from SMILES, or relaxed."""
+    """How geometries are made from SMILES; with ``relax``, those the file gives are relaxed, too."""
 
-    method: Text
-    fmax_eV_per_A: Positive = 0.02
+    method: Literal["gfn2-xtb"]
+    fmax_eV_per_A: Positive = 0.01
+    relax: Annotated[bool, Strict()] = False
 
 
 class SourceModel(_Section):
@@ -40,6 +41,7 @@ class SourceModel(_Section):
     file: Text
     select: SelectModel = SelectModel()
     geometry: GeometryModel | None = None
+    given_method: Text | None = None
 
 
 class SiteModel(_Section):

@@ -1,0 +1,257 @@
+"""Molecules -> unique sites -> calculations, one molecule at a time.
+
+Planning has two passes. The first reads, selects and checks every molecule and finds its sites; what it finds lies
+in a temporary file, so that the second, :meth:`Plan.molecules`, repeats none of that. Nothing is written to a database
+before the whole input has been seen, and nothing holds the campaign in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from htxas.campaign.cost import CostModel
+from htxas.campaign.file import CampaignFile
+from htxas.campaign.molecules import campaign_molecules
+from htxas.domain.calculation import Calculation, Kind
+from htxas.domain.structure import Structure
+from htxas.errors import UnsupportedInput, UserError
+from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
+from htxas.structures.read import expand
+
+__all__ = ["Plan", "PlannedMolecule", "Survey", "ground_calculation", "site_calculation"]
+
+_EXAMPLES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMolecule:
+    """A molecule with its structure and calculations.
+
+    Attributes
+    ----------
+    structure, molecule
+        Records for the store.
+    ground
+        Its ground state.
+    sites
+        One calculation per unique site, in the order of ``molecule.sites``.
+    """
+
+    structure: StructureRecord
+    molecule: MoleculeRecord
+    ground: PlannedCalculation
+    sites: tuple[PlannedCalculation, ...]
+
+
+@dataclass(slots=True)
+class Examples:
+    """A count, and the first few names of what was counted."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        """Count one."""
+        self.count += 1
+        if len(self.names) < _EXAMPLES:
+            self.names.append(name)
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.names)} more" if self.count > len(self.names) else ""
+        return ", ".join(self.names) + more
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the first pass found.
+
+    Attributes
+    ----------
+    molecules, atoms, sites
+        Molecules planned, their atoms of the absorbing element, and the unique sites among those.
+    estimate_s, largest_s
+        Expected seconds of all, and of the most expensive molecule.
+    without_element
+        Molecules left out because the element is not in them.
+    refused
+        Molecules the engine cannot treat, with the reason.
+    """
+
+    molecules: int = 0
+    atoms: int = 0
+    sites: int = 0
+    estimate_s: float = 0.0
+    largest_s: float = 0.0
+    without_element: Examples = field(default_factory=Examples)
+    refused: Examples = field(default_factory=Examples)
+
+    @property
+    def calculations(self) -> int:
+        """Ground states and sites."""
+        return self.molecules + self.sites
+
+
+def ground_calculation(campaign: CampaignFile, structure_key: str) -> Calculation:
+    """Return the ground state of a structure."""
+    return Calculation(Kind.GROUND, structure_key, campaign.engine, campaign.parameters.ground)
+
+
+def site_calculation(campaign: CampaignFile, structure_key: str, atom: int) -> Calculation:
+    """Return the site calculation of canonical atom ``atom``."""
+    return Calculation(
+        Kind.SITE,
+        structure_key,
+        campaign.engine,
+        campaign.parameters.site,
+        campaign.element,
+        campaign.edge,
+        atom,
+    )
+
+
+class Plan:
+    """A surveyed campaign. Use as a context manager: it owns a temporary file.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    on_molecule
+        Called after each molecule of the survey, for a progress bar.
+
+    Raises
+    ------
+    UserError
+        Two molecules of one name, a molecule without the element in all, or anything the readers refuse.
+    """
+
+    def __init__(self, campaign: CampaignFile, on_molecule: Callable[[], None] | None = None) -> None:
+        self.campaign = campaign
+        self.survey = Survey()
+        self._cost = CostModel(campaign.load_engine(), campaign.parameters)
+        self._spool: TextIO = tempfile.TemporaryFile("w+", encoding="ascii", prefix="htxas-plan-")  # noqa: SIM115
+        try:
+            self._survey(on_molecule)
+        except BaseException:
+            self._spool.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.close()
+
+    def refuse_unless_sound(self) -> None:
+        """Raise if anything must not be submitted.
+
+        Raises
+        ------
+        UnsupportedInput
+            If the engine refused a molecule: a campaign is submitted whole or not at all.
+        """
+        refused = self.survey.refused
+        if refused.count:
+            raise UnsupportedInput(
+                f"{refused.count} molecule{'s' * (refused.count > 1)} cannot be computed, nothing was submitted: "
+                f"{refused.names[0]}",
+                where=str(self.campaign.path),
+                hint="all of them: htxas campaign plan; leave them out with structures: select: exclude",
+            )
+
+    def _survey(self, on_molecule: Callable[[], None] | None) -> None:
+        campaign, survey, engine = self.campaign, self.survey, self._cost.engine
+        names: set[str] = set()
+        for source, molecule in campaign_molecules(campaign):
+            if molecule.name in names:
+                raise UserError(
+                    f"two molecules are called {molecule.name!r}",
+                    where=str(source.path),
+                    hint="names are how results are found: make them differ",
+                )
+            names.add(molecule.name)
+            if on_molecule is not None:
+                on_molecule()
+            structure = molecule.structure
+            if campaign.element not in structure.composition:
+                survey.without_element.add(molecule.name)
+                continue
+            try:
+                engine.check(structure, campaign.parameters)
+            except UnsupportedInput as error:
+                survey.refused.add(f"{molecule.name}: {error.message}")
+                continue
+            sites = expand(molecule, campaign.element, campaign.symmetry_tolerance_A)
+            seconds = self._cost.ground_s(structure) + len(sites) * self._cost.site_s(structure)
+            survey.molecules += 1
+            survey.atoms += structure.composition[campaign.element]
+            survey.sites += len(sites)
+            survey.estimate_s += seconds
+            survey.largest_s = max(survey.largest_s, seconds)
+            document = {
+                "name": molecule.name,
+                "structure": structure.to_dict(),
+                "order": molecule.order,
+                "smiles": molecule.smiles,
+                "provenance": dict(molecule.provenance),
+                "sites": [site.equivalent for site in sites],
+            }
+            self._spool.write(json.dumps(document) + "\n")
+        if not survey.molecules and not survey.refused.count:
+            raise _nothing(campaign, survey)
+
+    def molecules(self) -> Iterator[PlannedMolecule]:
+        """Yield the planned molecules: the second pass."""
+        self._spool.seek(0)
+        for line in self._spool:
+            yield self._planned(json.loads(line))
+
+    def _planned(self, document: dict[str, Any]) -> PlannedMolecule:
+        campaign, name = self.campaign, document["name"]
+        structure = Structure.from_dict(document["structure"])
+        order = tuple(document["order"])
+        ground = ground_calculation(campaign, structure.key)
+        site_s = self._cost.site_s(structure)
+        planned, refs = [], []
+        for equivalent in document["sites"]:
+            site = site_calculation(campaign, structure.key, equivalent[0])
+            planned.append(PlannedCalculation(site, site_s))
+            refs.append(
+                SiteRef(
+                    key=site.key,
+                    atom=equivalent[0],
+                    file_atom=order[equivalent[0]],
+                    element=campaign.element,
+                    multiplicity=len(equivalent),
+                    equivalent_file_atoms=tuple(sorted(order[a] for a in equivalent)),
+                )
+            )
+        return PlannedMolecule(
+            StructureRecord(structure, document["smiles"], document["provenance"]),
+            MoleculeRecord(
+                campaign.name, name, structure.key, ground.key, document["smiles"], order, tuple(refs)
+            ),
+            PlannedCalculation(ground, self._cost.ground_s(structure)),
+            tuple(planned),
+        )
+
+
+def _nothing(campaign: CampaignFile, survey: Survey) -> UserError:
+    if survey.without_element.count:
+        return UserError(
+            f"none of the {survey.without_element.count} molecules has {campaign.element} in it",
+            where=f"{campaign.path}: site.element",
+            hint="name an element that is there",
+        )
+    return UserError(
+        "no molecule is left after select",
+        where=f"{campaign.path}: structures",
+        hint="check names and exclude",
+    )

@@ -1,0 +1,224 @@
+"""A worker's way through a batch: lease, compute, report, next. One bad calculation never stops the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections import Counter, OrderedDict
+from pathlib import Path
+
+from htxas.domain.calculation import Calculation, Kind, State
+from htxas.domain.structure import Structure
+from htxas.engines.registry import get_engine
+from htxas.errors import Cause, EngineFailure, InternalError, StoreError
+from htxas.launch.compute import CampaignSettings, attempt_directory, compute, walltime_s
+from htxas.launch.engine_process import EngineProcess
+from htxas.launch.stop import BatchReturned, Stop
+from htxas.settings import runs_folder
+from htxas.store.records import CalculationRecord, Lease
+from htxas.store.store import Store
+
+__all__ = ["LEASE_S", "BatchRunner", "WorkerUnfit"]
+
+LEASE_S = 600.0
+"""A worker that has not renewed its leases for so long has lost them."""
+
+_GROUND_POLL_S = 0.5
+_REMEMBERED = 64
+_CRASHES_IN_A_ROW = 10
+_LEAST_FREE_BYTES = 50_000_000
+_log = logging.getLogger(__name__)
+
+
+class WorkerUnfit(BatchReturned):
+    """Every calculation would fail here: the disk is full, or the engine crashes each time."""
+
+
+class BatchRunner:
+    """Computes batches for one worker.
+
+    Parameters
+    ----------
+    store
+        The store.
+    owner
+        The worker's name in leases.
+    folder
+        Existing folder of the worker.
+    stop
+        How it is asked to stop.
+    """
+
+    def __init__(self, store: Store, owner: str, folder: Path, stop: Stop) -> None:
+        self.store = store
+        self.owner = owner
+        self.stop = stop
+        self.current: str | None = None
+        self._folder = folder
+        self._processes: dict[str, EngineProcess] = {}
+        self._settings: dict[str, CampaignSettings] = {}
+        self._structures: OrderedDict[str, Structure] = OrderedDict()
+        self._grounds: OrderedDict[str, Path | None] = OrderedDict()
+        self._crashes = 0
+
+    def run(self, batch_id: str) -> dict[str, int]:
+        """Compute what is left of a batch; return how many calculations ended in which way.
+
+        Raises
+        ------
+        BatchReturned
+            If the worker was asked to stop (:class:`WorkerUnfit`: if it must) before the end.
+        """
+        batch = self.store.batch(batch_id)
+        settings = self._campaign(batch.campaign)
+        states = self.store.states(batch.keys)
+        tally: Counter[str] = Counter()
+        touched: set[str] = set()
+        for key in batch.keys:
+            if states.get(key) is not State.READY and states.get(key) is not State.RUNNING:
+                tally["skipped"] += 1
+                continue
+            if self.stop.asked:
+                raise BatchReturned(f"{sum(tally.values())} of {len(batch.keys)} calculations done")
+            record = self.store.calculation(key)
+            tally[self._one(record, settings)] += 1
+            if record.kind is Kind.SITE:
+                touched.add(record.structure_key)
+        self._assemble(touched)
+        return dict(tally)
+
+    def close(self) -> None:
+        """End the engine processes."""
+        for process in self._processes.values():
+            process.close()
+
+    def _campaign(self, name: str) -> CampaignSettings:
+        if name not in self._settings:
+            self._settings[name] = CampaignSettings.from_document(self.store.campaign(name))
+        return self._settings[name]
+
+    def _structure(self, key: str) -> Structure:
+        if key not in self._structures:
+            self._structures[key] = self.store.structure(key).structure
+            if len(self._structures) > _REMEMBERED:
+                self._structures.popitem(last=False)
+        return self._structures[key]
+
+    def _process(self, engine: str) -> EngineProcess:
+        if engine not in self._processes:
+            self._processes[engine] = EngineProcess(get_engine(engine), self._folder, self.stop)
+        return self._processes[engine]
+
+    def _one(self, record: CalculationRecord, settings: CampaignSettings) -> str:
+        """Compute one calculation if it is to be had; return its state or ``skipped``."""
+        ground: Path | None = None
+        failure: EngineFailure | None = None
+        if record.kind is Kind.SITE:
+            try:  # before the lease: waiting for another worker must not use it up
+                ground = self._ground_directory(record, settings)
+            except EngineFailure as error:
+                failure = error
+        lease = self.store.lease(record.key, self.owner, LEASE_S)
+        if lease is None:
+            return "skipped"
+        self.current = record.key
+        try:
+            if failure is not None:
+                raise failure
+            outcome = self._compute(lease, record, settings, ground)
+            self._crashes = 0
+        except EngineFailure as error:
+            outcome = self._fail(lease, error)
+        except BaseException:
+            self.store.release(lease)
+            raise
+        finally:
+            self.current = None
+        self._refuse_if_unfit()
+        return outcome
+
+    def _compute(
+        self, lease: Lease, record: CalculationRecord, settings: CampaignSettings, ground: Path | None
+    ) -> str:
+        calculation = self.store.identity(record.key)
+        structure = self._structure(record.structure_key)
+        result, rejection = compute(
+            self._process(calculation.engine),
+            get_engine(calculation.engine),
+            calculation,
+            structure,
+            attempt_directory(record.key, lease.attempt),
+            ground_directory=ground,
+            limits=settings.gate,
+            timeout_s=walltime_s(settings, record.estimate_s),
+        )
+        grid = {"spectrum_sigma_eV": settings.sigma_eV, "step_eV": settings.step_eV}
+        try:
+            if rejection is not None:
+                kept = self.store.quarantine(lease, result, rejection, **grid)
+                return "quarantined" if kept else "lease lost"
+            return (
+                "done" if self.store.finish(lease, calculation, structure, result, **grid) else "lease lost"
+            )
+        except (InternalError, StoreError) as error:
+            raise EngineFailure(
+                Cause.BAD_OUTPUT, f"the result cannot be stored: {error}", evidence={"error": error.to_dict()}
+            ) from error
+
+    def _fail(self, lease: Lease, error: EngineFailure) -> str:
+        directory = attempt_directory(lease.key, lease.attempt)
+        where = {"directory": str(directory), "host": os.uname().nodename} if directory.exists() else None
+        _log.warning("%s: %s: %s", lease.key, error.cause.value, error.message)
+        kept = self.store.fail(lease, error.cause, error.message, error.evidence, where)
+        self._crashes = self._crashes + 1 if error.cause is Cause.ENGINE_CRASH else 0
+        return "failed" if kept else "lease lost"
+
+    def _refuse_if_unfit(self) -> None:
+        """Stop this worker where going on would only burn the campaign.
+
+        Raises
+        ------
+        WorkerUnfit
+            No disk space left, or ten crashes in a row.
+        """
+        if self._crashes >= _CRASHES_IN_A_ROW:
+            raise WorkerUnfit(f"{self._crashes} calculations in a row crashed the engine: htxas failures")
+        if shutil.disk_usage(runs_folder()).free < _LEAST_FREE_BYTES:
+            raise WorkerUnfit(f"less than 50 MB free in {runs_folder()}: make room, then htxas run")
+
+    def _ground_directory(self, record: CalculationRecord, settings: CampaignSettings) -> Path | None:
+        """Return where the ground state of a site was computed; compute it or wait for it if need be.
+
+        Raises
+        ------
+        EngineFailure
+            GROUND_FAILED, naming the ground state.
+        """
+        ground = Calculation(Kind.GROUND, record.structure_key, record.engine, settings.ground_parameters)
+        key = ground.key
+        while key not in self._grounds:
+            state = self.store.calculation(key)
+            if state.state is State.DONE:
+                self._grounds[key] = None if state.directory is None else Path(state.directory)
+                if len(self._grounds) > _REMEMBERED:
+                    self._grounds.popitem(last=False)
+            elif state.state in (State.FAILED, State.QUARANTINED):
+                cause = state.cause.value if state.cause else state.state.value
+                raise EngineFailure(
+                    Cause.GROUND_FAILED,
+                    f"the ground state {key[:12]} has no result: {cause}: {state.message}",
+                    evidence={"ground": key, "ground_cause": cause},
+                )
+            elif self._one(state, settings) == "skipped":  # another worker has it
+                if self.stop.asked:
+                    raise BatchReturned("while another worker computes the ground state")
+                time.sleep(_GROUND_POLL_S)
+        return self._grounds[key]
+
+    def _assemble(self, structure_keys: set[str]) -> None:
+        """Add up the molecules that are complete now."""
+        for structure_key in structure_keys:
+            for molecule in self.store.molecules(structure_key=structure_key):
+                self.store.assemble(molecule)

@@ -1,0 +1,184 @@
+"""Engines as separate processes: a persistent server per worker where the engine has one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+from htxas.engines.base import Engine
+from htxas.errors import Cause, EngineFailure
+from htxas.launch.evidence import died, directory_tail, log_tail, memory_kills
+from htxas.launch.stop import BatchReturned, Stop
+
+__all__ = ["EngineProcess"]
+
+_POLL_S = 0.2
+_GOODBYE_S = 3.0
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def engine_environment() -> dict[str, str]:
+    """Return the environment of engines: one thread, and no way to the database."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HTXAS_DB_")}
+    return kept | dict.fromkeys(_THREADS, "1")
+
+
+class EngineProcess:
+    """Runs directories through an engine, one after the other.
+
+    Starts the process when first needed and again after it died. Engines live in a process group of their own, die
+    with this process, and never see the database.
+
+    Parameters
+    ----------
+    engine
+        The engine.
+    folder
+        Existing folder for the process's own log.
+    stop
+        Asked several times a second.
+    """
+
+    def __init__(self, engine: Engine, folder: Path, stop: Stop) -> None:
+        self._engine = engine
+        self._log = folder / f"engine-{engine.name}.log"
+        self._stop = stop
+        self._process: subprocess.Popen[bytes] | None = None
+        self._buffer = b""
+        self._kills: int | None = None
+
+    def run(self, directory: Path, timeout_s: float) -> None:
+        """Run one directory; return when the engine says it is finished, well or not.
+
+        Raises
+        ------
+        EngineFailure
+            WALLTIME, or the named cause of the process's death.
+        BatchReturned
+            If the worker was asked to stop at once; the process is gone then.
+        """
+        start = self._log.stat().st_size if self._log.exists() else 0
+        serving = self._engine.server_command() is not None
+        if not serving or self._process is None or self._process.poll() is not None:
+            self._start(directory)
+        assert self._process is not None
+        try:
+            self._wait(self._process, directory, timeout_s, serving)
+        except BaseException as error:
+            self.kill()
+            if isinstance(error, _Died):
+                raise died(error.returncode, directory, log_tail(self._log, start), self._kills) from None
+            raise
+
+    def _start(self, directory: Path) -> None:
+        self.kill()
+        command = self._engine.server_command() or self._engine.command(directory)
+        guarded = [
+            sys.executable,
+            "-m",
+            "htxas.launch.guard",
+            str(os.getpid()),
+            str(int(signal.SIGKILL)),
+            *command,
+        ]
+        self._buffer = b""
+        self._kills = memory_kills()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                guarded,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._log.parent,
+                env=engine_environment(),
+                start_new_session=True,  # Ctrl-C in the terminal is the worker's to handle
+            )
+
+    def _wait(
+        self, process: subprocess.Popen[bytes], directory: Path, timeout_s: float, serving: bool
+    ) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if serving:
+            try:
+                process.stdin.write(f"{directory}\n".encode())
+                process.stdin.flush()
+            except BrokenPipeError:
+                raise _Died(process.wait()) from None
+        deadline = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                if self._stop.now:
+                    raise BatchReturned("stopped at once")
+                if time.monotonic() > deadline:
+                    raise EngineFailure(
+                        Cause.WALLTIME,
+                        f"stopped after {timeout_s:.0f} s",
+                        evidence={"walltime_s": timeout_s, "log": directory_tail(directory)},
+                        hint="raise batch: walltime_s in a new campaign, or look at the log",
+                    )
+                if not selector.select(_POLL_S):
+                    continue
+                if self._finished(process.stdout, directory):
+                    return
+                if process.stdout.closed:
+                    returncode = process.wait()
+                    if serving or returncode < 0 or returncode > 128:
+                        raise _Died(returncode)
+                    return  # ended by itself: its files tell how
+
+    def _finished(self, stdout: IO[bytes], directory: Path) -> bool:
+        data = os.read(stdout.fileno(), 65536)
+        if not data:
+            stdout.close()
+            return False
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                answer = json.loads(line)
+                if isinstance(answer, dict) and answer.get("directory") == str(directory):
+                    return True
+            self._note(line)
+        return False
+
+    def _note(self, line: bytes) -> None:
+        """Keep what a library printed where the answers go."""
+        with self._log.open("ab") as log:
+            log.write(line + b"\n")
+
+    def kill(self) -> None:
+        """End the process and everything it started, at once."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def close(self) -> None:
+        """Let the process end by itself, for a moment; then kill it."""
+        process = self._process
+        if process is not None and process.poll() is None and process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
+                process.stdin.close()
+                process.wait(_GOODBYE_S)
+        self.kill()
+
+
+class _Died(Exception):
+    def __init__(self, returncode: int) -> None:
+        super().__init__(returncode)
+        self.returncode = returncode

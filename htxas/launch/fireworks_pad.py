@@ -1,0 +1,96 @@
+"""Our LaunchPad: FireWorks as it is, in a database beside the store's, with the indexes it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from fireworks import LaunchPad
+from fireworks.fw_config import pymongo as _driver  # FireWorks lets its driver's errors through
+
+from htxas.errors import DatabaseUnavailable, InternalError
+from htxas.settings import database_patience_s
+from htxas.store.store import Store
+
+__all__ = [
+    "campaign_query",
+    "database_errors",
+    "fireworks_of",
+    "open_launchpad",
+    "prepare_launchpad",
+    "rerun",
+]
+
+Document = dict[str, Any]
+_FIRST_ID = {"next_fw_id": 1, "next_launch_id": 1}
+
+
+def open_launchpad(store: Store) -> LaunchPad:
+    """Return the LaunchPad that belongs to the store. Its driver waits for a database that restarts."""
+    patience_ms = max(1000, round(1000 * database_patience_s()))
+    return LaunchPad(
+        host=store.uri_for_launchpad(),
+        name=store.launchpad_database,
+        uri_mode=True,
+        strm_lvl="ERROR",
+        mongoclient_kwargs={"serverSelectionTimeoutMS": patience_ms, "retryWrites": True, "appname": "htxas"},
+    )
+
+
+def prepare_launchpad(launchpad: LaunchPad) -> None:
+    """Create counters and indexes where they are missing; never resets anything."""
+    with database_errors():
+        # What LaunchPad.reset does for a new database, without deleting an old one.
+        launchpad.fw_id_assigner.update_one({"_id": -1}, {"$setOnInsert": _FIRST_ID}, upsert=True)
+        launchpad.tuneup()
+        for field in ("spec.htxas.batch", "spec._fworker"):
+            launchpad.fireworks.create_index(field)
+        for field in ("locked", "metadata.htxas.batches"):
+            launchpad.workflows.create_index(field, sparse=True)
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn the driver's errors that FireWorks lets through into ours.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        If the connection broke and did not come back.
+    InternalError
+        For anything else the server refused.
+    """
+    try:
+        yield
+    except _driver.errors.ConnectionFailure as error:
+        raise DatabaseUnavailable("the database does not answer", hint="htxas db status") from error
+    except _driver.errors.PyMongoError as error:
+        raise InternalError(f"FireWorks' database: {error}") from error
+
+
+def campaign_query(campaign: str | None) -> Document:
+    """Return the FireWorks query for our Fireworks, of one campaign or of all."""
+    if campaign is None:
+        return {"spec.htxas.batch": {"$exists": True}}
+    return {"$or": [{"spec.htxas.campaign": campaign}, {"spec.htxas.shared_with": campaign}]}
+
+
+def fireworks_of(launchpad: LaunchPad, batch_ids: Iterable[str]) -> dict[int, Mapping[str, Any]]:
+    """Return ``{fw_id: {"batch", "state"}}`` of the Fireworks that carry these batches."""
+    query = {"spec.htxas.batch": {"$in": list(batch_ids)}}
+    fields = {"_id": 0, "fw_id": 1, "state": 1, "spec.htxas.batch": 1}
+    with database_errors():
+        return {
+            f["fw_id"]: {"batch": f["spec"]["htxas"]["batch"], "state": f["state"]}
+            for f in launchpad.fireworks.find(query, fields)
+        }
+
+
+def rerun(launchpad: LaunchPad, fw_ids: Iterable[int]) -> int:
+    """Make Fireworks READY again (WAITING where a parent is not completed); return how many."""
+    count = 0
+    with database_errors():
+        for fw_id in fw_ids:
+            count += len(launchpad.rerun_fw(fw_id))
+    return count

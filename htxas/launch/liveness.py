@@ -1,0 +1,80 @@
+"""Who is alive: each worker holds a lock that the kernel lets go of when the worker dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from htxas.errors import UserError
+from htxas.settings import home, runs_folder
+
+__all__ = ["exclusive", "hold_alive", "is_dead", "new_owner", "worker_folder"]
+
+_LOCK = "alive.lock"
+_SILENT_S = 600.0
+_UNKNOWN_S = 90.0
+
+
+def new_owner() -> str:
+    """Return a worker name that no other worker ever had: host, process, and a random part."""
+    return f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def worker_folder(owner: str) -> Path:
+    """Return the folder of a worker's logs and lock."""
+    return runs_folder() / "workers" / owner
+
+
+@contextmanager
+def hold_alive(owner: str) -> Iterator[dict[str, Any]]:
+    """Hold the worker's lock; gives the facts for its heartbeat."""
+    folder = worker_folder(owner)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield {"host": platform.node(), "pid": os.getpid(), "lock": str(folder / _LOCK)}
+
+
+def is_dead(worker: Mapping[str, Any]) -> bool:
+    """Return whether a worker (as ``Store.workers`` tells of it) can no longer be working.
+
+    On this host the lock tells at once. On another only silence does: as long as a lease lasts.
+    """
+    info, age_s = worker["info"], float(worker["age_s"])
+    if info.get("host") != platform.node():
+        return age_s > _SILENT_S
+    try:
+        with Path(info["lock"]).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except (OSError, KeyError):  # its folder is gone, or in another container
+        return age_s > _UNKNOWN_S
+
+
+@contextmanager
+def exclusive(what: str) -> Iterator[None]:
+    """Be the only process of this home that does ``what``.
+
+    Raises
+    ------
+    UserError
+        If another one does.
+    """
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{what}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another {what.replace('-', ' of ', 1)} is under way", hint="wait for it to end"
+            ) from None
+        yield

@@ -1,0 +1,99 @@
+"""What submitting a plan would do; nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+from htxas.campaign.batches import Task, Work
+from htxas.campaign.cost import Calibration
+from htxas.campaign.plan import Plan, PlannedMolecule
+from htxas.domain.calculation import State
+from htxas.launch.submit import CHUNK, layout, measured
+from htxas.store.store import Store
+
+__all__ = ["Preview", "preview"]
+
+
+@dataclass(slots=True)
+class Preview:
+    """A plan in numbers.
+
+    Attributes
+    ----------
+    done, known, new
+        Calculations finished already, known but not finished, and not known.
+    new_estimate_s
+        Expected seconds of the new ones on one core of this machine.
+    batches
+        Fireworks that would be made.
+    calibration
+        How the expectation was made.
+    checked
+        Whether a database was asked; without one everything counts as new.
+    """
+
+    done: int = 0
+    known: int = 0
+    new: int = 0
+    new_estimate_s: float = 0.0
+    batches: int = 0
+    calibration: Calibration = field(default_factory=Calibration)
+    checked: bool = False
+
+    def to_dict(self, plan: Plan) -> dict[str, Any]:
+        """Return preview and survey as a document."""
+        survey = plan.survey
+        return {
+            "campaign": plan.campaign.name,
+            "molecules": survey.molecules,
+            "atoms": survey.atoms,
+            "sites": survey.sites,
+            "calculations": survey.calculations,
+            "without_element": asdict(survey.without_element),
+            "refused": asdict(survey.refused),
+            **{k: v for k, v in asdict(self).items() if k != "calibration"},
+            "calibration": {"factor": self.calibration.factor, "samples": self.calibration.samples},
+        }
+
+
+def preview(plan: Plan, store: Store | None) -> Preview:
+    """Return what submitting ``plan`` to ``store`` would do; without a store, to an empty one."""
+    campaign = plan.campaign
+    calibration = Calibration() if store is None else measured(store, campaign)
+    found = Preview(calibration=calibration, checked=store is not None)
+    total_s = calibration.factor * plan.survey.estimate_s
+    tally: Counter[State] = Counter()
+    works = _new_works(plan.molecules(), store, calibration.factor, tally, found)
+    found.batches = sum(1 for _ in layout(campaign, works, total_s))
+    found.done = tally[State.DONE]
+    found.known = sum(tally.values()) - found.done
+    return found
+
+
+def _new_works(
+    molecules: Iterator[PlannedMolecule],
+    store: Store | None,
+    factor: float,
+    tally: Counter[State],
+    found: Preview,
+) -> Iterator[Work]:
+    while chunk := list(islice(molecules, CHUNK)):
+        planned = {p.calculation.key: p for m in chunk for p in (m.ground, *m.sites)}
+        states = {} if store is None else store.states(planned)
+        tally.update(states.values())
+        left = planned.keys() - states.keys()
+        found.new += len(left)
+        for molecule in chunk:
+            tasks = []
+            for p in (molecule.ground, *molecule.sites):
+                key = p.calculation.key
+                if key in left:
+                    left.discard(key)
+                    tasks.append(Task(key, factor * p.estimate_s))
+            found.new_estimate_s += sum(t.seconds for t in tasks)
+            with_ground = bool(tasks) and tasks[0].key == molecule.ground.calculation.key
+            yield Work(tasks[0] if with_ground else None, tuple(tasks[1:] if with_ground else tasks))

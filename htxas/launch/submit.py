@@ -1,0 +1,189 @@
+"""A plan into the database and the LaunchPad, chunk by chunk.
+
+The order within a chunk - structures, calculations, molecules, batches, Fireworks, marks - means that whatever a kill
+leaves is completed by submitting again: what is there is found there, and nothing is added twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from fireworks import LaunchPad
+
+from htxas.campaign.batches import Task, Work, pack, useful_target_s
+from htxas.campaign.cost import Calibration, calibrate
+from htxas.campaign.file import CampaignFile
+from htxas.campaign.plan import Plan, PlannedMolecule
+from htxas.domain.calculation import State
+from htxas.domain.identity import content_key
+from htxas.launch.fireworks_pad import database_errors, prepare_launchpad
+from htxas.launch.liveness import exclusive
+from htxas.launch.workflows import queue_batches
+from htxas.store.records import Batch, PlannedCalculation
+from htxas.store.store import Store
+
+__all__ = ["CHUNK", "Submitted", "layout", "measured", "submit"]
+
+CHUNK = 400
+"""Molecules per chunk."""
+
+_QUEUED_AT_ONCE = 500
+_MEASURED = 400
+
+
+@dataclass(slots=True)
+class Submitted:
+    """What a submission added.
+
+    Attributes
+    ----------
+    molecules, batches
+        New ones.
+    calculations
+        Calculations that had no batch until now.
+    known
+        Calculations that were done or in a batch already.
+    """
+
+    molecules: int = 0
+    calculations: int = 0
+    known: int = 0
+    batches: int = 0
+    _batch_ids: list[str] = field(default_factory=list)
+
+
+def measured(store: Store, campaign: CampaignFile) -> Calibration:
+    """Return how finished calculations of this engine and these parameters compare with the prior."""
+    same = {content_key(campaign.parameters.site), content_key(campaign.parameters.ground)}
+    times = [
+        (record.estimate_s, record.wall_s)
+        for record in store.find(engine=campaign.engine, state=State.DONE, limit=_MEASURED)
+        if record.wall_s is not None and record.parameters_key in same
+    ]
+    return calibrate(times)
+
+
+def layout(campaign: CampaignFile, works: Iterable[Work], total_s: float) -> Iterator[Batch]:
+    """Yield the batches of ``works``, sized for a campaign of ``total_s`` seconds in all."""
+    return pack(
+        works,
+        campaign=campaign.name,
+        target_s=useful_target_s(campaign.target_s, total_s, campaign.at_least),
+        split_above_s=campaign.split_above_s,
+    )
+
+
+def submit(
+    store: Store, launchpad: LaunchPad, plan: Plan, on_molecules: Callable[[int], None] | None = None
+) -> Submitted:
+    """Submit a campaign, or what is missing of it.
+
+    Parameters
+    ----------
+    store, launchpad
+        Where to.
+    plan
+        The surveyed campaign.
+    on_molecules
+        Called with the number of molecules after each chunk.
+
+    Raises
+    ------
+    UnsupportedInput
+        If the engine refused a molecule; nothing has been written then.
+    UserError
+        If another campaign has this name, or another submission of it is under way.
+    """
+    plan.refuse_unless_sound()
+    campaign, done = plan.campaign, Submitted()
+    factor = measured(store, campaign).factor
+    with exclusive(f"submission-{store.name}.{campaign.name}"):
+        prepare_launchpad(launchpad)
+        store.put_campaign(campaign.name, campaign.document)
+        _queue(store, launchpad, campaign.name)  # what an earlier submission left
+        molecules = plan.molecules()
+        shared = False
+        while chunk := list(islice(molecules, CHUNK)):
+            shared |= _put(store, campaign, chunk, factor, plan.survey.estimate_s, done)
+            _queue(store, launchpad, campaign.name)
+            if on_molecules is not None:
+                on_molecules(len(chunk))
+        if shared:
+            _share(store, launchpad, campaign.name)
+    return done
+
+
+def _put(
+    store: Store,
+    campaign: CampaignFile,
+    chunk: Sequence[PlannedMolecule],
+    factor: float,
+    total_s: float,
+    done: Submitted,
+) -> bool:
+    """Write a chunk up to its batches; return whether some of it waits in batches made before."""
+    structures = {m.structure.structure.key: m.structure for m in chunk}
+    planned = {p.calculation.key: p for m in chunk for p in (m.ground, *m.sites)}
+    store.put_structures(structures.values())
+    homeless = store.put_calculations(campaign.name, planned.values(), structures)
+    done.molecules += store.put_molecules(m.molecule for m in chunk)
+    rest = planned.keys() - homeless
+    done.calculations += len(homeless)
+    done.known += len(rest)
+    works = list(_works(chunk, homeless, factor))
+    done.batches += store.put_batches(layout(campaign, works, factor * total_s))
+    return any(state is not State.DONE for state in store.states(rest).values()) if rest else False
+
+
+def _works(chunk: Sequence[PlannedMolecule], homeless: set[str], factor: float) -> Iterator[Work]:
+    left = set(homeless)  # two molecules of one structure share their calculations: the first one takes them
+
+    def take(planned: PlannedCalculation) -> Task | None:
+        key = planned.calculation.key
+        if key not in left:
+            return None
+        left.remove(key)
+        return Task(key, factor * planned.estimate_s)
+
+    for molecule in chunk:
+        ground = take(molecule.ground)
+        yield Work(ground, tuple(t for t in map(take, molecule.sites) if t is not None))
+
+
+def _queue(store: Store, launchpad: LaunchPad, campaign: str) -> None:
+    """Make Fireworks for all batches of the campaign that have none."""
+    waiting = list(store.unsubmitted_batches(campaign))
+    # A ground-state batch and those after it belong into one workflow, hence into one part.
+    groups: dict[str, list[Batch]] = {}
+    for batch in waiting:
+        groups.setdefault(batch.after or batch.id, []).append(batch)
+    part: list[Batch] = []
+    for group in groups.values():
+        part += group
+        if len(part) >= _QUEUED_AT_ONCE:
+            store.mark_submitted(queue_batches(launchpad, part))
+            part = []
+    if part:
+        store.mark_submitted(queue_batches(launchpad, part))
+
+
+def _share(store: Store, launchpad: LaunchPad, campaign: str) -> None:
+    """Let ``run --campaign`` of this campaign take batches of others that carry calculations it wants."""
+    batches: set[str] = set()
+    for record in store.find(campaign=campaign, state=State.READY):
+        if record.batch is not None:
+            batches.add(record.batch)
+        if len(batches) >= _QUEUED_AT_ONCE:
+            _share_batches(launchpad, batches, campaign)
+            batches.clear()
+    _share_batches(launchpad, batches, campaign)
+
+
+def _share_batches(launchpad: LaunchPad, batches: set[str], campaign: str) -> None:
+    query = {"spec.htxas.batch": {"$in": sorted(batches)}, "spec.htxas.campaign": {"$ne": campaign}}
+    with database_errors():
+        fw_ids = [f["fw_id"] for f in launchpad.fireworks.find(query, {"fw_id": 1})]
+        if fw_ids:
+            launchpad.update_spec(fw_ids, {"$addToSet": {"spec.htxas.shared_with": campaign}}, mongo=True)
