@@ -1,4 +1,3 @@
-# ruff: noqa: D301  click wants a real backspace where a paragraph keeps its lines
 """``htxas molecule``: one molecule."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: D301  click wants a real backspace where a paragraph keeps its lines
 """``htxas query``: find calculations."""
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from htxas.store.store import Store
     from htxas.store.records import CalculationRecord
+    from htxas.store.store import Store
 
 __all__ = ["query"]
 
@@ -98,12 +97,13 @@ def query(
     from htxas.domain.calculation import Kind, State
     from htxas.report.tables import query_table
     from htxas.report.terminal import console, to_json
-    from htxas.store.store import Store
     from htxas.store.reading import Sort
+    from htxas.store.store import Store
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     low, high = energy or (None, None)
+    canonical = _canonical(smiles)
     with Store.open() as store:
         if campaign is not None:
             store.campaign(campaign)  # a misspelt name is an error, not an empty answer
@@ -112,7 +112,7 @@ def query(
             state=State(state) if state else None,
             kind=Kind(kind) if kind else None,
             formula=formula,
-            smiles=_canonical(smiles),
+            smiles=canonical,
             contains=dict(contains),
             element=element,
             edge=edge,
