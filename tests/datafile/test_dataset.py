@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -144,7 +144,7 @@ def test_verify_finds_a_change(path: Path, what: str) -> None:
             file["molecules/gdb_3"].attrs["homo_eV"] = -7.4
         else:
             del file["molecules/unfinished"]
-    with DatasetFile(path) as data, pytest.raises(DatasetError, match="hash|removed"):
+    with DatasetFile(path) as data, pytest.raises(DatasetError, match=r"hash|removed"):
         data.verify()
 
 
@@ -182,16 +182,19 @@ def test_unknown_molecule_offers_the_nearest(path: Path) -> None:
 def test_an_error_leaves_no_file(tmp_path: Path, entry: Make, meta: DatasetMeta) -> None:
     path = tmp_path / "d.h5"
     with pytest.raises(DatasetError, match="two molecules"), DatasetWriter(path, meta) as writer:
-        writer.add(entry("a"))
-        writer.add(entry("a"))
+        list(map(writer.add, [entry("a"), entry("a")]))
     assert list(tmp_path.iterdir()) == []
+
+
+def interrupted(entry: MoleculeEntry) -> Iterator[MoleculeEntry]:
+    yield entry
+    raise KeyboardInterrupt
 
 
 def test_an_error_keeps_the_earlier_file(path: Path, entry: Make, meta: DatasetMeta) -> None:
     before = path.read_bytes()
     with pytest.raises(KeyboardInterrupt), DatasetWriter(path, meta) as writer:
-        writer.add(entry("a"))
-        raise KeyboardInterrupt
+        list(map(writer.add, interrupted(entry("a"))))
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -218,7 +221,7 @@ def test_weights_outside_0_to_1_are_refused(entry: Make) -> None:
     molecule = entry()
     assert molecule.ground is not None
     molecule.ground.pdos.weights[0, 0, 0] = 1.5
-    with pytest.raises(ValueError, match="outside 0..1"):
+    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
         to_node(molecule)
 
 

@@ -151,8 +151,7 @@ def test_errors_leave_nothing(tmp_path: Path, entry: Make, meta: DatasetMeta) ->
         pytest.raises(DatasetError, match="two molecules"),
         PublishedWriter(tmp_path / "out", meta) as writer,
     ):
-        writer.add(entry("gdb_3"))
-        writer.add(entry("gdb_3"))
+        list(map(writer.add, [entry("gdb_3"), entry("gdb_3")]))
     assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"), PublishedWriter(tmp_path / "file", meta):
