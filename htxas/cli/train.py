@@ -1,0 +1,85 @@
+"""``htxas train``: a training file to models, a table and parity plots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from htxas.learn.recipe import TrainingPlan
+    from htxas.learn.training import Trained
+
+__all__ = ["train"]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=None,
+    help="Local processes; 0: in this one. Default: one per core.",
+)
+@click.option("--scheduler", metavar="ADDR", help="Use this Dask scheduler; it must see the same folders.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write. Default: models/NAME."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print metrics as JSON.")
+def train(file: Path, workers: int | None, scheduler: str | None, out: Path | None, as_json: bool) -> None:
+    r"""Train models on spectra, beside simple baselines.
+
+    FILE names a dataset (a campaign or an exported file), targets and model kinds. What is already trained is not
+    trained again.
+
+    \b
+    htxas train workflows/train_reference.yaml
+    htxas train FILE.yaml --workers 2 --out report/
+    """
+    from rich.console import Console
+
+    from htxas.learn.config import read_plan
+    from htxas.learn.summary import headline, rich_table, verdict
+
+    plan = read_plan(file)
+    console = Console(stderr=as_json)
+    trained = _run(plan, workers, scheduler, out, console)
+    if as_json:
+        click.echo(json.dumps(trained.summary | {"out_dir": str(trained.out_dir)}, indent=1))
+        return
+    console.print(headline(trained.dataset), highlight=False)
+    console.print(rich_table(trained.cards, trained.dataset))
+    for line in verdict(trained.cards):
+        console.print(line, highlight=False)
+    console.print(f"table, plots and models: {trained.out_dir}", highlight=False, soft_wrap=True)
+
+
+def _run(
+    plan: TrainingPlan, workers: int | None, scheduler: str | None, out: Path | None, console: Any
+) -> Trained:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from htxas.learn.training import freeze_plan, plan_runs, train_plan
+    from htxas.settings import datasets_folder, models_folder
+
+    out_dir = (out if out is not None else models_folder() / plan.name).resolve()
+    dataset = freeze_plan(plan, datasets_folder())
+    runs = plan_runs(plan, dataset)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("training", total=len(runs))
+
+        def advance(spec: Any, _card: dict[str, Any]) -> None:
+            progress.update(task, advance=1, description=spec.name)
+
+        return train_plan(
+            plan, dataset, out_dir, workers=_workers(workers), scheduler=scheduler, on_done=advance
+        )
+
+
+def _workers(asked: int | None) -> int:
+    import os
+
+    return asked if asked is not None else len(os.sched_getaffinity(0))

@@ -1,0 +1,98 @@
+"""Small chemistry on compositions, SMILES and structures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from htxas.domain.structure import Structure
+from htxas.errors import DatasetError
+
+__all__ = ["canonical_smiles", "coordination", "molecular_weight", "parse_formula", "sp3_ratio"]
+
+_FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
+_BOND_SCALE = 1.25  # bonded if closer than this times the sum of covalent radii
+
+
+def canonical_smiles(smiles: str, where: str | None = None) -> str:
+    """Return RDKit's canonical isomeric SMILES.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read.
+    """
+    from rdkit import Chem
+    from rdkit.rdBase import BlockLogs
+
+    with BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        raise DatasetError(f"{smiles!r} is not a SMILES RDKit can read", where=where)
+    return str(Chem.MolToSmiles(molecule))
+
+
+def molecular_weight(composition: Mapping[str, int]) -> float:
+    """Return the molecular weight in Da: RDKit's standard atomic weights added up."""
+    from rdkit import Chem
+
+    table = Chem.GetPeriodicTable()
+    return float(sum(n * table.GetAtomicWeight(symbol) for symbol, n in composition.items()))
+
+
+def sp3_ratio(smiles: str | None, structure: Structure, where: str | None = None) -> tuple[float, str]:
+    """Return sp3 carbons / carbons, and what it was taken from.
+
+    With a SMILES: RDKit's hybridisation, ``"smiles"``. Without: carbons with four neighbours, ``"coordination"``.
+
+    Raises
+    ------
+    DatasetError
+        Without carbon.
+    """
+    from rdkit import Chem
+
+    carbons = structure.indices_of("C")
+    if not carbons:
+        raise DatasetError("sp3_ratio needs carbon", where=where)
+    if smiles is None:
+        neighbours = coordination(structure)
+        return sum(neighbours[i] == 4 for i in carbons) / len(carbons), "coordination"
+    molecule = Chem.MolFromSmiles(canonical_smiles(smiles, where))
+    kinds = [a.GetHybridization() for a in molecule.GetAtoms() if a.GetAtomicNum() == 6]
+    if len(kinds) != len(carbons):
+        raise DatasetError(
+            f"SMILES {smiles} has {len(kinds)} carbons, the structure {len(carbons)}", where=where
+        )
+    return sum(k == Chem.HybridizationType.SP3 for k in kinds) / len(kinds), "smiles"
+
+
+def coordination(structure: Structure) -> list[int]:
+    """Return the number of bonded neighbours of each atom, by covalent radii; molecules only."""
+    from rdkit import Chem
+
+    table = Chem.GetPeriodicTable()
+    radii = np.array([table.GetRcovalent(s) for s in structure.symbols])
+    distance_A = np.linalg.norm(structure.positions_A[:, None] - structure.positions_A[None], axis=-1)
+    bonded = distance_A < _BOND_SCALE * (radii[:, None] + radii[None])
+    np.fill_diagonal(bonded, False)
+    return [int(n) for n in bonded.sum(axis=1)]
+
+
+def parse_formula(text: str, where: str | None = None) -> dict[str, int]:
+    """Return atoms per element of a formula such as ``C2H6O``.
+
+    Raises
+    ------
+    DatasetError
+        If it is not a formula.
+    """
+    counts: dict[str, int] = {}
+    parts = _FORMULA.findall(text)
+    if not parts or "".join(symbol + number for symbol, number in parts) != text:
+        raise DatasetError(f"{text!r} is not a formula such as C2H6O", where=where)
+    for symbol, number in parts:
+        counts[symbol] = counts.get(symbol, 0) + int(number or 1)
+    return dict(sorted(counts.items()))

@@ -1,0 +1,176 @@
+"""Independent runs on Dask: workers get paths, one thread each; a lost worker costs its run, a finished run is kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from htxas.errors import DatasetError, HtxasError
+from htxas.learn.runs import RunSpec, execute, finished
+
+__all__ = ["WORKER_ENVIRONMENT", "run_all"]
+
+_TRIM = str(2**28)
+WORKER_ENVIRONMENT: dict[str, str] = {
+    # Dask's own 64 KiB trim threshold makes every epoch give its memory back: 30-40% of the time.
+    "MALLOC_TRIM_THRESHOLD_": _TRIM,
+    "MALLOC_MMAP_THRESHOLD_": _TRIM,
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+"""Set by the nanny before a worker's interpreter starts: later is too late for malloc and OpenMP."""
+
+_WORKER_DEATHS = 2  # a run that has killed this many workers is given up
+_SCHEDULER_PATIENCE_S = 5.0
+Report = Callable[[RunSpec, dict[str, Any]], None]
+
+
+def run_all(
+    dataset_path: Path,
+    specs: Sequence[RunSpec],
+    out_dir: Path,
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    on_done: Report | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Run all specs and return their cards by :attr:`RunSpec.name`, in the order of ``specs``.
+
+    Parameters
+    ----------
+    dataset_path
+        Frozen dataset; with ``scheduler``, a path all workers see.
+    specs
+        Independent runs. Those already finished in ``out_dir`` are read, not repeated.
+    out_dir
+        Folder of the runs.
+    workers
+        Local worker processes; 0 runs in this process, with the same results to the bit.
+    scheduler
+        Address of an existing Dask scheduler, used instead of local workers.
+    on_done
+        Called after each run, finished ones first.
+
+    Raises
+    ------
+    DatasetError
+        If runs failed; the others are finished and kept first.
+    """
+    cards: dict[str, dict[str, Any]] = {}
+
+    def done(spec: RunSpec, card: dict[str, Any]) -> None:
+        cards[spec.name] = card
+        if on_done is not None:
+            on_done(spec, card)
+
+    waiting = []
+    for spec in specs:
+        card = finished(spec, out_dir)
+        if card is None:
+            waiting.append(spec)
+        else:
+            done(spec, card)
+    errors: dict[str, str] = {}
+    if waiting:
+        runner = _in_process if workers == 0 and scheduler is None else _on_dask
+        errors = runner(dataset_path.resolve(), waiting, out_dir.resolve(), workers, scheduler, done)
+    if errors:
+        name, message = next(iter(errors.items()))
+        more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
+        raise DatasetError(f"run {name}{more} failed: {message}", hint="finished runs are kept; train again")
+    return {spec.name: cards[spec.name] for spec in specs}
+
+
+def _in_process(
+    dataset_path: Path,
+    specs: Sequence[RunSpec],
+    out_dir: Path,
+    _workers: int,
+    _scheduler: str | None,
+    done: Report,
+) -> dict[str, str]:
+    errors = {}
+    for spec in specs:
+        try:
+            done(spec, execute(str(dataset_path), spec, str(out_dir)))
+        except HtxasError as error:
+            errors[spec.name] = str(error)
+    return errors
+
+
+def _on_dask(
+    dataset_path: Path,
+    specs: Sequence[RunSpec],
+    out_dir: Path,
+    workers: int,
+    scheduler: str | None,
+    done: Report,
+) -> dict[str, str]:
+    import distributed
+    from distributed.scheduler import KilledWorker
+
+    dask_api: Any = distributed  # its functions carry no types
+
+    errors = {}
+    with _client(min(workers, len(specs)), scheduler) as client:
+        futures = {
+            client.submit(execute, str(dataset_path), spec, str(out_dir), key=f"htxas-{spec.folder}"): spec
+            for spec in specs
+        }
+        for future in dask_api.as_completed(futures):
+            spec = futures[future]
+            error = future.exception()
+            if error is None:
+                done(spec, future.result())
+            elif isinstance(error, KilledWorker):
+                errors[spec.name] = f"its worker died {_WORKER_DEATHS} times (out of memory?)"
+            elif isinstance(error, HtxasError):
+                errors[spec.name] = str(error)
+            else:
+                raise error
+    return errors
+
+
+@contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
+    import dask
+    import distributed
+
+    dask_api: Any = distributed
+
+    if scheduler is not None:
+        try:
+            client = dask_api.Client(scheduler, timeout=_SCHEDULER_PATIENCE_S)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise DatasetError(
+                f"no Dask scheduler answers: {error}",
+                where=scheduler,
+                hint="dask scheduler; or leave --scheduler out",
+            ) from None
+        with client:
+            yield client
+        return
+    settings = {
+        "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+        "distributed.scheduler.allowed-failures": _WORKER_DEATHS - 1,
+        "distributed.worker.memory.terminate": False,
+    }
+    with (
+        dask.config.set(settings),
+        dask_api.LocalCluster(
+            n_workers=max(1, workers),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.ERROR,
+            local_directory=os.environ.get("DASK_TEMPORARY_DIRECTORY"),
+        ) as cluster,
+        dask_api.Client(cluster) as client,
+    ):
+        yield client

@@ -1,0 +1,206 @@
+"""Where training spectra come from: a campaign in the store, or a dataset file, as one stream of records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from htxas.datafile import DatasetFile, MoleculeEntry
+from htxas.domain.identity import content_key
+from htxas.domain.spectrum import Spectrum
+from htxas.domain.structure import Structure
+from htxas.errors import DatasetError
+
+if TYPE_CHECKING:
+    from htxas.store.records import MolecularSpectrum
+    from htxas.store.store import Store
+
+__all__ = ["FileSource", "Source", "SpectrumRecord", "StoreSource", "entry_record", "store_record"]
+
+_GROUND_SCALARS = ("gap_eV", "homo_eV", "lumo_eV", "dipole_D", "total_energy_eV")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpectrumRecord:
+    """One molecule with its complete spectrum and what is known of it.
+
+    Attributes
+    ----------
+    name
+        Name in the campaign or file; unique there.
+    smiles
+        SMILES, or None.
+    structure
+        Canonical structure.
+    spectrum
+        Molecular spectrum on absolute energies.
+    excitation_energy_eV
+        Lowest excitation energy of the molecule's sites: where the spectrum starts.
+    complete_to_eV
+        Absolute energy up to which every site's states are complete.
+    method_key
+        Key of engine and site parameters: records of one dataset share it.
+    ground
+        Ground state: ``gap_eV``, ``homo_eV``, ``lumo_eV``, ``dipole_D`` (norm), ``total_energy_eV``.
+    """
+
+    name: str
+    smiles: str | None
+    structure: Structure
+    spectrum: Spectrum
+    excitation_energy_eV: float
+    complete_to_eV: float
+    method_key: str
+    ground: Mapping[str, float]
+
+
+class Source(Protocol):
+    """A stream of complete molecules. Later sources (site by site, the published files) have the same shape."""
+
+    @property
+    def query(self) -> Mapping[str, Any]:
+        """What was asked of what; JSON-able, part of the dataset's hash."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Name for people: campaign or file."""
+        ...
+
+    def records(self) -> Iterator[SpectrumRecord]:
+        """Yield complete molecules, one at a time, in any order.
+
+        Raises
+        ------
+        DatasetError
+            If a record cannot be used; it names the record.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSource:
+    """The complete molecular spectra of one campaign.
+
+    Attributes
+    ----------
+    store
+        An open store.
+    campaign
+        Campaign name.
+    """
+
+    store: Store
+    campaign: str
+
+    @property
+    def query(self) -> Mapping[str, Any]:
+        """The campaign asked for."""
+        return {"campaign": self.campaign}
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return f"campaign {self.campaign}"
+
+    def records(self) -> Iterator[SpectrumRecord]:
+        """Yield every complete molecule of the campaign."""
+        self.store.campaign(self.campaign)  # NotFound with near names, before an empty dataset is blamed
+        for spectrum in self.store.molecular_spectra(self.campaign):
+            yield store_record(self.store, spectrum)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """The complete molecules of a dataset file (:mod:`htxas.datafile`).
+
+    Attributes
+    ----------
+    path
+        The file.
+    """
+
+    path: Path
+
+    @property
+    def query(self) -> Mapping[str, Any]:
+        """The file's content hash: its name and place do not matter."""
+        with DatasetFile(self.path) as data:
+            return {"file_content_sha256": data.meta.content_sha256}
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return f"file {self.path.name}"
+
+    def records(self) -> Iterator[SpectrumRecord]:
+        """Check the file's hashes, then yield every complete molecule."""
+        with DatasetFile(self.path) as data:
+            data.verify()
+            method = _method_key(data.meta.engine, content_key(data.meta.parameters))
+            for entry in data:
+                if entry.complete:
+                    yield entry_record(entry, method)
+
+
+def entry_record(entry: MoleculeEntry, method_key: str) -> SpectrumRecord:
+    """Return the record of one complete molecule of a file."""
+    energy, spectrum, ground = entry.excitation_energy_eV, entry.spectrum, entry.ground
+    if not entry.complete or energy is None or spectrum is None or ground is None:
+        raise DatasetError("its spectrum is not complete", where=f"molecule {entry.name}")
+    return SpectrumRecord(
+        name=entry.name,
+        smiles=entry.smiles,
+        structure=entry.structure,
+        spectrum=spectrum,
+        excitation_energy_eV=energy,
+        complete_to_eV=min(s.excitation_energy_eV + s.window_eV for s in entry.sites),
+        method_key=method_key,
+        ground={
+            "gap_eV": ground.gap_eV,
+            "homo_eV": ground.homo_eV,
+            "lumo_eV": ground.lumo_eV,
+            "dipole_D": ground.dipole_norm_D,
+            "total_energy_eV": ground.total_energy_eV,
+        },
+    )
+
+
+def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
+    """Return the record of one complete molecular spectrum.
+
+    Raises
+    ------
+    DatasetError
+        If the spectrum is incomplete, or its sites were computed with different parameters.
+    """
+    where = f"molecule {molecular.name}"
+    if not molecular.complete:
+        raise DatasetError(
+            f"{len(molecular.missing)} of {len(molecular.site_keys)} sites are not done: the spectrum is not complete",
+            where=where,
+            hint="htxas status; htxas run",
+        )
+    calculations = [store.calculation(key) for key in molecular.site_keys]
+    methods = {_method_key(c.engine, c.parameters_key) for c in calculations}
+    if len(methods) != 1:
+        raise DatasetError("its sites were computed with different parameters", where=where)
+    sites = [store.site_result(key) for key in molecular.site_keys]
+    structure = store.structure(molecular.structure_key)
+    scalars = store.calculation(molecular.ground_key).scalars
+    return SpectrumRecord(
+        name=molecular.name,
+        smiles=structure.smiles,
+        structure=structure.structure,
+        spectrum=molecular.spectrum,
+        excitation_energy_eV=min(s.excitation_energy_eV for s in sites),
+        complete_to_eV=min(s.excitation_energy_eV + s.window_eV for s in sites),
+        method_key=methods.pop(),
+        ground={name: scalars[name] for name in _GROUND_SCALARS if name in scalars},
+    )
+
+
+def _method_key(engine: str, parameters_key: str) -> str:
+    return content_key({"engine": engine, "parameters": parameters_key})

@@ -1,0 +1,115 @@
+"""What can be learned: target names, units, and where each number comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from htxas.errors import DatasetError
+from htxas.learn.chemistry import molecular_weight, sp3_ratio
+from htxas.learn.qm9 import QM9_COLUMNS, QM9_PREFIX
+from htxas.learn.source import SpectrumRecord
+
+__all__ = ["RATIOS", "TARGETS", "Target", "describe", "in_house", "ratios", "target_value"]
+
+RATIOS: tuple[tuple[str, str], ...] = (("N", "C"), ("O", "C"), ("F", "C"))
+"""The composition inputs of Model-B, in column order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A number per molecule.
+
+    Attributes
+    ----------
+    unit
+        Its unit, ``1`` for a ratio.
+    meaning
+        One line for tables and cards.
+    """
+
+    unit: str
+    meaning: str
+
+
+TARGETS: dict[str, Target] = {
+    "gap": Target("eV", "LUMO minus HOMO eigenvalue of the ground state"),
+    "homo": Target("eV", "HOMO eigenvalue relative to vacuum"),
+    "lumo": Target("eV", "LUMO eigenvalue relative to vacuum"),
+    "dipole": Target("D", "norm of the dipole moment"),
+    "excitation_energy": Target("eV", "lowest excitation energy among the absorbing sites"),
+    "molecular_weight": Target("Da", "standard atomic weights added up"),
+    "sp3_ratio": Target(
+        "1", "sp3 carbons / carbons: from SMILES, else four-coordinated carbons of the structure"
+    ),
+    "ratio_N_C": Target("1", "nitrogen atoms / carbon atoms"),
+    "ratio_O_C": Target("1", "oxygen atoms / carbon atoms"),
+    "ratio_F_C": Target("1", "fluorine atoms / carbon atoms"),
+    **{QM9_PREFIX + name: Target(c.unit, f"QM9: {c.meaning}") for name, c in QM9_COLUMNS.items()},
+}
+"""Every target by name. Those called ``qm9_*`` are joined from a file at run time."""
+
+_GROUND = {"gap": "gap_eV", "homo": "homo_eV", "lumo": "lumo_eV", "dipole": "dipole_D"}
+
+
+def describe(name: str) -> Target:
+    """Return the target called ``name``.
+
+    Raises
+    ------
+    DatasetError
+        With the nearest name.
+    """
+    if name not in TARGETS:
+        near = get_close_matches(name, TARGETS, n=1)
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else "one of " + " ".join(t for t in TARGETS if t in in_house())
+        )
+        raise DatasetError(f"no target is called {name!r}", hint=hint)
+    return TARGETS[name]
+
+
+def in_house() -> tuple[str, ...]:
+    """Return the targets that need no other file."""
+    return tuple(name for name in TARGETS if not name.startswith(QM9_PREFIX))
+
+
+def ratios(composition: Mapping[str, int], where: str | None = None) -> list[float]:
+    """Return N/C, O/C, F/C.
+
+    Raises
+    ------
+    DatasetError
+        Without carbon.
+    """
+    if not composition.get("C"):
+        raise DatasetError("a ratio to carbon needs carbon atoms", where=where)
+    return [composition.get(a, 0) / composition[b] for a, b in RATIOS]
+
+
+def target_value(name: str, record: SpectrumRecord) -> tuple[float, str]:
+    """Return the in-house target ``name`` of a record and how it was obtained, in a word.
+
+    Raises
+    ------
+    DatasetError
+        If the record lacks what it needs.
+    """
+    where = f"molecule {record.name}"
+    if name in _GROUND:
+        if _GROUND[name] not in record.ground:
+            raise DatasetError(f"the ground state has no {_GROUND[name]}", where=where)
+        return record.ground[_GROUND[name]], "ground state"
+    if name == "excitation_energy":
+        return record.excitation_energy_eV, "spectrum"
+    if name == "molecular_weight":
+        return molecular_weight(record.structure.composition), "composition"
+    if name == "sp3_ratio":
+        return sp3_ratio(record.smiles, record.structure, where)
+    for (a, b), value in zip(RATIOS, ratios(record.structure.composition, where), strict=True):
+        if name == f"ratio_{a}_{b}":
+            return value, "composition"
+    raise DatasetError(f"{name!r} is not computed in-house", where=where)

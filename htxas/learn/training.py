@@ -1,0 +1,107 @@
+"""A training file from end to end: source -> dataset -> runs -> report folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from htxas.errors import DatasetError
+from htxas.learn.dataset import Dataset, freeze
+from htxas.learn.parallel import Report, run_all
+from htxas.learn.plots import parity_plot
+from htxas.learn.qm9 import QM9_PREFIX, Qm9Table
+from htxas.learn.recipe import ModelKind, TrainingPlan
+from htxas.learn.runs import RunSpec
+from htxas.learn.source import FileSource, StoreSource
+from htxas.learn.summary import write_summary
+
+__all__ = ["Trained", "freeze_plan", "plan_runs", "train_plan"]
+
+MODELS = "models"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What a training left behind.
+
+    Attributes
+    ----------
+    dataset
+        The frozen dataset.
+    cards
+        Model cards by model name.
+    summary
+        Content of ``metrics.json``.
+    out_dir
+        Folder with ``metrics.json``, ``table.md``, ``parity.png`` and ``models/``.
+    """
+
+    dataset: Dataset
+    cards: dict[str, dict[str, Any]]
+    summary: dict[str, Any]
+    out_dir: Path
+
+
+def freeze_plan(plan: TrainingPlan, datasets_dir: Path) -> Dataset:
+    """Freeze the plan's dataset under ``datasets_dir``; a campaign is read from the open database.
+
+    Raises
+    ------
+    DatasetError
+        See :func:`htxas.learn.dataset.freeze`.
+    DatabaseUnavailable
+        If the source is a campaign and no server answers.
+    """
+    qm9 = None
+    if plan.qm9_properties is not None:
+        columns = [t.removeprefix(QM9_PREFIX) for t in plan.recipe.targets if t.startswith(QM9_PREFIX)]
+        qm9 = Qm9Table.read(plan.qm9_properties, plan.qm9_molecules, columns) if columns else None
+    if plan.file is not None:
+        return freeze(FileSource(plan.file), plan.recipe, datasets_dir, qm9=qm9)
+    assert plan.campaign is not None
+    from htxas.store.store import Store  # a file needs no database driver
+
+    with Store.open() as store:
+        return freeze(StoreSource(store, plan.campaign), plan.recipe, datasets_dir, qm9=qm9)
+
+
+def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
+    """Return one run per target and model kind, but none that would read its target from its own inputs."""
+    specs = [
+        RunSpec(dataset.key, target, kind, plan.network, plan.seed)
+        for target in plan.recipe.targets
+        for kind in plan.models
+        if not (kind is ModelKind.B and target.startswith("ratio_"))
+    ]
+    if not specs:
+        raise DatasetError(
+            "Model-B is given the composition ratios: it cannot be asked for them", hint="add model A"
+        )
+    return specs
+
+
+def train_plan(
+    plan: TrainingPlan,
+    dataset: Dataset,
+    out_dir: Path,
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    on_done: Report | None = None,
+) -> Trained:
+    """Train all runs of a plan on its frozen dataset and write the report folder.
+
+    Raises
+    ------
+    DatasetError
+        If a run fails; finished ones are kept.
+    """
+    specs = plan_runs(plan, dataset)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    cards = run_all(
+        dataset.path, specs, out_dir / MODELS, workers=workers, scheduler=scheduler, on_done=on_done
+    )
+    summary = write_summary(out_dir, cards, dataset)
+    parity_plot(cards, out_dir / "parity.png")
+    return Trained(dataset, cards, summary, out_dir)
