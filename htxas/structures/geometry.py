@@ -114,7 +114,7 @@ class GeometryMaker:
     def _make(self, canonical: str, where: str | None) -> tuple[tuple[str, ...], Floats, dict[str, Any]]:
         import rdkit
 
-        start = embed(canonical, conformers=self.conformers, seed=self.seed)
+        start = embed(canonical, conformers=self.conformers, seed=self.seed, where=where)
         relaxed = self.relaxer.relax(start.symbols, start.positions_A, where=where)
         broken = broken_bond(start.symbols, relaxed.positions_A, start.bonds)
         if broken:

@@ -131,17 +131,18 @@ def read_ase(path: Path, origin: Origin, file_format: str | None = None) -> Iter
         Not readable, a format ASE does not know, or periodic in one or two directions.
     """
     from ase.io import iread
-    from ase.io.formats import UnknownFileTypeError, filetype
+    from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     try:
         kind = file_format or filetype(str(path))
-        images = iread(str(path), index=":", format=kind)
+        get_ioformat(kind)  # filetype falls back to the suffix, known or not
     except (UnknownFileTypeError, *_PARSE_ERRORS):
         raise StructureError(
             "the kind of this file is not known",
             where=origin.where(),
             hint="xyz, extxyz, SDF, CIF, POSCAR, a SMILES list (.smi, .csv, .txt), or anything ASE reads",
         ) from None
+    images = iread(str(path), index=":", format=kind)
     index = 0
     while True:
         try:

@@ -147,7 +147,7 @@ def _with_hydrogens(heavy: list[int], given: Mol, canonical: Mol) -> tuple[int, 
     return tuple(order[k] for k in range(canonical.GetNumAtoms()))
 
 
-def embed(canonical: str, *, conformers: int, seed: int) -> Conformer:
+def embed(canonical: str, *, conformers: int, seed: int, where: str | None = None) -> Conformer:
     """Return the lowest of several ETKDGv3 conformers after force-field relaxation, one thread, fixed seed.
 
     ETKDGv3: Wang, Witek, Landrum, Riniker, J. Chem. Inf. Model. 60, 2044 (2020).
@@ -167,7 +167,9 @@ def embed(canonical: str, *, conformers: int, seed: int) -> Conformer:
         settings.numThreads = 1
         ids = list(rdDistGeom.EmbedMultipleConfs(mol, conformers, settings))
         if not ids:
-            raise StructureError(f"no conformer of {canonical!r} can be embedded", hint=_NO_GEOMETRY)
+            raise StructureError(
+                f"no conformer of {canonical!r} can be embedded", where=where, hint=_NO_GEOMETRY
+            )
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
             force_field = "MMFF94"
             results = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=5000)
@@ -175,7 +177,9 @@ def embed(canonical: str, *, conformers: int, seed: int) -> Conformer:
             force_field = "UFF"
             results = rdForceFieldHelpers.UFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=5000)
         else:
-            raise StructureError(f"no force field knows all atoms of {canonical!r}", hint=_NO_GEOMETRY)
+            raise StructureError(
+                f"no force field knows all atoms of {canonical!r}", where=where, hint=_NO_GEOMETRY
+            )
         # to 1e-3 kcal/mol, so that mirror images do not swap places on another machine
         best = min(range(len(ids)), key=lambda k: (round(results[k][1], 3), k))
         conformer = mol.GetConformer(ids[best])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import hashlib
-import io
 import lzma
 import tarfile
 import zipfile
@@ -164,12 +164,14 @@ def text_lines(stream: IO[bytes], where: str) -> Iterator[str]:
     StructureError
         Damaged compression, a read error, or not UTF-8 text.
     """
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig")  # a spreadsheet puts a mark in front
     count = 0
     try:
-        for line in text:
+        for raw in stream:  # no text wrapper: it would close the stream behind the owner's back
+            if count == 0:
+                raw = raw.removeprefix(codecs.BOM_UTF8)  # a spreadsheet puts it in front
+            text = raw.decode("utf-8")
             count += 1
-            yield line.rstrip("\r\n")
+            yield text.rstrip("\r\n")
     except UnicodeDecodeError:
         raise StructureError(f"not text after line {count}", where=where, hint=_WRONG_FILE) from None
     except _DAMAGED as error:
