@@ -85,12 +85,16 @@ def _home(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _database() -> Iterator[None]:
-    """Start the private server, and stop it however the demo ends."""
+    """Have the private server run; one that was started here is stopped however the demo ends."""
+    from htxas.store.server import PrivateServer
+
+    ran_before = PrivateServer().status().state == "up"
     _type("db", "up")
     try:
         yield
     finally:
-        _type("db", "down")
+        if not ran_before:
+            _type("db", "down")
 
 
 def _type(*words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -64,6 +65,16 @@ def test_an_interrupt_stops_the_database_too(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(click.Abort):
         cli.main(["demo", "--dir", str(tmp_path / "d")], standalone_mode=False)
     assert words[-2:] == [("run", "-j", "2", "--campaign", "quickstart"), ("db", "down")]
+
+
+def test_a_server_that_ran_before_is_left_running(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    status = SimpleNamespace(state="up")
+    monkeypatch.setattr("htxas.store.server.PrivateServer.status", lambda _: status)
+    CliRunner().invoke(module.demo, ["--dir", str(tmp_path / "d")], catch_exceptions=False)
+    assert typed[0] == ("db", "up")
+    assert ("db", "down") not in typed
 
 
 def test_a_command_that_fails_ends_the_demo_with_its_status(

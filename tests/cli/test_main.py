@@ -46,7 +46,8 @@ def test_help_starts_in_half_a_second() -> None:
     assert min(seconds() for _ in range(5)) < 0.5
 
 
-@pytest.mark.parametrize("name", root.COMMANDS)
+# lpad hands --help to FireWorks, on a launchpad.
+@pytest.mark.parametrize("name", [n for n in root.COMMANDS if n != "lpad"])
 def test_every_command_has_help_and_defers_its_imports(name: str) -> None:
     target = root.COMMANDS[name][0].split(":")[0]
     loaded = _modules_after(f"import {target}")
