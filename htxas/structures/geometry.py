@@ -61,12 +61,16 @@ class GeometryMaker:
         Method of relaxation.
     conformers, seed
         How many ETKDGv3 conformers are tried, and the random seed.
+    shipped
+        More folders to look in, never written: geometries that come with a workflow, so that its calculations
+        have the same identity on every machine.
     """
 
     cache_dir: Path
     relaxer: Relaxer = field(default_factory=XtbRelaxer)
     conformers: int = 10
     seed: int = 61453
+    shipped: tuple[Path, ...] = ()
 
     def from_smiles(self, smiles: str, *, where: str | None = None) -> Geometry:
         """Return the relaxed geometry of a SMILES, atoms in the order of the SMILES, hydrogens last.
@@ -141,9 +145,11 @@ class GeometryMaker:
     ) -> Geometry:
         key = content_key({"schema": _SCHEMA, **request})
         path = self.cache_dir / f"{key}.xyz"
-        if not path.exists():
-            symbols, positions_A, facts = make()
-            _write(path, symbols, positions_A, {"request": request, "made": facts}, where)
+        for folder in (self.cache_dir, *self.shipped):
+            if (folder / path.name).exists():
+                return _read(folder / path.name, key)
+        symbols, positions_A, facts = make()
+        _write(path, symbols, positions_A, {"request": request, "made": facts}, where)
         return _read(path, key)
 
 

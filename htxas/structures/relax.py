@@ -97,10 +97,17 @@ class XtbRelaxer:
         Raises
         ------
         StructureError
-            The self-consistency or the optimisation does not converge, or tblite refuses the atoms.
+            The self-consistency or the optimisation does not converge, or tblite refuses the atoms or cannot be loaded.
         """
-        import tblite.library
-        from tblite.ase import TBLite
+        try:
+            import tblite.library
+            from tblite.ase import TBLite
+        except ImportError as error:  # its wheel expects the system's libgomp
+            raise StructureError(
+                f"tblite cannot be loaded: {error}",
+                where=where,
+                hint="install the OpenMP runtime (Debian: libgomp1), or give relaxed geometries",
+            ) from error
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         version = ".".join(str(v) for v in tblite.library.get_version())

@@ -59,6 +59,18 @@ def test_spelling_changes_the_order_but_not_the_structure(tmp_path: Path) -> Non
     assert len(keys) == 1
 
 
+def test_shipped_geometries_come_first_and_stay_untouched(tmp_path: Path) -> None:
+    GeometryMaker(tmp_path / "shipped", Stretcher(1.01), conformers=1).from_smiles("CO")
+    relaxer = Stretcher(1.02)
+    maker = GeometryMaker(tmp_path / "own", relaxer, conformers=1, shipped=(tmp_path / "shipped",))
+    maker.from_smiles("CO")
+    assert relaxer.calls == 0
+    assert not (tmp_path / "own").exists()
+    maker.from_smiles("CN")
+    assert relaxer.calls == 1
+    assert len(list((tmp_path / "shipped").iterdir())) == 1
+
+
 def test_another_recipe_is_another_geometry(tmp_path: Path) -> None:
     relaxer = Stretcher()
     for conformers, seed in ((1, 1), (2, 1), (1, 2)):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -44,6 +46,12 @@ def test_not_converged_is_an_error() -> None:
 def test_atoms_that_tblite_refuses() -> None:
     with pytest.raises(StructureError, match=r"q\.xyz: GFN2-xTB fails on this geometry"):
         XtbRelaxer().relax(["Lr", "H"], np.array([(0, 0, 0), (0, 0, 1.8)]), where="q.xyz")
+
+
+def test_without_openmp_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tblite.library", None)
+    with pytest.raises(StructureError, match=r"w\.xyz: tblite cannot be loaded: .*libgomp1"):
+        relaxed_water()
 
 
 def test_any_ase_calculator_will_do() -> None:
