@@ -56,6 +56,7 @@ def export(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from htxas.cli._text import plural
     from htxas.report.export import ExportFormat, export_campaign
     from htxas.report.terminal import to_json
     from htxas.store.store import Store
@@ -87,7 +88,7 @@ def export(
             )
         )
         return
-    click.echo(f"{summary.output}: {summary.molecules} molecules, {summary.sites} sites")
+    click.echo(f"{summary.output}: {plural(summary.molecules, 'molecule')}, {plural(summary.sites, 'site')}")
     if summary.incomplete:
         fate = (
             "written with complete=False where anything is done" if summary.incomplete_written else "left out"

@@ -62,7 +62,7 @@ def plot_site(view: SiteView, path: Path, *, sigma_eV: float = 0.5) -> Path:
         axes.set_xlim(low, high)
         top = _top(spectrum, low, high, columns=True)
         axes.set_ylim(0, 1.25 * top)
-        _mark_energies(axes, result, low, high)
+        _mark_energies(axes, result, view.core, low, high)
         axes.set_xlabel("transition energy (eV)")
         axes.set_ylabel("oscillator strength (1/eV)")
         axes.set_title(view.title + _times(view.multiplicity), loc="left")
@@ -102,7 +102,7 @@ def _draw_sticks(axes: Axes, sticks: Sticks, high: float) -> None:
     right.spines["right"].set_color(GREY)
 
 
-def _mark_energies(axes: Axes, result: SiteResult, low: float, high: float) -> None:
+def _mark_energies(axes: Axes, result: SiteResult, core: str, low: float, high: float) -> None:
     transform = axes.get_xaxis_transform()
     first = result.excitation_energy_eV
     axes.axvline(first, ymax=0.98, color=COLOURS[0], linewidth=0.9, linestyle=(0, (1, 2)))
@@ -123,7 +123,7 @@ def _mark_energies(axes: Axes, result: SiteResult, low: float, high: float) -> N
         axes.text(
             ionization + 0.15,
             0.98,
-            f"1s ionisation\n{ionization:.2f} eV",
+            f"{core} ionisation\n{ionization:.2f} eV",
             ha="left",
             va="top",
             fontsize=8,

@@ -100,6 +100,11 @@ class SiteView:
         return f"{element}[{self.record.atom}]" if self.file_atom is None else f"{element}{self.file_atom}"
 
     @property
+    def core(self) -> str:
+        """The core level: ``1s`` for a K edge, else the name of the edge."""
+        return "1s" if self.record.edge == "K" else str(self.record.edge)
+
+    @property
     def title(self) -> str:
         """Molecule, absorber and edge in a line."""
         name = self.molecule or self.structure.smiles or self.structure.structure.formula

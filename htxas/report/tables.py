@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -148,9 +148,7 @@ def site_table(view: SiteView) -> RenderableType:
     if result is None:
         return facts
     facts.add_row("first state", f"{result.excitation_energy_eV:.3f} eV  ({result.scale})")
-    facts.add_row(
-        "1s ionisation" if record.edge == "K" else "ionisation", f"{_number(result.ionization_eV, 3)} eV"
-    )
+    facts.add_row(f"{view.core} ionisation", f"{_number(result.ionization_eV, 3)} eV")
     facts.add_row("hole overlap", f"{result.hole_overlap:.4f}")
     facts.add_row("complete to", f"{result.window_eV:.1f} eV above the first state")
     title = f"strongest {_SHOWN_STICKS} of {len(result.sticks.energies_eV)} transitions"
@@ -209,9 +207,7 @@ def molecule_table(view: MoleculeView) -> RenderableType:
     facts.add_row("molecule", Text(view.record.name, style="bold"))
     facts.add_row("campaign", view.record.campaign)
     facts.add_row("structure", f"{view.atoms.formula}  {view.record.smiles or ''}".rstrip())
-    for name in ("method", "geometry", "source", "file"):
-        if name in view.structure.provenance:
-            facts.add_row(name, str(view.structure.provenance[name]))
+    facts.add_row("geometry", _origin(view.structure.provenance))
     facts.add_row("ground state", _state(view.ground_record))
     if view.ground is not None:
         ground = view.ground
@@ -247,6 +243,12 @@ def molecule_table(view: MoleculeView) -> RenderableType:
             site.record.key[:12],
         )
     return Group(facts, "", table)
+
+
+def _origin(provenance: Mapping[str, Any]) -> str:
+    method = (provenance.get("geometry") or {}).get("method") or "as given"
+    file, record = provenance.get("file"), provenance.get("record")
+    return f"{method}, {file} record {record}" if file else str(method)
 
 
 def query_row(record: CalculationRecord, structure: StructureRecord) -> dict[str, Any]:

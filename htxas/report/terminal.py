@@ -16,8 +16,12 @@ _PIPE_WIDTH = 160
 
 
 def console() -> Console:
-    """Return a console on standard output; in a pipe it is wide enough for every table."""
-    return Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    """Return a console on standard output; in a pipe it is wide enough for every table.
+
+    Square brackets and colons are printed as they are: SMILES and messages are full of them.
+    """
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def to_json(document: Any) -> str:

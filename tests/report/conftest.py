@@ -128,7 +128,11 @@ def build() -> World:
     seed = 0
     for name, (smiles, symbols, positions, groups) in _MOLECULES.items():
         structure, order = Structure.from_atoms(symbols, positions)
-        world.structures[structure.key] = StructureRecord(structure, smiles, {"method": "made up"})
+        world.structures[structure.key] = StructureRecord(
+            structure,
+            smiles,
+            {"file": "made.sdf", "record": 2, "geometry": {"method": "GFN2-xTB", "energy_eV": -1.5}},
+        )
         ground = Calculation(Kind.GROUND, structure.key, "fake", PARAMETERS)
         world.calculations[ground.key] = ground
         if "ground" in _DONE[name]:

@@ -113,7 +113,7 @@ def test_bad_queries(run: Any) -> None:
 )
 def test_export(run: Any, tmp_path: Path, name: str, output: str) -> None:
     result = run(export, "quickstart", "--format", name)
-    assert f"{output}: 1 molecules, 2 sites" in ok(result)
+    assert f"{output}: 1 molecule, 2 sites" in ok(result)
     assert "2 incomplete, left out: methane, propanone" in result.stderr
     assert (tmp_path / output).exists()
     assert "already exists" in str(run(export, "quickstart", "--format", name).exception)

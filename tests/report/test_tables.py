@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from htxas.report.results import load_molecule, load_site
 from htxas.report.tables import (
@@ -19,14 +20,14 @@ from htxas.report.tables import (
     site_document,
     site_table,
 )
-from htxas.report.terminal import to_json
+from htxas.report.terminal import console, to_json
 
 
 def rendered(table: RenderableType) -> str:
-    console = Console(width=160, file=io.StringIO())
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    text = io.StringIO()
+    with redirect_stdout(text):
+        console().print(table)
+    return text.getvalue()
 
 
 def test_finished_site(results: Any) -> None:
@@ -65,7 +66,15 @@ def test_not_a_number_becomes_null(results: Any) -> None:
 
 def test_molecule_table(results: Any) -> None:
     text = rendered(molecule_table(load_molecule(results, "ethanol")))
-    for word in ("ethanol", "complete  2 of 2 sites", "C1", "C2", "286.70", "gap"):
+    for word in (
+        "ethanol",
+        "complete  2 of 2 sites",
+        "C1",
+        "C2",
+        "286.70",
+        "gap",
+        "GFN2-xTB, made.sdf record 2",
+    ):
         assert word in text
     assert "incomplete  1 of 2 sites" in rendered(molecule_table(load_molecule(results, "propanone")))
 
@@ -92,3 +101,10 @@ def test_query_rows(rows: list[dict[str, Any]]) -> None:
     assert "failed: scf_unconverged" in text
     assert "the first 8; --limit shows more" in rendered(query_table(rows, limit=8))
     assert "nothing matches" in rendered(query_table([], limit=8))
+
+
+def test_square_brackets_of_smiles_survive(rows: list[dict[str, Any]]) -> None:
+    row = {**rows[0], "smiles": "c1cc[nH]c1", "formula": "[/bold]", "kind": ":smile:"}
+    text = rendered(query_table([row], limit=20))
+    for word in ("c1cc[nH]c1", "[/bold]", ":smile:"):
+        assert word in text
