@@ -12,7 +12,7 @@ from pathlib import Path
 from htxas.domain.calculation import Calculation, Kind, State
 from htxas.domain.structure import Structure
 from htxas.engines.registry import get_engine
-from htxas.errors import Cause, EngineFailure, InternalError, StoreError
+from htxas.errors import Cause, EngineFailure, InternalError, StoreError, UserError
 from htxas.launch.compute import CampaignSettings, attempt_directory, compute, walltime_s
 from htxas.launch.engine_process import EngineProcess
 from htxas.launch.stop import BatchReturned, Stop
@@ -142,7 +142,7 @@ class BatchRunner:
     def _compute(
         self, lease: Lease, record: CalculationRecord, settings: CampaignSettings, ground: Path | None
     ) -> str:
-        calculation = self.store.identity(record.key)
+        calculation = self._calculation(record, settings)
         structure = self._structure(record.structure_key)
         result, rejection = compute(
             self._process(calculation.engine),
@@ -166,6 +166,20 @@ class BatchRunner:
             raise EngineFailure(
                 Cause.BAD_OUTPUT, f"the result cannot be stored: {error}", evidence={"error": error.to_dict()}
             ) from error
+
+    def _calculation(self, record: CalculationRecord, settings: CampaignSettings) -> Calculation:
+        """Return the calculation of a record; the key tells whether the campaign's parameters are its own."""
+        parameters = settings.site_parameters if record.kind is Kind.SITE else settings.ground_parameters
+        calculation = Calculation(
+            record.kind,
+            record.structure_key,
+            record.engine,
+            parameters,
+            record.element,
+            record.edge,
+            record.atom,
+        )
+        return calculation if calculation.key == record.key else self.store.identity(record.key)
 
     def _fail(self, lease: Lease, error: EngineFailure) -> str:
         directory = attempt_directory(lease.key, lease.attempt)
@@ -219,6 +233,12 @@ class BatchRunner:
 
     def _assemble(self, structure_keys: set[str]) -> None:
         """Add up the molecules that are complete now."""
-        for structure_key in structure_keys:
-            for molecule in self.store.molecules(structure_key=structure_key):
-                self.store.assemble(molecule)
+        molecules = [m for key in structure_keys for m in self.store.molecules(structure_key=key)]
+        states = self.store.states({site.key for m in molecules for site in m.sites})
+        for molecule in molecules:
+            if all(states.get(site.key) is State.DONE for site in molecule.sites):
+                grid = self._campaign(molecule.campaign)
+                try:
+                    self.store.assemble(molecule, sigma_eV=grid.sigma_eV, step_eV=grid.step_eV)
+                except UserError as error:  # told to whoever asks for the molecule
+                    _log.warning("%s of %s is not assembled: %s", molecule.name, molecule.campaign, error)

@@ -33,6 +33,7 @@ class CampaignSettings:
 
     name: str
     engine: str
+    site_parameters: Mapping[str, Any]
     ground_parameters: Mapping[str, Any]
     gate: GateLimits
     sigma_eV: float
@@ -48,6 +49,7 @@ class CampaignSettings:
         return cls(
             name=document["name"],
             engine=document["engine"],
+            site_parameters=document["parameters"]["site"],
             ground_parameters=document["parameters"]["ground"],
             gate=GateLimits(**gate),
             sigma_eV=document["spectrum"]["sigma_eV"],

@@ -28,12 +28,15 @@ from htxas.launch.stop import BatchReturned, Stop, listen
 from htxas.launch.tasks import RUNNER
 from htxas.store.store import Store
 
-__all__ = ["STOPPED", "UNFIT", "main", "standalone_runner", "work"]
+__all__ = ["BUG", "STOPPED", "UNFIT", "main", "standalone_runner", "work"]
 
 STOPPED = 0
 """Exit status: nothing left to do, or asked to stop."""
 UNFIT = 3
 """Exit status: going on would fail every calculation; the last line of the log says why."""
+
+BUG = 2
+"""Exit status: an error of htxas or the database; the log has the traceback."""
 
 _HEARTBEAT_S = 10.0
 _IDLE_S = 0.5
@@ -121,7 +124,7 @@ def _rockets(launchpad: LaunchPad, fworker: FWorker, runner: _Noting, stop: Stop
             return UNFIT
         if runner.failed and runner.returned is None:
             _log.error("the batch ended with an error in htxas; its traceback is above")
-            return 2
+            return BUG
     return STOPPED
 
 
@@ -159,6 +162,8 @@ def main(arguments: list[str]) -> int:
     listen(stop)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     logging.getLogger("pymongo").setLevel(logging.WARNING)
+    for name in ("rocket.launcher", "launchpad"):  # FireWorks gives them handlers of their own
+        logging.getLogger(name).propagate = False
     folder = worker_folder(options.owner)
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)  # FireWorks writes FW.json where it stands
@@ -166,14 +171,17 @@ def main(arguments: list[str]) -> int:
         return work(store, open_launchpad(store), options.owner, options.campaign, stop, sys.stderr)
 
 
-if __name__ == "__main__":
-    # FireWorks leaves a ping thread that sleeps for an hour after some errors: do not wait for it.
-    code = 2
+def _main_and_exit() -> None:
+    code = BUG
     try:
         code = main(sys.argv[1:])
-    finally:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if code != 2:
-            os._exit(code)
+    except Exception:  # the log is the only place it can go: this process ends here
+        logging.exception("the worker ends with an error")
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # FireWorks leaves a ping thread that sleeps for an hour after some errors: not waited for
+
+
+if __name__ == "__main__":
+    _main_and_exit()
