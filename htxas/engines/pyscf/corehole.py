@@ -83,7 +83,8 @@ def transition_potential(ground: GroundState, site: int, parameters: Mapping[str
     occupied = ground.state.orbitals[0][:, :n]
     rest = _without(occupied, core, ground.hamiltonian.overlap)
     start = np.column_stack([rest * np.sqrt(2.0), core * np.sqrt(1.5)])
-    state = solve(ground.hamiltonian, [start], occupy, **_settings(parameters))
+    # only its potential is used, never its energy
+    state = solve(ground.hamiltonian, [start], occupy, precise_energy=False, **_settings(parameters))
     return HoleState(state, *_find(state.orbitals[0], target))
 
 

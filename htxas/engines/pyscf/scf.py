@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pyscf import df, gto, lib
 from pyscf.scf import diis
 from pyscf.x2c.sfx2c1e import SpinFreeX2CHelper
-from scipy.linalg import eigh
+from scipy.linalg import cholesky, eigh, solve_triangular
 
 from htxas.engines.pyscf.xcgrid import XCGrid
 
@@ -49,24 +49,19 @@ class Hamiltonian:
         return np.asarray(self.fit.get_jk(density, with_k=False)[0])
 
     def fitted_charge(self, density: FloatArray) -> FloatArray:
-        """Return the fitting coefficients c_P of a density, so that ``J_mn = sum_P (mn|P) c_P``; shape (naux,)."""
-        auxmol = self.fit.auxmol
-        three = np.zeros(auxmol.nao)
+        """Return the fitting coefficients c_P of a density, so that ``J_mn = sum_P (mn|P) c_P``; shape (naux,).
+
+        PySCF keeps ``B = L^-1 (P|mn)`` with the Cholesky factor L of the Coulomb metric, hence ``c = L^-T B D``.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the fitting basis is linearly dependent (PySCF then keeps another factor).
+        """
+        factor = cholesky(self.fit.auxmol.intor_symmetric("int2c2e"), lower=True)
         packed = lib.pack_tril(density * 2 - np.diag(np.diag(density)))
-        # one shell range of the auxiliary basis at a time keeps (nao^2/2, naux) out of memory
-        offsets = auxmol.ao_loc
-        for first in range(0, auxmol.nbas, 64):
-            last = min(first + 64, auxmol.nbas)
-            block = df.incore.aux_e2(
-                self.mol,
-                auxmol,
-                "int3c2e",
-                aosym="s2ij",
-                shls_slice=(0, self.mol.nbas, 0, self.mol.nbas, first, last),
-            )
-            three[offsets[first] : offsets[last]] = packed @ block
-        metric = auxmol.intor_symmetric("int2c2e")
-        return np.asarray(np.linalg.solve(metric, three))
+        projected = np.concatenate([block @ packed for block in self.fit.loop()])
+        return np.asarray(solve_triangular(factor, projected, lower=True, trans="T"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +109,7 @@ def solve(
     gradient_tolerance: float = 5e-4,
     max_cycles: int = 60,
     level_shift: float = 0.0,
+    precise_energy: bool = True,
 ) -> KohnSham:
     """Iterate to self-consistency with Pulay's DIIS.
 
@@ -131,6 +127,9 @@ def solve(
         Limit; the state returned then has ``converged=False``.
     level_shift
         Hartree added to unoccupied levels while iterating; does not change a converged state.
+    precise_energy
+        Evaluate the functional once more in double precision for the returned energy. Without it the energy is that
+        of the last cycle.
     """
     h, s = hamiltonian.core, hamiltonian.overlap
     channels = len(start)
@@ -178,7 +177,7 @@ def solve(
             break
         scaled = state.scaled()
     assert state is not None
-    return _with_precise_energy(hamiltonian, state)
+    return _with_precise_energy(hamiltonian, state) if precise_energy else state
 
 
 def _with_precise_energy(hamiltonian: Hamiltonian, state: KohnSham) -> KohnSham:

@@ -159,8 +159,10 @@ class XCGrid:
         for start in range(0, len(self), _BLOCK_POINTS):
             stop = min(start + _BLOCK_POINTS, len(self))
             values = self.mol.eval_gto("GTOval_sph_deriv1", self.coords[start:stop])
+            reach = np.flatnonzero(np.abs(values).max(axis=(0, 1)) > _NEGLIGIBLE)
+            values = values[:, :, reach]
             for s, c in enumerate(orbitals):
-                psi = values @ c
+                psi = values @ c[reach]
                 rho[s, 0, start:stop] = np.einsum("pi,pi->p", psi[0], psi[0])
                 rho[s, 1:4, start:stop] = 2 * np.einsum("pi,api->ap", psi[0], psi[1:])
                 if rows == 5:
