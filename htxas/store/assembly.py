@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from htxas.domain.calculation import State
 from htxas.domain.identity import content_key
-from htxas.domain.spectrum import Spectrum, broaden, combine
+from htxas.domain.spectrum import Spectrum, Sticks, broaden, combine
 from htxas.errors import NotFound, UserError
 from htxas.store.connection import Connected, Document, chunks
 from htxas.store.documents import molecule_from, spectrum_document, spectrum_from, unpack
-from htxas.domain.spectrum import Sticks
 from htxas.store.records import MolecularSpectrum, MoleculeRecord
 
 __all__ = ["Assembly"]
@@ -63,9 +62,7 @@ class Assembly(Connected):
         if not missing and (stored := self._stored([key])):
             return _spectrum_from(stored[key], molecule)
         documents = self._persist(
-            lambda: {
-                d["_id"]: d for d in self._db["spectra"].find({"_id": {"$in": [s.key for s in done]}})
-            }
+            lambda: {d["_id"]: d for d in self._db["spectra"].find({"_id": {"$in": [s.key for s in done]}})}
         )
         spectrum = combine([_on(documents[s.key], grid) for s in done], [float(s.multiplicity) for s in done])
         assembled = MolecularSpectrum(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidDocument
@@ -35,6 +35,7 @@ __all__ = ["Connected", "Document", "Documents", "chunks", "connect", "translate
 
 Document = dict[str, Any]
 Documents = Collection[Document]
+P = ParamSpec("P")
 T = TypeVar("T")
 
 MINIMUM_SERVER = (6, 0)
@@ -109,7 +110,9 @@ def translate(error: PyMongoError, location: DatabaseLocation) -> HtxasError:
     if _UNAUTHORIZED in codes:
         return DatabaseUnavailable(f"the user may not do this: {text}", where=where)
     if _DISK_FULL in codes:
-        return DatabaseUnavailable("the disk of the database is full", where=where, hint="make room, then try again")
+        return DatabaseUnavailable(
+            "the disk of the database is full", where=where, hint="make room, then try again"
+        )
     if _VALIDATION in codes:
         return StoreError(f"the database refuses a document: {text}", where=where)
     if isinstance(error, ConfigurationError):
@@ -132,8 +135,8 @@ class Connected:
             read_concern=ReadConcern("majority"),
         )
 
-    def _persist(self, call: Callable[[], T]) -> T:
-        """Return ``call()``, repeated with growing pauses while the database restarts.
+    def _persist(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return ``call(*args, **kwargs)``, repeated with growing pauses while the database restarts.
 
         ``call`` must be idempotent: a broken connection does not tell whether the server acted.
 
@@ -146,7 +149,7 @@ class Connected:
         pause = 0.05
         while True:
             try:
-                return call()
+                return call(*args, **kwargs)
             except PyMongoError as error:
                 if not _is_passing(error) or time.monotonic() + pause > deadline:
                     raise translate(error, self._location) from error
@@ -154,6 +157,9 @@ class Connected:
                 raise InternalError(f"a value cannot be stored: {error}") from error
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+    def _all(self, collection: str, query: Document, projection: Document | None = None) -> list[Document]:
+        return list(self._db[collection].find(query, projection, batch_size=CHUNK))
 
     def _in_transaction(self, body: Callable[[ClientSession], T]) -> T:
         """Return ``body(session)``, all of it or nothing; repeated on conflicts with others."""

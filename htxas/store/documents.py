@@ -137,13 +137,18 @@ def structure_from(document: Document) -> StructureRecord:
 
 def molecule_document(record: MoleculeRecord) -> Document:
     """Document of a molecule, without ``_id``."""
-    return {**asdict(record), "file_order": list(record.file_order), "sites": [asdict(s) for s in record.sites]}
+    return {
+        **asdict(record),
+        "file_order": list(record.file_order),
+        "sites": [asdict(s) for s in record.sites],
+    }
 
 
 def molecule_from(document: Document) -> MoleculeRecord:
     """Rebuild a molecule."""
     sites = tuple(
-        SiteRef(**{**s, "equivalent_file_atoms": tuple(s["equivalent_file_atoms"])}) for s in document["sites"]
+        SiteRef(**{**s, "equivalent_file_atoms": tuple(s["equivalent_file_atoms"])})
+        for s in document["sites"]
     )
     return MoleculeRecord(
         campaign=document["campaign"],

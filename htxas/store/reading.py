@@ -28,7 +28,12 @@ __all__ = ["Reading", "Sort"]
 
 Sort = Literal["key", "energy", "-energy", "updated", "-updated", "wall_s", "-wall_s"]
 
-_SORT_FIELDS = {"key": "_id", "energy": "scalars.excitation_energy_eV", "updated": "updated", "wall_s": "wall_s"}
+_SORT_FIELDS = {
+    "key": "_id",
+    "energy": "scalars.excitation_energy_eV",
+    "updated": "updated",
+    "wall_s": "wall_s",
+}
 _RECENT_S = 600
 _STATES = (State.FAILED.value, State.QUARANTINED.value)
 
@@ -57,7 +62,7 @@ class Reading(Connected):
                 }
             },
         ]
-        hint = {} if campaign is None else {"hint": "status"}
+        hint: Document = {} if campaign is None else {"hint": "status"}
         return self._persist(lambda: list(self._db["calculations"].aggregate(stages, **hint)))
 
     def cause_counts(self, campaign: str | None = None) -> list[Document]:
@@ -159,7 +164,10 @@ class Reading(Connected):
             raise NotFound(f"no calculation starts with {key_or_prefix!r}", hint="htxas query lists keys")
         if len(found) > 1:
             first, second = (d["_id"][: len(prefix) + 6] for d in found)
-            raise UserError(f"several calculations start with {key_or_prefix!r}: {first}, {second}", hint="give more digits")
+            raise UserError(
+                f"several calculations start with {key_or_prefix!r}: {first}, {second}",
+                hint="give more digits",
+            )
         return found[0]
 
     def identity(self, key: str) -> Calculation:
@@ -277,17 +285,23 @@ class Reading(Connected):
             )
         return molecule_from(found[0])
 
-    def molecules(self, campaign: str | None = None, *, structure_key: str | None = None) -> Iterator[MoleculeRecord]:
+    def molecules(
+        self, campaign: str | None = None, *, structure_key: str | None = None
+    ) -> Iterator[MoleculeRecord]:
         """Yield the molecules of a campaign (of all, if None), by name; or those with one structure."""
         given = {"campaign": campaign, "structure_key": structure_key}
         query = {k: v for k, v in given.items() if v is not None}
         return map(molecule_from, self._cursor("molecules", query, sort=[("campaign", 1), ("name", 1)]))
 
-    def _arrays(self, collection: str, key: str, kind: Kind, quarantined: bool) -> tuple[Document, Mapping[str, Any]]:
+    def _arrays(
+        self, collection: str, key: str, kind: Kind, quarantined: bool
+    ) -> tuple[Document, Mapping[str, Any]]:
         """Return the document of arrays and the provenance, if the calculation is one that is served."""
         record = self.calculation(key)
         if record.kind is not kind:
-            raise UserError(f"this calculation is a {record.kind.value}, not a {kind.value}", where=record.key)
+            raise UserError(
+                f"this calculation is a {record.kind.value}, not a {kind.value}", where=record.key
+            )
         served = (State.DONE, State.QUARANTINED) if quarantined else (State.DONE,)
         if record.state not in served:
             why = f": {record.cause.value}" if record.cause else ""

@@ -158,7 +158,10 @@ _INDEXES: dict[str, list[IndexModel]] = {
         _index("scalars.excitation_energy_eV", name="energy", sparse=True),
     ],
     "molecules": [_index("campaign", "name", unique=True), _index("name"), _index("structure_key")],
-    "batches": [_index("campaign", "fw_id", "after", name="unsubmitted"), _index("rerun", partialFilterExpression={"rerun": True})],
+    "batches": [
+        _index("campaign", "fw_id", "after", name="unsubmitted"),
+        _index("rerun", partialFilterExpression={"rerun": True}),
+    ],
 }
 
 
@@ -186,7 +189,9 @@ def ensure_schema(db: Database[Document]) -> None:
     for name, fields in _FIELDS.items():
         validator = {"$jsonSchema": {"bsonType": "object", "required": list(fields), "properties": fields}}
         if name not in existing:
-            options = {"storageEngine": _SPECTRA_STORAGE} if name in ("spectra", "dos") else {}
+            options: dict[str, Any] = (
+                {"storageEngine": _SPECTRA_STORAGE} if name in ("spectra", "dos") else {}
+            )
             try:
                 db.create_collection(name, validator=validator, **options)
             except CollectionInvalid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from htxas.errors import StoreError
 from htxas.settings import DatabaseLocation, database_location, database_patience_s
@@ -22,14 +22,20 @@ __all__ = ["Store"]
 class Store(Submission, Work, Reading, Assembly):
     """Structures, calculations, results, campaigns and molecules in one database.
 
-    Open it with :meth:`open`, close it with :meth:`close` or use it as a context manager. Everything it takes and gives is in
-    :mod:`htxas.store.records` and :mod:`htxas.domain`. Operations outlast a restart of the database
+    Open it with :meth:`open`, close it with :meth:`close` or use it as a context manager. Everything it takes and
+    gives is in :mod:`htxas.store.records` and :mod:`htxas.domain`. Operations outlast a restart of the database
     (``$HTXAS_DB_PATIENCE_S``); iterators do not and raise :class:`DatabaseUnavailable`. Not for use across a fork: open
     one store per process.
     """
 
     @staticmethod
-    def open(uri: str | None = None, *, name: str = "htxas", patience_s: float | None = None) -> Store:
+    def open(
+        uri: str | None = None,
+        *,
+        name: str = "htxas",
+        patience_s: float | None = None,
+        source: str = "the given URI",
+    ) -> Store:
         """Return an open store with its collections in place.
 
         Parameters
@@ -40,6 +46,8 @@ class Store(Submission, Work, Reading, Assembly):
             Database name.
         patience_s
             Seconds an operation waits for a database that restarts; by default as in the settings.
+        source
+            Where ``uri`` came from, for messages.
 
         Raises
         ------
@@ -48,7 +56,7 @@ class Store(Submission, Work, Reading, Assembly):
         StoreError
             If the server is too old or no replica set, or the database was made by a newer htxas.
         """
-        location = database_location() if uri is None else DatabaseLocation(uri, "the given URI", private=False)
+        location = database_location() if uri is None else DatabaseLocation(uri, source, private=False)
         patience = database_patience_s() if patience_s is None else patience_s
         store = Store(location, name, patience_s=patience)
         try:
@@ -62,14 +70,12 @@ class Store(Submission, Work, Reading, Assembly):
     def _check_server(self) -> None:
         try:
             hello = self._client.admin.command("hello")
-            version = self._client.server_info()["versionArray"]
-        except ConnectionFailure as error:  # at the start nobody wants to wait for a server that is down
+            version = self.server_version
+        except PyMongoError as error:  # at once: nobody wants to wait for a server that was never up
             raise translate(error, self._location) from error
-        except PyMongoError as error:
-            raise translate(error, self._location) from error
-        if tuple(version[:2]) < MINIMUM_SERVER:
+        if tuple(int(n) for n in version.split(".")[:2]) < MINIMUM_SERVER:
             raise StoreError(
-                f"MongoDB {'.'.join(map(str, version[:3]))} is too old",
+                f"MongoDB {version} is too old",
                 where=self._location.source,
                 hint=f"use {MINIMUM_SERVER[0]}.{MINIMUM_SERVER[1]} or newer",
             )
@@ -84,6 +90,11 @@ class Store(Submission, Work, Reading, Assembly):
     def name(self) -> str:
         """Database name."""
         return self._db.name
+
+    @property
+    def server_version(self) -> str:
+        """Version of the MongoDB server."""
+        return str(self._client.server_info()["version"])
 
     @property
     def launchpad_database(self) -> str:
@@ -103,7 +114,7 @@ class Store(Submission, Work, Reading, Assembly):
             If the server is away.
         """
         for name in (self.launchpad_database, self.name):
-            self._persist(lambda n=name: self._client.drop_database(n))  # type: ignore[misc]
+            self._persist(self._client.drop_database, name)
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,7 +1,8 @@
 """Campaigns, structures, calculations, molecules and batches going in.
 
-Every call may be repeated, and a campaign killed between any two of them is completed by running them again: documents are
-keyed by content, written only if absent, and a batch takes its calculations in the transaction that creates it.
+Every call may be repeated, and a campaign killed between any two of them is completed by running them again:
+documents are keyed by content, written only if absent, and a batch takes its calculations in the transaction that
+creates it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from pymongo import InsertOne, UpdateMany, UpdateOne
@@ -18,7 +20,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from htxas.domain.calculation import State
 from htxas.domain.identity import content_key
 from htxas.errors import NotFound, StoreError, UserError
-from htxas.store.connection import CHUNK, Connected, Document, chunks
+from htxas.store.connection import Connected, Document, chunks
 from htxas.store.documents import batch_from, molecule_document, plain, structure_document
 from htxas.store.records import Batch, MoleculeRecord, PlannedCalculation, StructureRecord
 
@@ -33,7 +35,9 @@ def molecule_id(campaign: str, name: str) -> str:
     return content_key([campaign, name])
 
 
-def _calculation_document(planned: PlannedCalculation, structure: Mapping[str, Any], now: datetime) -> Document:
+def _calculation_document(
+    planned: PlannedCalculation, structure: Mapping[str, Any], now: datetime
+) -> Document:
     c = planned.calculation
     return {
         "kind": c.kind.value,
@@ -219,10 +223,14 @@ class Submission(Connected):
                 same = {k: document.pop(k) for k in ("structure_key", "ground_key")}
                 # A molecule of this name but another content does not match, and its insertion collides.
                 writes.append(
-                    UpdateOne({"_id": molecule_id(r.campaign, r.name), **same}, {"$setOnInsert": document}, upsert=True)
+                    UpdateOne(
+                        {"_id": molecule_id(r.campaign, r.name), **same},
+                        {"$setOnInsert": document},
+                        upsert=True,
+                    )
                 )
             try:
-                new += self._persist(lambda w=writes: self._bulk("molecules", w))  # type: ignore[misc]
+                new += self._persist(self._bulk, "molecules", writes)
             except _Collision as collision:
                 twice = chunk[collision.index]
                 raise UserError(
@@ -239,7 +247,7 @@ class Submission(Connected):
         calculations they take are one transaction.
         """
         return sum(
-            self._persist(lambda c=chunk: self._in_transaction(lambda s: self._put_batches(c, s)))  # type: ignore[misc]
+            self._persist(self._in_transaction, partial(self._put_batches, chunk))
             for chunk in chunks(batches, _BATCHES_PER_TRANSACTION)
         )
 
@@ -251,7 +259,8 @@ class Submission(Connected):
             for d in calculations.find({"_id": {"$in": keys}, "batch": None}, {"_id": 1}, session=session)
         }
         known = {
-            d["_id"] for d in batches.find({"_id": {"$in": [b.id for b in chunk]}}, {"_id": 1}, session=session)
+            d["_id"]
+            for d in batches.find({"_id": {"$in": [b.id for b in chunk]}}, {"_id": 1}, session=session)
         }
         inserts, takes = [], []
         for batch in chunk:
@@ -277,7 +286,7 @@ class Submission(Connected):
         """Record the Firework (value) that carries each batch (key)."""
         for chunk in chunks(fireworks.items()):
             writes = [UpdateOne({"_id": k}, {"$set": {"fw_id": int(v)}}) for k, v in chunk]
-            self._persist(lambda w=writes: self._bulk("batches", w))  # type: ignore[misc]
+            self._persist(self._bulk, "batches", writes)
 
     def batch(self, batch_id: str) -> Batch:
         """Return a batch.
@@ -296,15 +305,16 @@ class Submission(Connected):
         """Return the state of each known calculation among ``keys``."""
         known: dict[str, State] = {}
         for chunk in chunks(keys):
-            query = {"_id": {"$in": chunk}}
-            found = self._persist(lambda q=query: list(self._db["calculations"].find(q, {"state": 1})))  # type: ignore[misc]
+            found = self._persist(self._all, "calculations", {"_id": {"$in": chunk}}, {"state": 1})
             known |= {d["_id"]: State(d["state"]) for d in found}
         return known
 
     def _upsert(self, collection: str, documents: list[Document]) -> int:
         """Insert the documents that are absent, by ``_id``; return how many were."""
         writes = [
-            UpdateOne({"_id": d["_id"]}, {"$setOnInsert": {k: v for k, v in d.items() if k != "_id"}}, upsert=True)
+            UpdateOne(
+                {"_id": d["_id"]}, {"$setOnInsert": {k: v for k, v in d.items() if k != "_id"}}, upsert=True
+            )
             for d in documents
         ]
         return self._persist(lambda: self._bulk(collection, writes)) if writes else 0

@@ -1,7 +1,7 @@
 """Leases, results and failures: who computes what, and what came of it.
 
-A worker may report on a calculation only while it holds its lease: every report is conditional on key, attempt, owner and
-state. Times are the server's, so clocks of workers do not matter.
+A worker may report on a calculation only while it holds its lease: every report is conditional on key, attempt,
+owner and state. Times are the server's, so clocks of workers do not matter.
 
 A result and the change of state that makes it visible are one transaction. The alternative, arrays first and state
 last, leaves a window in which a worker that lost its lease overwrites the arrays of the one that took over.
@@ -84,12 +84,16 @@ class Work(Connected):
 
     def release(self, lease: Lease) -> bool:
         """Give a calculation back unfinished: READY again. False if the lease was lost."""
-        return self._persist(lambda: self._db["calculations"].update_one(_fence(lease), _giving_back()).matched_count == 1)
+        return self._persist(
+            lambda: self._db["calculations"].update_one(_fence(lease), _giving_back()).matched_count == 1
+        )
 
     def release_owner(self, owner: str) -> int:
         """Give back everything ``owner`` holds; return how many."""
         query = {"worker": owner, "state": State.RUNNING.value}
-        return self._persist(lambda: self._db["calculations"].update_many(query, _giving_back()).matched_count)
+        return self._persist(
+            lambda: self._db["calculations"].update_many(query, _giving_back()).matched_count
+        )
 
     def finish(
         self,
@@ -160,7 +164,9 @@ class Work(Connected):
         }
         return self._conclude(lease, fields, self._array_document(lease, result, spectrum_sigma_eV, step_eV))
 
-    def _array_document(self, lease: Lease, result: Result, sigma_eV: float, step_eV: float) -> tuple[str, Document]:
+    def _array_document(
+        self, lease: Lease, result: Result, sigma_eV: float, step_eV: float
+    ) -> tuple[str, Document]:
         if isinstance(result, GroundResult):
             return "dos", ground_document(lease.key, lease.attempt, result)
         sound = len(result.sticks.energies_eV) > 0 and _finite(result)
@@ -206,9 +212,12 @@ class Work(Connected):
             query["cause"] = cause.value
         for chunk in [None] if keys is None else chunks(keys):
             selected = query if chunk is None else {**query, "_id": {"$in": chunk}}
-            self._persist(lambda q=selected: self._retry(q))  # type: ignore[misc]
+            self._persist(self._retry, selected)
         # Not filtered by campaign: a calculation two campaigns share travels in the batch of the first.
-        return [b["_id"] for b in self._cursor("batches", {"rerun": True}, projection={"_id": 1}, sort=[("_id", 1)])]
+        return [
+            b["_id"]
+            for b in self._cursor("batches", {"rerun": True}, projection={"_id": 1}, sort=[("_id", 1)])
+        ]
 
     def _retry(self, query: Document) -> None:
         calculations = self._db["calculations"]
@@ -223,8 +232,8 @@ class Work(Connected):
     def rerun_done(self, batch_ids: Iterable[str]) -> None:
         """Say that these batches of :meth:`retry` are queued again."""
         for chunk in chunks(batch_ids):
-            query = {"_id": {"$in": chunk}}
-            self._persist(lambda q=query: self._db["batches"].update_many(q, {"$set": {"rerun": False}}))  # type: ignore[misc]
+            change = {"$set": {"rerun": False}}
+            self._persist(self._db["batches"].update_many, {"_id": {"$in": chunk}}, change)
 
     def heartbeat(self, owner: str, info: Mapping[str, Any]) -> None:
         """Say that a worker lives, with a few facts about it."""
@@ -234,7 +243,11 @@ class Work(Connected):
     def workers(self) -> list[Document]:
         """Return ``owner``, ``info``, ``seen`` and ``age_s`` (seconds since, by the server's clock) of each worker."""
         age = {"$divide": [{"$subtract": ["$$NOW", "$seen"]}, 1000]}
-        stages: list[Document] = [{"$set": {"age_s": age, "owner": "$_id"}}, {"$unset": "_id"}, {"$sort": {"owner": 1}}]
+        stages: list[Document] = [
+            {"$set": {"age_s": age, "owner": "$_id"}},
+            {"$unset": "_id"},
+            {"$sort": {"owner": 1}},
+        ]
         return self._persist(lambda: list(self._db["workers"].aggregate(stages)))
 
     def forget_worker(self, owner: str) -> None:
@@ -265,11 +278,16 @@ def _finite(result: SiteResult) -> bool:
 
 def _check(lease: Lease, calculation: Calculation, structure: Structure, result: Result) -> None:
     right = SiteResult if calculation.kind is Kind.SITE else GroundResult
-    if calculation.key != lease.key or structure.key != calculation.structure_key or not isinstance(result, right):
+    if (
+        calculation.key != lease.key
+        or structure.key != calculation.structure_key
+        or not isinstance(result, right)
+    ):
         raise InternalError("a result was reported for another calculation", where=lease.key)
     if isinstance(result, GroundResult) and result.pdos.weights.shape[1] != len(structure):
         raise InternalError(
-            f"PDOS of {result.pdos.weights.shape[1]} atoms for a structure of {len(structure)}", where=lease.key
+            f"PDOS of {result.pdos.weights.shape[1]} atoms for a structure of {len(structure)}",
+            where=lease.key,
         )
 
 
