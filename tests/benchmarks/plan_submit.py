@@ -7,8 +7,8 @@ dropped at the end. Three measurements:
 
 - plan and submit all molecules: target under 180 s and 1 GB;
 - status of that campaign: target under 1 s;
-- calculations per second of ``htxas run -j 2`` with an engine that does nothing, beside FireWorks' own rapidfire with two
-  workers and one empty Firework per calculation, in the same mongod.
+- calculations per second of ``htxas run -j 2`` with an engine that does nothing, beside FireWorks' own rapidfire with
+  two workers and one empty Firework per calculation, in the same mongod.
 """
 
 from __future__ import annotations
