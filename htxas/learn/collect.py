@@ -14,7 +14,7 @@ from htxas.learn.chemistry import canonical_smiles
 from htxas.learn.features import check_grid, window_row
 from htxas.learn.qm9 import QM9_PREFIX, Qm9Table
 from htxas.learn.recipe import MIN_MOLECULES, Align, Recipe, Window
-from htxas.learn.source import Source, SpectrumRecord
+from htxas.learn.source import Method, Source, SpectrumRecord
 from htxas.learn.targets import describe, ratios, target_value
 
 __all__ = ["Collected", "collect"]
@@ -30,7 +30,7 @@ class Collected:
         Name, structure key and split group of each row.
     spectra, ratios, targets
         Shapes (n, points) and (n, 3) float32, (n, t) float64.
-    method_key, sigma_eV
+    method, sigma_eV
         Shared by all rows.
     elements
         All elements present, sorted.
@@ -46,7 +46,7 @@ class Collected:
     spectra: npt.NDArray[np.float32]
     ratios: npt.NDArray[np.float32]
     targets: npt.NDArray[np.float64]
-    method_key: str
+    method: Method
     sigma_eV: float
     elements: tuple[str, ...]
     left_out: dict[str, list[str]]
@@ -116,7 +116,7 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
         spectra=np.array([r.spectrum for r in rows], dtype=np.float32),
         ratios=np.array([r.ratios for r in rows], dtype=np.float32),
         targets=np.array([r.targets for r in rows], dtype=np.float64),
-        method_key=first.method_key,
+        method=first.method,
         sigma_eV=first.spectrum.sigma_eV,
         elements=tuple(sorted(elements)),
         left_out={reason: sorted(names) for reason, names in left_out.items()},
@@ -173,9 +173,9 @@ def _refuse_uncovered(ends: Mapping[str, float], total: int, window: Window) -> 
 
 
 def _refuse_mixed(first: SpectrumRecord, record: SpectrumRecord, where: str) -> None:
-    if record.method_key != first.method_key:
+    if record.method != first.method:
         raise DatasetError(
-            f"computed with other engine parameters than {first.name}; one dataset, one method", where=where
+            f"is {record.method}, but {first.name} is {first.method}; one dataset, one method", where=where
         )
     pair = (record.spectrum.sigma_eV, record.spectrum.step_eV)
     if pair != (first.spectrum.sigma_eV, first.spectrum.step_eV):

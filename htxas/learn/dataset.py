@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ def _card(
         },
         "left_out": got.left_out,
         "split_by": "canonical SMILES where every molecule has one, else structure",
-        "method_key": got.method_key,
+        "method": asdict(got.method),
         "broadening_sigma_eV": got.sigma_eV,
         "elements": list(got.elements),
         "input": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from htxas.learn.dataset import CARD, Dataset
 from htxas.learn.features import Standardiser, inputs, resample, window_row
 from htxas.learn.recipe import Align, ModelKind, Network, Recipe, Scale
 from htxas.learn.runs import WEIGHTS
-from htxas.learn.source import SpectrumRecord
+from htxas.learn.source import Method, SpectrumRecord
 from htxas.learn.summary import METRICS
 from htxas.learn.targets import ratios
 from htxas.learn.train import predict_network, single_thread
@@ -139,9 +139,10 @@ class Model:
             If it was computed with another method, or does not cover the window.
         """
         where = f"molecule {record.name}"
-        if record.method_key != self.card["dataset"]["method_key"]:
+        if asdict(record.method) != self.card["dataset"]["method"]:
             raise DatasetError(
-                "computed with other engine parameters than the model's training spectra", where=where
+                f"is {record.method}, the model was trained on {Method(**self.card['dataset']['method'])}",
+                where=where,
             )
         if record.spectrum.sigma_eV != self.card["inputs"]["broadening_sigma_eV"]:
             raise DatasetError(
@@ -192,14 +193,7 @@ class Model:
         row = resample(energies, intensity, anchor, window, where=where, zero_below=False)
         prediction = self._one(path.name, row, composition)
         note = f"broadening of the file is taken to be the model's, sigma {sigma} eV"
-        return Prediction(
-            prediction.name,
-            prediction.value,
-            prediction.unit,
-            prediction.spread,
-            prediction.test_mae,
-            (*prediction.warnings, note),
-        )
+        return replace(prediction, warnings=(*prediction.warnings, note))
 
     def predict_dataset(self, dataset: Dataset) -> list[Prediction]:
         """Predict for every molecule of a frozen dataset, beside the true value where it has the target.
@@ -211,7 +205,7 @@ class Model:
         """
         same = (
             dataset.recipe.window == self.recipe.window
-            and dataset.card["method_key"] == self.card["dataset"]["method_key"]
+            and dataset.card["method"] == self.card["dataset"]["method"]
             and dataset.card["broadening_sigma_eV"] == self.card["inputs"]["broadening_sigma_eV"]
         )
         if not same:

@@ -174,7 +174,7 @@ def _train(dataset: Dataset, spec: RunSpec) -> tuple[dict[str, Any], dict[str, t
             "key": dataset.key,
             "source": dataset.card["source"],
             "recipe": dataset.card["recipe"],
-            "method_key": dataset.card["method_key"],
+            "method": dataset.card["method"],
         },
         "counts": {"train": len(train), "validation": len(validation), "test": len(test)},
         "domain": {

@@ -17,9 +17,32 @@ if TYPE_CHECKING:
     from htxas.store.records import MolecularSpectrum
     from htxas.store.store import Store
 
-__all__ = ["FileSource", "Source", "SpectrumRecord", "StoreSource", "entry_record", "store_record"]
+__all__ = ["FileSource", "Method", "Source", "SpectrumRecord", "StoreSource", "store_record"]
 
 _GROUND_SCALARS = ("gap_eV", "homo_eV", "lumo_eV", "dipole_D", "total_energy_eV")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What a spectrum is of, and how it was computed. Spectra of different methods never meet in one model.
+
+    Attributes
+    ----------
+    engine
+        Engine name.
+    element, edge
+        Absorber.
+    parameters_key
+        Content key of the resolved site parameters: the same in the database and in a file exported from it.
+    """
+
+    engine: str
+    element: str
+    edge: str
+    parameters_key: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.element} {self.edge} (parameters {self.parameters_key[:8]})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +63,8 @@ class SpectrumRecord:
         Lowest excitation energy of the molecule's sites: where the spectrum starts.
     complete_to_eV
         Absolute energy up to which every site's states are complete.
-    method_key
-        Key of engine and site parameters: records of one dataset share it.
+    method
+        Records of one dataset share it.
     ground
         Ground state: ``gap_eV``, ``homo_eV``, ``lumo_eV``, ``dipole_D`` (norm), ``total_energy_eV``.
     """
@@ -52,7 +75,7 @@ class SpectrumRecord:
     spectrum: Spectrum
     excitation_energy_eV: float
     complete_to_eV: float
-    method_key: str
+    method: Method
     ground: Mapping[str, float]
 
 
@@ -139,17 +162,20 @@ class FileSource:
         """Check the file's hashes, then yield every complete molecule."""
         with DatasetFile(self.path) as data:
             data.verify()
-            method = _method_key(data.meta.engine, content_key(data.meta.parameters))
+            try:
+                parameters_key = content_key(data.meta.parameters["parameters"]["site"])
+            except (KeyError, TypeError):
+                raise DatasetError("does not say how its sites were computed", where=str(self.path)) from None
             for entry in data:
                 if entry.complete:
-                    yield entry_record(entry, method)
+                    yield _entry_record(entry, data.meta.engine, parameters_key)
 
 
-def entry_record(entry: MoleculeEntry, method_key: str) -> SpectrumRecord:
-    """Return the record of one complete molecule of a file."""
+def _entry_record(entry: MoleculeEntry, engine: str, parameters_key: str) -> SpectrumRecord:
+    where = f"molecule {entry.name}"
     energy, spectrum, ground = entry.excitation_energy_eV, entry.spectrum, entry.ground
     if not entry.complete or energy is None or spectrum is None or ground is None:
-        raise DatasetError("its spectrum is not complete", where=f"molecule {entry.name}")
+        raise DatasetError("its spectrum is not complete", where=where)
     return SpectrumRecord(
         name=entry.name,
         smiles=entry.smiles,
@@ -157,7 +183,7 @@ def entry_record(entry: MoleculeEntry, method_key: str) -> SpectrumRecord:
         spectrum=spectrum,
         excitation_energy_eV=energy,
         complete_to_eV=min(s.excitation_energy_eV + s.window_eV for s in entry.sites),
-        method_key=method_key,
+        method=_one_method({Method(engine, s.element, s.edge, parameters_key) for s in entry.sites}, where),
         ground={
             "gap_eV": ground.gap_eV,
             "homo_eV": ground.homo_eV,
@@ -184,9 +210,7 @@ def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
             hint="htxas status; htxas run",
         )
     calculations = [store.calculation(key) for key in molecular.site_keys]
-    methods = {_method_key(c.engine, c.parameters_key) for c in calculations}
-    if len(methods) != 1:
-        raise DatasetError("its sites were computed with different parameters", where=where)
+    methods = {Method(c.engine, c.element or "", c.edge or "", c.parameters_key) for c in calculations}
     sites = [store.site_result(key) for key in molecular.site_keys]
     structure = store.structure(molecular.structure_key)
     scalars = store.calculation(molecular.ground_key).scalars
@@ -197,10 +221,12 @@ def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
         spectrum=molecular.spectrum,
         excitation_energy_eV=min(s.excitation_energy_eV for s in sites),
         complete_to_eV=min(s.excitation_energy_eV + s.window_eV for s in sites),
-        method_key=methods.pop(),
+        method=_one_method(methods, where),
         ground={name: scalars[name] for name in _GROUND_SCALARS if name in scalars},
     )
 
 
-def _method_key(engine: str, parameters_key: str) -> str:
-    return content_key({"engine": engine, "parameters": parameters_key})
+def _one_method(methods: set[Method], where: str) -> Method:
+    if len(methods) != 1:
+        raise DatasetError("its sites differ in edge, engine or parameters", where=where)
+    return next(iter(methods))

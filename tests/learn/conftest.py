@@ -12,9 +12,10 @@ import pytest
 
 from htxas.datafile import DatasetMeta, DatasetWriter, GroundEntry, MoleculeEntry, SiteEntry
 from htxas.domain.dos import Pdos
+from htxas.domain.identity import content_key
 from htxas.domain.spectrum import Sticks, broaden
 from htxas.domain.structure import Structure
-from htxas.learn.source import SpectrumRecord
+from htxas.learn.source import Method, SpectrumRecord
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,7 @@ def make_record(index: int, **changes: Any) -> SpectrumRecord:
         "spectrum": broaden(sticks_of(index)),
         "excitation_energy_eV": truth.onset_eV,
         "complete_to_eV": truth.onset_eV + 20.0,
-        "method_key": "fake-method",
+        "method": Method("fake", "C", "K", content_key({"preset": "x"})),
         "ground": {
             "gap_eV": 2.0 + truth.splitting_eV,
             "homo_eV": -6.0 - 0.3 * truth.splitting_eV,
@@ -145,7 +146,9 @@ def make_entry(index: int) -> MoleculeEntry:
 
 
 def write_file(path: Path, count: int) -> Path:
-    meta = DatasetMeta("synthetic", "fake", {"preset": "x"}, "htxas test")
+    meta = DatasetMeta(
+        "synthetic", "fake", {"parameters": {"site": {"preset": "x"}, "ground": {}}}, "htxas test"
+    )
     with DatasetWriter(path, meta) as writer:
         for index in range(count):
             writer.add(make_entry(index))

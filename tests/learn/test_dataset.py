@@ -112,7 +112,7 @@ REFUSED = {
         "sigma 0.8 eV and step 0.1 eV differ",
     ),
     "mixed step": (lambda s, r: {"spectrum": broaden(_sticks(s), step_eV=0.05)}, "step 0.05"),
-    "mixed method": (lambda s, r: {"method_key": "other"}, "one method"),
+    "mixed method": (lambda s, r: {"method": dataclasses.replace(r.method, engine="other")}, "one method"),
     "nan in spectrum": (lambda s, r: _nan(r), "not finite"),
     "nan in target": (lambda s, r: {"ground": {"gap_eV": float("nan")}}, "gap is not a finite number"),
     "no target": (lambda s, r: {"ground": {}}, "has no gap_eV"),
@@ -180,7 +180,7 @@ def test_incomplete_molecules_of_a_file_are_not_used(synthetic: SimpleNamespace,
     from htxas.datafile import DatasetMeta, DatasetWriter
 
     path = tmp_path / "partial.h5"
-    with DatasetWriter(path, DatasetMeta("c", "fake", {}, "test")) as writer:
+    with DatasetWriter(path, DatasetMeta("c", "fake", {"parameters": {"site": {}}}, "test")) as writer:
         for i in range(56):
             entry = synthetic.entry(i)
             writer.add(entry if i % 10 else dataclasses.replace(entry, complete=False, missing=("k",)))

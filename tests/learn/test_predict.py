@@ -80,7 +80,7 @@ def test_what_does_not_fit_the_model_is_refused(
     record = next(iter(FileSource(dataset_file).records()))
     model = _model(trained)
     for changes, words in [
-        ({"method_key": "other"}, "other engine parameters"),
+        ({"method": dataclasses.replace(record.method, edge="L1")}, "is fake C L1 .*trained on fake C K"),
         ({"spectrum": dataclasses.replace(record.spectrum, sigma_eV=0.8)}, "sigma 0.8 eV"),
         ({"excitation_energy_eV": record.excitation_energy_eV + 30}, "the window at 19.9 eV"),
     ]:
