@@ -130,7 +130,11 @@ def _steps_per_eV(step_eV: float) -> int:
 
 
 def combine(spectra: Sequence[Spectrum], weights: Sequence[float]) -> Spectrum:
-    """Return the weighted mean of spectra on the union of their grids.
+    """Return the orientation-averaged weighted mean of spectra on the union of their grids.
+
+    A weight is a multiplicity: equivalent atoms share their isotropic spectrum, but their x, y, z parts are rotated
+    against each other, so a sum of the representatives' x, y, z would depend on which atom represents its orbit. Hence
+    the result holds the isotropic mean in all three columns.
 
     Outside its own grid (more than ``margin`` beyond its last stick) a spectrum is zero, as published.
 
@@ -149,5 +153,5 @@ def combine(spectra: Sequence[Spectrum], weights: Sequence[float]) -> Spectrum:
     stop = max(s.start + len(s.intensity) for s in spectra)
     total = np.zeros((stop - start, 3))
     for s, w in zip(spectra, weights, strict=True):
-        total[s.start - start : s.start - start + len(s.intensity)] += w * s.intensity
+        total[s.start - start : s.start - start + len(s.intensity)] += w * s.total[:, None]
     return Spectrum(start, first.step_eV, total / sum(weights), first.sigma_eV)

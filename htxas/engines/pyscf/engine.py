@@ -35,7 +35,8 @@ class PyscfEngine:
     """Core-hole Kohn-Sham spectra of closed-shell molecules in vacuum.
 
     The spectrum shows bound valence excitations (pi*, sigma*) reliably, Rydberg states approximately, and above
-    the ionisation energy a discretised continuum whose lines have no meaning one by one.
+    the ionisation energy a discretised continuum, converged with the basis to about 5 eV above it; the lines further up
+    have no meaning one by one.
     """
 
     name: str = "pyscf"

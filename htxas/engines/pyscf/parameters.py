@@ -80,7 +80,7 @@ class Hole(_Strict):
     scale: Literal["ion", "neutral"] = "ion"
     diffuse_smallest: float = Field(0.005, gt=0, lt=1)
     diffuse_largest: float = Field(2.6, gt=0, lt=50)
-    diffuse_ratio: float = Field(2.0, ge=1.4, le=4)
+    diffuse_ratio: float = Field(1.5, ge=1.3, le=4)
     window_eV: float = Field(40.0, ge=5, le=200)
 
 
