@@ -92,7 +92,7 @@ class Assembly(Connected):
             raise UserError("give both broadening and step, or neither")
         wanted = _Grid(sigma_eV, step_eV) if sigma_eV is not None and step_eV is not None else None
         cursor = self._cursor("molecules", {"campaign": campaign}, sort=[("name", 1)])
-        with closing(cursor):  # type: ignore[type-var]
+        with closing(cursor):
             for chunk in chunks(map(molecule_from, cursor), _MOLECULES_AT_ONCE):
                 sites = self._grids([s.key for m in chunk for s in m.sites])
                 complete = [m for m in chunk if m.sites and all(s.key in sites for s in m.sites)]

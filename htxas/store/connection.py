@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from itertools import islice
@@ -184,7 +184,7 @@ class Connected:
         projection: Document | None = None,
         sort: list[tuple[str, int]] | None = None,
         limit: int = 0,
-    ) -> Iterator[Document]:
+    ) -> Generator[Document]:
         with self._translated():
             cursor = self._db[collection].find(query, projection, sort=sort, limit=limit, batch_size=CHUNK)
             with cursor:

@@ -43,10 +43,21 @@ class Reading(Connected):
 
     def counts(self, campaign: str | None = None) -> dict[State, int]:
         """Return how many calculations are in each state; every state is there."""
-        found = dict.fromkeys(State, 0)
-        for row in self._tally(campaign):
-            found[State(row["_id"]["state"])] += row["count"]
-        return found
+        within: Document = {} if campaign is None else {"campaigns": campaign}
+        # The count command scans the index alone; count_documents, which aggregates, takes twice as long.
+        hint = "recent" if campaign is None else "status"
+        return {
+            state: int(
+                self._persist(
+                    self._db.command,
+                    "count",
+                    "calculations",
+                    query={**within, "state": state.value},
+                    hint=hint,
+                )["n"]
+            )
+            for state in State
+        }
 
     def _tally(self, campaign: str | None) -> list[Document]:
         """Count and add up by state, kind and cause, from the index alone."""
