@@ -45,7 +45,7 @@ def demo(jobs: int, folder: Path) -> None:
     training = str(assets.workflow(f"{CAMPAIGN}/train.yaml"))
     pictures = folder / "pictures"
     start = time.monotonic()
-    with _home(folder):
+    with _home(folder), _say_how_to_carry_on():
         pictures.mkdir(parents=True, exist_ok=True)
         with _database():
             _type("campaign", "plan", campaign)
@@ -95,6 +95,15 @@ def _database() -> Iterator[None]:
     finally:
         if not ran_before:
             _type("db", "down")
+
+
+@contextmanager
+def _say_how_to_carry_on() -> Iterator[None]:
+    try:
+        yield
+    except (click.Abort, click.exceptions.Exit):
+        click.echo("\nstopped; what is computed is kept: the same command carries on")
+        raise
 
 
 def _type(*words: str) -> None:

@@ -53,7 +53,9 @@ def test_its_home_is_the_folder_and_nothing_stays(
     assert typed == []
 
 
-def test_an_interrupt_stops_the_database_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_interrupt_stops_the_database_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     words: Typed = []
 
     def type_it(*w: str) -> None:
@@ -64,6 +66,7 @@ def test_an_interrupt_stops_the_database_too(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(module, "_type", type_it)
     with pytest.raises(click.Abort):
         cli.main(["demo", "--dir", str(tmp_path / "d")], standalone_mode=False)
+    assert "carries on" in capsys.readouterr().out
     assert words[-2:] == [("run", "-j", "2", "--campaign", "quickstart"), ("db", "down")]
 
 
