@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fireworks import LaunchPad
+
+from htxas.campaign.file import load_campaign
+from htxas.campaign.plan import Plan
+from htxas.errors import UserError
+from htxas.launch.liveness import exclusive
+from htxas.launch.preview import preview
+from htxas.launch.submit import submit
+from htxas.store.store import Store
+
+pytestmark = pytest.mark.mongo
+
+
+class _KilledError(Exception):
+    pass
+
+
+def check_whole(store: Store, launchpad: LaunchPad, campaign: str, calculations: int) -> None:
+    """Every calculation is in one batch, every batch in one Firework, every Firework in one workflow."""
+    records = list(store.find(campaign=campaign))
+    assert len(records) == calculations
+    batches = {r.batch for r in records}
+    assert None not in batches
+    carried = [f["spec"]["htxas"]["batch"] for f in launchpad.fireworks.find({})]
+    assert sorted(carried) == sorted(b for b in batches if b is not None)
+    nodes = [n for w in launchpad.workflows.find({}) for n in w["nodes"]]
+    assert sorted(nodes) == sorted(f["fw_id"] for f in launchpad.fireworks.find({}))
+    assert not list(store.unsubmitted_batches(campaign))
+    for batch_id in carried:
+        assert store.batch(batch_id).fw_id in nodes
+
+
+def test_twice_adds_nothing(store: Store, launchpad: LaunchPad, submitted: Callable[..., Any]) -> None:
+    first = submitted()
+    assert (first.molecules, first.calculations, first.known) == (3, 9, 0)
+    again = submitted()
+    assert (again.molecules, again.calculations, again.batches, again.known) == (0, 0, 0, 9)
+    check_whole(store, launchpad, "chains", 9)
+
+
+STEPS = [
+    ("store", "put_campaign"),
+    ("store", "put_structures"),
+    ("store", "put_calculations"),
+    ("store", "put_molecules"),
+    ("store", "put_batches"),
+    ("store", "mark_submitted"),
+    ("launchpad.workflows", "insert_many"),
+    ("launchpad.fireworks", "insert_many"),
+]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("what", "step"), STEPS)
+def test_a_submission_killed_at_any_step_is_completed_by_the_next(
+    what: str,
+    step: str,
+    after: bool,
+    store: Store,
+    launchpad: LaunchPad,
+    write: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Plan(load_campaign(write(batch={"target_s": 0.02, "split_above_s": 0.03}))) as plan:
+        with monkeypatch.context() as patch:
+            target: Any = store if what == "store" else getattr(launchpad, what.split(".")[1])
+            real = getattr(type(target), step)
+
+            def kill(*args: Any, **kwargs: Any) -> None:
+                if after:
+                    real(target, *args, **kwargs)
+                raise _KilledError
+
+            patch.setattr(target, step, kill)
+            with pytest.raises(_KilledError):
+                submit(store, launchpad, plan)
+        submit(store, launchpad, plan)
+    check_whole(store, launchpad, "chains", 9)
+
+
+def test_dear_molecules_become_parent_and_children(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any]
+) -> None:
+    submitted(sizes=(3,), seconds=100.0, batch={"target_s": 100.0, "split_above_s": 150.0, "at_least": 1})
+    workflow = launchpad.workflows.find_one({})
+    parents = {int(k): v for k, v in workflow["links"].items() if v}
+    assert [len(v) for v in parents.values()] == [3]
+    states = {f["fw_id"]: f["state"] for f in launchpad.fireworks.find({})}
+    assert sorted(states.values()) == ["READY", "WAITING", "WAITING", "WAITING"]
+    assert states[next(iter(parents))] == "READY"
+
+
+def test_a_changed_campaign_needs_another_name(submitted: Callable[..., Any]) -> None:
+    submitted()
+    with pytest.raises(UserError, match="other content"):
+        submitted(seconds=1.0)
+
+
+def test_two_campaigns_share_what_they_have_in_common(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any]
+) -> None:
+    submitted("one", sizes=(1, 2))
+    second = submitted("two", sizes=(2, 3))
+    assert (second.calculations, second.known) == (4, 3)
+    shared = list(launchpad.fireworks.find({"spec.htxas.shared_with": "two"}))
+    assert [f["spec"]["htxas"]["campaign"] for f in shared] == ["one"]
+    assert sum(store.counts("two").values()) == 7
+
+
+def test_preview_counts_without_writing(store: Store, launchpad: LaunchPad, write: Callable[..., Any]) -> None:
+    with Plan(load_campaign(write())) as plan:
+        alone, before = preview(plan, None), preview(plan, store)
+        assert (alone.new, alone.checked, before.new, before.checked) == (9, False, 9, True)
+        assert sum(store.counts().values()) == 0
+        done = submit(store, launchpad, plan)
+        assert done.batches == before.batches == alone.batches
+        after = preview(plan, store)
+    assert (after.new, after.known, after.batches) == (0, 9, 0)
+
+
+def test_one_submission_at_a_time(store: Store, submitted: Callable[..., Any]) -> None:
+    with exclusive(f"submission-{store.name}.chains"), pytest.raises(UserError, match="under way"):
+        submitted()
