@@ -1,7 +1,7 @@
 # make demo   molecules -> spectra -> a trained model, on this machine (again: seconds; after Ctrl-C: carries on)
 # make test   the tests
 # make lint   ruff, mypy --strict, import contracts
-# make bench  the manager's own speed: expanding sites, planning, submitting, status
+# make bench  MOLECULES=FILE: the manager's own speed: expanding sites, planning, submitting, status
 # make wheel  dist/htxas-*.whl
 #
 # Each installs what it needs into ./.venv first, at the versions of constraints.txt, with pip's own configuration
@@ -10,6 +10,7 @@
 PYTHON ?=
 JOBS ?= 2
 DIR ?= demo-run
+MOLECULES ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
@@ -41,7 +42,11 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	@for file in tests/benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
+	@test -f '$(MOLECULES)' || { echo "make bench MOLECULES=FILE: a file of geometries, e.g. all of QM9 as .xyz" >&2; exit 1; }
+	$(BIN)/python tests/benchmarks/expand_sites.py '$(MOLECULES)'
+	@export HTXAS_HOME='$(CURDIR)/scratch/bench'; unset HTXAS_DB_URI HTXAS_DB_URI_FILE; \
+	trap '$(BIN)/htxas db down' EXIT; $(BIN)/htxas db up && \
+	HTXAS_DB_URI_FILE="$$HTXAS_HOME/db/uri" $(BIN)/python tests/benchmarks/plan_submit.py '$(MOLECULES)'
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
