@@ -75,16 +75,17 @@ def submit(context: click.Context, file: Path, dry_run: bool, as_json: bool) -> 
     if dry_run:
         context.invoke(plan, file=file, as_json=as_json)
         return
-    from htxas.launch.fireworks_pad import open_launchpad
+    from htxas.launch.fireworks_pad import launchpad_of
     from htxas.launch.submit import submit as submit_plan
     from htxas.store.store import Store
 
     with (
         Store.open() as store,
+        launchpad_of(store) as launchpad,
         _surveyed(file, quiet=as_json) as planned,
         _progress("submitting", planned.survey.molecules, quiet=as_json) as advance,
     ):
-        done = submit_plan(store, open_launchpad(store), planned, advance)
+        done = submit_plan(store, launchpad, planned, advance)
     name = planned.campaign.name
     if as_json:
         document = {

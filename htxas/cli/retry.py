@@ -25,13 +25,13 @@ def retry(name: str, cause: str | None, as_json: bool) -> None:
     htxas retry qm9 --cause node_failure
     htxas run -j 2 --campaign qm9
     """
-    from htxas.launch.fireworks_pad import open_launchpad
+    from htxas.launch.fireworks_pad import launchpad_of
     from htxas.launch.retry import retry as make_ready
     from htxas.store.store import Store
 
-    with Store.open() as store:
+    with Store.open() as store, launchpad_of(store) as launchpad:
         store.campaign(name)
-        done = make_ready(store, open_launchpad(store), name, None if cause is None else Cause(cause))
+        done = make_ready(store, launchpad, name, None if cause is None else Cause(cause))
     if as_json:
         click.echo(json.dumps({"calculations": done.calculations, "fireworks": done.fireworks}))
     elif done.calculations:

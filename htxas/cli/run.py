@@ -34,12 +34,12 @@ def run(context: click.Context, jobs: int, campaign: str | None) -> None:
     htxas run -j 2
     htxas run -j 8 --campaign qm9
     """
-    from htxas.launch.fireworks_pad import open_launchpad
+    from htxas.launch.fireworks_pad import launchpad_of
     from htxas.launch.run import run_workers
     from htxas.store.store import Store
 
-    with Store.open() as store, _display(campaign) as show:
-        summary = run_workers(store, open_launchpad(store), jobs=jobs, campaign=campaign, on_report=show)
+    with Store.open() as store, launchpad_of(store) as launchpad, _display(campaign) as show:
+        summary = run_workers(store, launchpad, jobs=jobs, campaign=campaign, on_report=show)
     _say(summary, campaign)
     if summary.interrupted:
         context.exit(_INTERRUPTED)

@@ -17,6 +17,7 @@ __all__ = [
     "campaign_query",
     "database_errors",
     "fireworks_of",
+    "launchpad_of",
     "open_launchpad",
     "prepare_launchpad",
     "rerun",
@@ -36,6 +37,16 @@ def open_launchpad(store: Store) -> LaunchPad:
         strm_lvl="ERROR",
         mongoclient_kwargs={"serverSelectionTimeoutMS": patience_ms, "retryWrites": True, "appname": "htxas"},
     )
+
+
+@contextmanager
+def launchpad_of(store: Store) -> Iterator[LaunchPad]:
+    """Open the LaunchPad of the store, and close it at the end."""
+    launchpad = open_launchpad(store)
+    try:
+        yield launchpad
+    finally:
+        launchpad.connection.close()
 
 
 def prepare_launchpad(launchpad: LaunchPad) -> None:

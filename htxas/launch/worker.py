@@ -21,7 +21,7 @@ from fireworks.core.rocket import Rocket
 
 from htxas.errors import DatabaseUnavailable
 from htxas.launch.batch_runner import LEASE_S, BatchRunner, WorkerUnfit
-from htxas.launch.fireworks_pad import campaign_query, open_launchpad
+from htxas.launch.fireworks_pad import campaign_query, launchpad_of
 from htxas.launch.liveness import hold_alive, new_owner, worker_folder
 from htxas.launch.recover import free_fireworks
 from htxas.launch.stop import BatchReturned, Stop, listen
@@ -167,8 +167,8 @@ def main(arguments: list[str]) -> int:
     folder = worker_folder(options.owner)
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)  # FireWorks writes FW.json where it stands
-    with Store.open(name=options.database) as store:
-        return work(store, open_launchpad(store), options.owner, options.campaign, stop, sys.stderr)
+    with Store.open(name=options.database) as store, launchpad_of(store) as launchpad:
+        return work(store, launchpad, options.owner, options.campaign, stop, sys.stderr)
 
 
 def _main_and_exit() -> None:

@@ -43,7 +43,9 @@ def test_each_way_to_fail_has_its_cause_and_stops_nothing_else(
     tally = runner.run(batch)
     assert tally == {"done": 2, "failed": 6, "quarantined": 3}
     records = {r.atom: r for r in store.find(kind=Kind.SITE)}
-    assert {a: (records[a].state, records[a].cause) for a in range(len(WAYS))} == dict(enumerate(WAYS.values()))
+    assert {a: (records[a].state, records[a].cause) for a in range(len(WAYS))} == dict(
+        enumerate(WAYS.values())
+    )
     assert records[n - 1].state is State.DONE
     crash = records[list(WAYS).index("crash")]
     assert crash.evidence["signal"] == "SIGKILL"

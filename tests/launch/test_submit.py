@@ -113,7 +113,9 @@ def test_two_campaigns_share_what_they_have_in_common(
     assert sum(store.counts("two").values()) == 7
 
 
-def test_preview_counts_without_writing(store: Store, launchpad: LaunchPad, write: Callable[..., Any]) -> None:
+def test_preview_counts_without_writing(
+    store: Store, launchpad: LaunchPad, write: Callable[..., Any]
+) -> None:
     with Plan(load_campaign(write())) as plan:
         alone, before = preview(plan, None), preview(plan, store)
         assert (alone.new, alone.checked, before.new, before.checked) == (9, False, 9, True)
