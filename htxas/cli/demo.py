@@ -47,6 +47,7 @@ def demo(jobs: int, folder: Path) -> None:
     start = time.monotonic()
     with _home(folder), _say_how_to_carry_on():
         pictures.mkdir(parents=True, exist_ok=True)
+        _refuse_other_content(folder, Path(campaign))
         with _database():
             _type("campaign", "plan", campaign)
             _type("campaign", "submit", campaign)
@@ -81,6 +82,24 @@ def _home(folder: Path) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _refuse_other_content(folder: Path, campaign: Path) -> None:
+    """Refuse a folder in which another htxas left a demo with other parameters or molecules."""
+    from htxas.campaign.file import load_campaign
+    from htxas.domain.identity import content_key
+    from htxas.errors import UserError
+
+    note = folder / "demo-content"
+    content = content_key(load_campaign(campaign).document)
+    if not note.exists():
+        note.write_text(content + "\n")
+    elif note.read_text().strip() != content:
+        raise UserError(
+            "the demo of another version of htxas ran here",
+            where=str(folder),
+            hint=f"take another folder with --dir, or delete {folder}",
+        )
 
 
 @contextmanager

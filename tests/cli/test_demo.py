@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from htxas.cli import demo as module
 from htxas.cli.main import COMMANDS, cli
+from htxas.errors import UserError
 
 Typed = list[tuple[str, ...]]
 
@@ -78,6 +79,13 @@ def test_a_server_that_ran_before_is_left_running(
     CliRunner().invoke(module.demo, ["--dir", str(tmp_path / "d")], catch_exceptions=False)
     assert typed[0] == ("db", "up")
     assert ("db", "down") not in typed
+
+
+def test_a_folder_of_another_version_is_refused(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "demo-content").write_text("0" * 32 + "\n")
+    with pytest.raises(UserError, match="another version"):
+        CliRunner().invoke(module.demo, ["--dir", str(tmp_path)], catch_exceptions=False)
+    assert typed == []
 
 
 def test_a_command_that_fails_ends_the_demo_with_its_status(
