@@ -77,9 +77,10 @@ class Assembly(Connected):
             complete=not missing,
             missing=missing,
         )
-        if assembled.complete:
-            self._keep(assembled)
-        return assembled
+        if not assembled.complete:
+            return assembled
+        # As stored, so that the first reader sees the very digits that all later ones see.
+        return _spectrum_from(self._keep(assembled), molecule)
 
     def molecular_spectra(
         self, campaign: str, *, sigma_eV: float | None = None, step_eV: float | None = None
@@ -121,8 +122,8 @@ class Assembly(Connected):
     def _stored(self, keys: list[str]) -> dict[str, Document]:
         return {d["_id"]: d for d in self._cursor("molecular_spectra", {"_id": {"$in": keys}})}
 
-    def _keep(self, assembled: MolecularSpectrum) -> None:
-        document = {
+    def _keep(self, assembled: MolecularSpectrum) -> Document:
+        document: Document = {
             "structure_key": assembled.structure_key,
             "ground_key": assembled.ground_key,
             "site_keys": list(assembled.site_keys),
@@ -134,6 +135,7 @@ class Assembly(Connected):
                 {"_id": assembled.key}, {"$setOnInsert": document}, upsert=True
             )
         )
+        return {"_id": assembled.key, **document}
 
 
 def _key(molecule: MoleculeRecord, grid: _Grid) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 from pymongo import ASCENDING, IndexModel
 from pymongo.database import Database
 from pymongo.errors import CollectionInvalid, OperationFailure
+from pymongo.write_concern import WriteConcern
 
 from htxas.domain.calculation import Kind, State
 from htxas.errors import StoreError
@@ -185,6 +186,8 @@ def ensure_schema(db: Database[Document]) -> None:
         )
     if version == SCHEMA_VERSION:
         return
+    # Not journaled one by one: the version, written last and journaled, makes all before it durable.
+    eager = db.with_options(write_concern=WriteConcern(w=1, j=False))
     existing = set(db.list_collection_names())
     for name, fields in _FIELDS.items():
         validator = {"$jsonSchema": {"bsonType": "object", "required": list(fields), "properties": fields}}
@@ -193,14 +196,14 @@ def ensure_schema(db: Database[Document]) -> None:
                 {"storageEngine": _SPECTRA_STORAGE} if name in ("spectra", "dos") else {}
             )
             try:
-                db.create_collection(name, validator=validator, **options)
+                eager.create_collection(name, validator=validator, **options)
             except CollectionInvalid:
                 pass  # another process was faster
             except OperationFailure as error:
                 if error.code != _NAMESPACE_EXISTS:
                     raise
         else:
-            db.command("collMod", name, validator=validator)
+            eager.command("collMod", name, validator=validator)
         if name in _INDEXES:
-            db[name].create_indexes(_INDEXES[name])
+            eager[name].create_indexes(_INDEXES[name])
     db["meta"].update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)

@@ -128,7 +128,7 @@ class PrivateServer:
                 raise self._foreign()
             try:
                 with _client(int(port), self.files.password()) as client:
-                    client.admin.command("shutdown", timeoutSecs=10)
+                    client.admin.command("shutdown", force=True, timeoutSecs=1)
             except ConnectionFailure:
                 pass  # the answer to a shutdown is a closed connection
             except OperationFailure as error:

@@ -80,7 +80,9 @@ class World:
     def structure_of(self, key: str) -> Structure:
         return self.structures[self.calculations[key].structure_key].structure
 
-    def finish(self, store: Store, key: str, *, energy_eV: float = 285.0, owner: str = "w", sigma_eV: float = 0.5) -> bool:
+    def finish(
+        self, store: Store, key: str, *, energy_eV: float = 285.0, owner: str = "w", sigma_eV: float = 0.5
+    ) -> bool:
         calculation = self.calculations[key]
         lease = store.lease(key, owner)
         assert lease is not None
@@ -95,7 +97,9 @@ class World:
 def site_result(energy_eV: float = 285.0, **changes: object) -> SiteResult:
     facts: dict[str, object] = {
         "convergence": Convergence.CONVERGED,
-        "sticks": Sticks(energy_eV + np.array([0.0, 1.5, 22.0]), np.array([[0.03, 0.0, 0.0], [0, 0.02, 0], [0, 0, 0.01]])),
+        "sticks": Sticks(
+            energy_eV + np.array([0.0, 1.5, 22.0]), np.array([[0.03, 0.0, 0.0], [0, 0.02, 0], [0, 0, 0.01]])
+        ),
         "excitation_energy_eV": energy_eV,
         "ionization_eV": energy_eV + 5.0,
         "scale": "ion + transition potential",

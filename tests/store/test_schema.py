@@ -28,7 +28,10 @@ def test_many_processes_may_create_it_at_once(mongod_uri):
     with connect(mongod_uri) as client:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda _: ensure_schema(client[name]), range(4)))
-        assert client[name]["meta"].find_one({"_id": "schema"}) == {"_id": "schema", "version": SCHEMA_VERSION}
+        assert client[name]["meta"].find_one({"_id": "schema"}) == {
+            "_id": "schema",
+            "version": SCHEMA_VERSION,
+        }
         client.drop_database(name)
 
 
@@ -57,7 +60,9 @@ def test_validators_refuse_what_is_not_a_calculation(store, world):
         store._persist(store._db["calculations"].update_one, query, {"$set": {"state": "finished"}})
     with pytest.raises(StoreError, match="refuses a document"):
         store._persist(
-            store._bulk, "workers", [_insert({"_id": "w", "info": "not an object", "seen": datetime.now(UTC)})]
+            store._bulk,
+            "workers",
+            [_insert({"_id": "w", "info": "not an object", "seen": datetime.now(UTC)})],
         )
 
 

@@ -161,9 +161,17 @@ world.submit(store)
 """
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("steps", [2, 4, 6])
 def test_a_submission_killed_anywhere_is_completed_by_the_next(store, world, mongod_uri, steps):
-    command = [sys.executable, "-c", _KILLED, mongod_uri, store.name, str(steps), str(Path(__file__).parent / "conftest.py")]
+    command = [
+        sys.executable,
+        "-c",
+        _KILLED,
+        mongod_uri,
+        store.name,
+        str(steps),
+        str(Path(__file__).parent / "conftest.py"),
+    ]
     killed = subprocess.run(command, check=False, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     three = world.make(3)

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from htxas.domain.calculation import Kind, State
+from htxas.errors import Cause, NotFound, StoreError, UserError
+
+pytestmark = pytest.mark.mongo
+
+
+@pytest.fixture
+def filled(store, world):
+    """Molecule 0 done, a site of molecule 1 failed."""
+    world.submit(store)
+    world.finish(store, world.ground_key)
+    for energy, site in zip((285.0, 287.5), world.molecules[0].sites, strict=True):
+        world.finish(store, site.key, energy_eV=energy)
+    failed = world.molecules[1].sites[0].key
+    store.fail(store.lease(failed, "w"), Cause.SCF_UNCONVERGED, "100 cycles", {}, {"directory": "/r"})
+    return store
+
+
+def test_counts(filled):
+    expected = {"ready": 2, "running": 0, "done": 3, "failed": 1, "quarantined": 0}
+    assert filled.counts("demo") == expected
+    assert filled.counts() == expected
+    assert set(filled.counts("demo")) == set(State)
+    assert not any(filled.counts("other").values())
+
+
+def test_progress(filled):
+    p = filled.progress("demo")
+    assert (p["total"], p["counts"]["done"], p["kinds"]["site"]["done"]) == (6, 3, 2)
+    assert p["causes"] == {"scf_unconverged": 1}
+    assert p["done_wall_s"] == pytest.approx(7.5)
+    assert p["left_estimate_s"] == pytest.approx(20.0)
+    assert p["recent_done"] == 3
+    assert p["rate_per_s"] == pytest.approx(3 / p["recent_s"])
+    assert filled.progress()["total"] == 6
+    empty = filled.progress("other")
+    assert (empty["total"], empty["rate_per_s"]) == (0, 0.0)
+
+
+def test_cause_counts_name_an_example(filled, world):
+    (row,) = filled.cause_counts("demo")
+    assert row == {
+        "state": "failed",
+        "cause": "scf_unconverged",
+        "count": 1,
+        "key": world.molecules[1].sites[0].key,
+        "message": "100 cycles",
+        "directory": "/r",
+    }
+    assert filled.cause_counts("other") == []
+
+
+def test_status_is_answered_by_the_index_alone(filled):
+    stages = [{"$match": {"campaigns": "demo"}}, {"$group": {"_id": "$state", "t": {"$sum": "$wall_s"}}}]
+    command = {"aggregate": "calculations", "pipeline": stages, "cursor": {}, "hint": "status"}
+    plan = filled._db.command("explain", command, verbosity="executionStats")
+    assert plan["executionStats"]["totalDocsExamined"] == 0
+
+
+def test_a_key_by_its_first_digits(filled, world):
+    key = world.site_key
+    assert filled.calculation(key).key == key
+    assert filled.calculation(key[:12].upper()).key == key
+    assert filled.identity(key) == world.calculations[key]
+    with pytest.raises(NotFound, match="not a calculation key"):
+        filled.calculation("xyz")
+    with pytest.raises(NotFound, match="not a calculation key"):
+        filled.calculation("")
+    with pytest.raises(NotFound, match="no calculation starts with"):
+        filled.calculation("0" * 32)
+
+
+def test_an_ambiguous_prefix_is_refused(store, world):
+    world.make(20).submit(store)
+    first = sorted(d["_id"] for d in store._db["calculations"].find({}, {"_id": 1}))
+    twice = next(a[0] for a, b in zip(first, first[1:], strict=False) if a[0] == b[0])
+    with pytest.raises(UserError, match="give more digits"):
+        store.calculation(twice)
+
+
+_QUERIES = [
+    ({}, 6),
+    ({"campaign": "demo"}, 6),
+    ({"campaign": "other"}, 0),
+    ({"state": State.DONE}, 3),
+    ({"state": State.DONE, "kind": Kind.SITE}, 2),
+    ({"kind": Kind.GROUND}, 2),
+    ({"element": "C"}, 4),
+    ({"edge": "L3"}, 0),
+    ({"engine": "fake"}, 6),
+    ({"formula": "C3H"}, 6),
+    ({"smiles": "C1"}, 3),
+    ({"contains": {"C": 3, "H": 1}}, 6),
+    ({"contains": {"C": 4}}, 0),
+    ({"contains": {"N": 1}}, 0),
+    ({"min_energy_eV": 286.0}, 1),
+    ({"max_energy_eV": 286.0}, 1),
+    ({"min_energy_eV": 285.0, "max_energy_eV": 287.5}, 2),
+    ({"limit": 4}, 4),
+    ({"limit": 0}, 0),
+]
+
+
+def test_find(filled):
+    found = [len(list(filled.find(**query))) for query, _ in _QUERIES]
+    assert found == [count for _, count in _QUERIES]
+
+
+def test_find_sorts(filled):
+    found = [
+        r.scalars["excitation_energy_eV"]
+        for r in filled.find(kind=Kind.SITE, state=State.DONE, sort="-energy")
+    ]
+    assert found == [287.5, 285.0]
+    keys = [r.key for r in filled.find(sort="key")]
+    assert keys == sorted(keys)
+
+
+def test_results_come_back(filled, world):
+    site = filled.site_result(world.site_key)
+    assert site.energies_eV["ground"] == -2084.123456789012
+    assert site.provenance.inputs_sha256 == {"calculation.json": "00"}
+    spectrum = filled.spectrum(world.site_key)
+    assert spectrum.intensity.shape[1] == 3
+    assert (spectrum.sigma_eV, spectrum.step_eV) == (0.5, 0.1)
+    assert filled.ground_result(world.ground_key).gap_eV == 8.0
+
+
+def test_results_that_are_not_there(filled, world):
+    with pytest.raises(NotFound, match="ready"):
+        filled.ground_result(world.molecules[1].ground_key)
+    with pytest.raises(UserError, match="is a ground, not a site"):
+        filled.site_result(world.ground_key)
+    filled._db["spectra"].delete_one({"_id": world.site_key})
+    with pytest.raises(StoreError, match="arrays of a finished calculation"):
+        filled.site_result(world.site_key)
+
+
+def test_structures_and_molecules(filled, world):
+    molecule = world.molecules[0]
+    assert filled.structure(molecule.structure_key).smiles == "C0"
+    assert filled.molecule("demo", "mol_0") == molecule
+    assert filled.molecule(None, "mol_0") == molecule
+    assert [m.name for m in filled.molecules("demo")] == ["mol_0", "mol_1"]
+    assert list(filled.molecules(structure_key=molecule.structure_key)) == [molecule]
+    with pytest.raises(NotFound, match="no such structure"):
+        filled.structure("0" * 32)
+    with pytest.raises(NotFound, match=r"in campaign 'demo' \(did you mean"):
+        filled.molecule("demo", "mol_9")
+
+
+def test_a_name_in_two_campaigns(filled, world):
+    same = replace(world.molecules[0], campaign="other")
+    filled.put_molecules([same])
+    assert filled.molecule(None, "mol_0").campaign == "demo"
+    filled.put_molecules([replace(world.molecules[0], campaign="third", name="mol_1")])
+    with pytest.raises(UserError, match="demo, third have different molecules"):
+        filled.molecule(None, "mol_1")
