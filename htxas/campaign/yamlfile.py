@@ -141,7 +141,7 @@ def _explain(model: type[BaseModel], lines: Lines, problem: ErrorDetails, others
     match problem["type"]:
         case "extra_forbidden":
             known = sorted(_fields_at(model, location[:-1]))
-            near = get_close_matches(key, known, n=1, cutoff=0.5)
+            near = get_close_matches(key, known, n=1)
             stem = [k for k in known if _UNITS.sub("", k) == _UNITS.sub("", key)]
             guess = (stem or near)[:1]
             hint = f"did you mean {guess[0]!r}?" if guess else "known here: " + ", ".join(known)

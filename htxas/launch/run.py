@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -295,8 +294,3 @@ class _Crew:
         for worker in self._workers:
             self._free(worker)
         self._workers.clear()
-
-
-def worker_log(owner: str) -> Path:
-    """Return a worker's log."""
-    return worker_folder(owner) / LOG
