@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,7 +168,6 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
             processes=True,
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
-            local_directory=os.environ.get("DASK_TEMPORARY_DIRECTORY"),
         ) as cluster,
         dask_api.Client(cluster) as client,
     ):

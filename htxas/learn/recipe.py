@@ -125,13 +125,13 @@ class Network:
     """
 
     widths: tuple[int, ...] = (64, 64)
-    dropout: float = 0.1
+    dropout: float = 0.3
     members: int = 5
     epochs: int = 400
     patience: int = 60
     batch: int = 32
     learning_rate: float = 2e-3
-    weight_decay: float = 0.02
+    weight_decay: float = 0.3
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values."""

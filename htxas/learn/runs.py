@@ -28,7 +28,7 @@ from htxas.learn.split import Split
 from htxas.learn.targets import RATIOS, describe
 from htxas.learn.train import fit_network, predict_network, single_thread
 
-__all__ = ["WEIGHTS", "RunSpec", "execute", "finished"]
+__all__ = ["WEIGHTS", "RunSpec", "execute", "finished", "folder_name"]
 
 WEIGHTS = "model.safetensors"
 _SCHEMA = 1
@@ -82,12 +82,17 @@ class RunSpec:
     @property
     def folder(self) -> str:
         """Name of the folder: results of other datasets or settings are never overwritten."""
-        return f"{self.name}-{self.key[:8]}"
+        return folder_name(self.name, self.key)
 
     @property
     def generator_seed(self) -> int:
         """Seed of the run's own generator, whichever worker runs it, in whatever order."""
         return int(content_key({"seed": self.seed, "target": self.target, "kind": self.kind.value})[:15], 16)
+
+
+def folder_name(name: str, key: str) -> str:
+    """Return the folder of the run called ``name`` whose hash is ``key``."""
+    return f"{name}-{key[:8]}"
 
 
 def _code_versions() -> dict[str, str]:

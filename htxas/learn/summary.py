@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from htxas.learn.dataset import Dataset
 from htxas.learn.recipe import ModelKind
+from htxas.learn.runs import folder_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -144,7 +145,7 @@ def write_summary(out_dir: Path, cards: Cards, dataset: Dataset) -> dict[str, An
             "source": dataset.card["source"],
             "counts": dataset.card["counts"],
         },
-        "models": {name: f"{name}-{card['key'][:8]}" for name, card in cards.items()},
+        "models": {name: folder_name(name, card["key"]) for name, card in cards.items()},
         "metrics": {
             name: {
                 "unit": card["target"]["unit"],
