@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
@@ -45,7 +46,7 @@ CHUNK = 1000
 _SELECTION_MS = 5_000
 _AUTHENTICATION_FAILED, _UNAUTHORIZED, _VALIDATION, _DISK_FULL = 18, 13, 121, 14031
 # A server that starts, stops or elects answers with these; everything else would fail again.
-_PASSING = frozenset({89, 91, 94, 112, 189, 11600, 11602, 10107, 13435, 13436})
+_PASSING = frozenset({89, 91, 94, 112, 189, 211, 11600, 11602, 10107, 13435, 13436})
 
 
 def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
@@ -55,7 +56,7 @@ def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
         yield chunk
 
 
-def connect(uri: str, *, selection_ms: int = _SELECTION_MS) -> MongoClient[Document]:
+def connect(uri: str) -> MongoClient[Document]:
     """Return a client whose writes are acknowledged only once they are in the journal of a majority.
 
     Raises
@@ -63,23 +64,27 @@ def connect(uri: str, *, selection_ms: int = _SELECTION_MS) -> MongoClient[Docum
     DatabaseUnavailable
         If the connection string is not one.
     """
+    form = "mongodb://USER:PASSWORD@HOST:PORT/?..."
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):  # pymongo takes anything for a host name
+        raise DatabaseUnavailable("the connection string does not begin with mongodb://", hint=form)
     try:
-        return MongoClient(
-            uri,
-            w="majority",
-            journal=True,
-            retryWrites=True,
-            readConcernLevel="majority",
-            serverSelectionTimeoutMS=selection_ms,
-            connectTimeoutMS=selection_ms,
-            tz_aware=True,
-            tzinfo=UTC,
-            appname="htxas",
-        )
-    except (ConfigurationError, InvalidURI, ValueError) as error:
-        raise DatabaseUnavailable(
-            f"the connection string is not valid: {error}", hint="mongodb://USER:PASSWORD@HOST:PORT/?..."
-        ) from None
+        with warnings.catch_warnings():
+            # pymongo warns about an option it does not understand and goes on without it.
+            warnings.simplefilter("error", UserWarning)
+            return MongoClient(
+                uri,
+                w="majority",
+                journal=True,
+                retryWrites=True,
+                readConcernLevel="majority",
+                serverSelectionTimeoutMS=_SELECTION_MS,
+                connectTimeoutMS=_SELECTION_MS,
+                tz_aware=True,
+                tzinfo=UTC,
+                appname="htxas",
+            )
+    except (ConfigurationError, InvalidURI, ValueError, UserWarning) as error:
+        raise DatabaseUnavailable(f"the connection string is not valid: {error}", hint=form) from None
 
 
 def _is_passing(error: PyMongoError) -> bool:

@@ -37,12 +37,14 @@ _LOG_TAIL_BYTES = 65536
 
 
 def within(timeout_s: float, holds: Callable[[], bool]) -> bool:
-    """Ask until ``holds`` (True) or the time is over (False)."""
+    """Ask until ``holds`` (True) or the time is over (False), ever less often."""
     deadline = time.monotonic() + timeout_s
+    pause = 0.02
     while not holds():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.5)
     return True
 
 

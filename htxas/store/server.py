@@ -33,7 +33,7 @@ _ADOPTION_S = 10.0
 
 # mongod's exit status and the server's error codes.
 _EXIT_PORT_TAKEN, _EXIT_OTHER_VERSION = 48, 62
-_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIATED = 13, 18, 23
+_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ALREADY_INITIATED, _NOT_YET_INITIALIZED = 13, 18, 23, 94
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +219,31 @@ class PrivateServer:
         """Bring a server that accepts connections to where it takes our writes; every step may be repeated."""
         password = self.files.password()
         try:
-            with _client(port) as anyone:
-                if not self._knows_us(port, password):
-                    self._initiate(anyone, port, password)
-                with _client(port, password) as client:
-                    _correct_address(client, port)
-                self._await_primary(anyone)
+            if not within(self.timeout_s, lambda: self._is_ready(port, password)):
+                raise self._trouble("the server does not become primary")
         except PyMongoError as error:
             raise self._trouble(f"the server runs but refuses to work: {error}") from error
         self.files.complete(
             f"mongodb://{_USER}:{password}@{_HOST}:{port}/?authSource=admin&directConnection=true"
         )
+
+    def _is_ready(self, port: int, password: str) -> bool:
+        """Do what can be done now. A server that reads its configuration says so or closes connections: not yet."""
+        try:
+            with _client(port) as anyone:
+                if not self._knows_us(port, password):
+                    self._initiate(anyone, port, password)
+                with _client(port, password) as client:
+                    _correct_address(client, port)
+                return bool(anyone.admin.command("hello").get("isWritablePrimary"))
+        except ConnectionFailure:
+            if not self.files.in_use():
+                raise
+            return False
+        except OperationFailure as error:
+            if error.code != _NOT_YET_INITIALIZED:
+                raise
+            return False
 
     def _knows_us(self, port: int, password: str) -> bool:
         try:
@@ -251,12 +265,10 @@ class PrivateServer:
                 raise self._foreign() from None
             if error.code != _ALREADY_INITIATED:
                 raise
-        self._await_primary(anyone)
-        anyone.admin.command("createUser", _USER, pwd=password, roles=["root"])
-
-    def _await_primary(self, client: MongoClient[Document]) -> None:
-        if not within(self.timeout_s, lambda: bool(client.admin.command("hello").get("isWritablePrimary"))):
+        primary = within(self.timeout_s, lambda: bool(anyone.admin.command("hello").get("isWritablePrimary")))
+        if not primary:
             raise self._trouble("the server does not become primary")
+        anyone.admin.command("createUser", _USER, pwd=password, roles=["root"])
 
     def _adopt(self) -> None:
         """Make sure that the live server is ours and ready; a start killed half-way leaves one that is not."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_a_key_by_its_first_digits(filled, world):
 def test_an_ambiguous_prefix_is_refused(store, world):
     world.make(20).submit(store)
     first = sorted(d["_id"] for d in store._db["calculations"].find({}, {"_id": 1}))
-    twice = next(a[0] for a, b in zip(first, first[1:], strict=False) if a[0] == b[0])
+    twice = next(a[0] for a, b in pairwise(first) if a[0] == b[0])
     with pytest.raises(UserError, match="give more digits"):
         store.calculation(twice)
 

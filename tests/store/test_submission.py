@@ -46,7 +46,7 @@ def test_numbers_of_new_documents_are_returned(store, world):
 
 def test_a_campaign_does_not_change_under_its_results(store):
     store.put_campaign("demo", {"preset": "published"})
-    with pytest.raises(UserError, match="other content.*another name"):
+    with pytest.raises(UserError, match=r"other content.*another name"):
         store.put_campaign("demo", {"preset": "accurate"})
     assert store.campaign("demo")["preset"] == "published"
 
