@@ -7,10 +7,11 @@ from typing import Self
 
 from pymongo.errors import PyMongoError
 
-from htxas.errors import StoreError
-from htxas.settings import DatabaseLocation, database_location, database_patience_s
+from htxas.errors import DatabaseUnavailable, StoreError
+from htxas.settings import DatabaseLocation, database_folder, database_location, database_patience_s
 from htxas.store.assembly import Assembly
 from htxas.store.connection import MINIMUM_SERVER, translate
+from htxas.store.folder import ServerFolder
 from htxas.store.reading import Reading
 from htxas.store.schema import ensure_schema
 from htxas.store.submission import Submission
@@ -57,6 +58,10 @@ class Store(Submission, Work, Reading, Assembly):
             If the server is too old or no replica set, or the database was made by a newer htxas.
         """
         location = database_location() if uri is None else DatabaseLocation(uri, source, private=False)
+        if location.private and not ServerFolder(database_folder()).in_use():
+            raise DatabaseUnavailable(
+                "the private database is not running", where=str(database_folder()), hint="htxas db up"
+            )
         patience = database_patience_s() if patience_s is None else patience_s
         store = Store(location, name, patience_s=patience)
         try:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from click.testing import CliRunner
 
 from htxas.cli.db import db
-from htxas.errors import UserError
+from htxas.errors import DatabaseUnavailable, UserError
+from htxas.store.store import Store
 
 
 def call(*arguments):
@@ -35,4 +37,8 @@ def test_up_status_down(require_mongod, tmp_path, monkeypatch):
         stopped = call("down")
     assert stopped.output.startswith("stopped")
     assert call("down").output.startswith("was not running")
+    started = time.monotonic()
+    with pytest.raises(DatabaseUnavailable, match=r"not running \(htxas db up\)"):
+        Store.open()
+    assert time.monotonic() - started < 1
     assert json.loads(call("status", "--json").output)["state"] == "down"
