@@ -2,6 +2,9 @@
 
 The hole is followed by overlap: in every cycle it is put into the orbital that overlaps most with the localised 1s
 of the site (maximum-overlap method, Gilbert, Besley, Gill, J. Phys. Chem. A 112, 13164 (2008), with a fixed reference).
+The other electrons fill the lowest orbitals. Where that does not converge (charge sloshing between lone pairs that
+the hole brings to one level), the whole occupied space is followed by its overlap with the starting orbitals
+instead; the state says so.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from htxas.engines.pyscf.scf import KohnSham, Occupy, solve
 __all__ = ["HoleState", "excited_neutral", "ion", "transition_potential"]
 
 FloatArray = npt.NDArray[np.float64]
+_CYCLES_BEFORE_FOLLOWING = 30  # three times what a well-behaved state takes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,11 +37,14 @@ class HoleState:
         Index of the hole orbital in its channel (channel 0 of one, channel 1 of two).
     overlap
         |<hole|localised 1s of the site>|.
+    followed
+        Whether all occupied orbitals were followed by overlap because filling the lowest did not converge.
     """
 
     state: KohnSham
     hole: int
     overlap: float
+    followed: bool = False
 
 
 def _find(orbitals: FloatArray, target: FloatArray) -> tuple[int, float]:
@@ -108,6 +115,41 @@ def _unrestricted(core_target: FloatArray, n_alpha: int, n_beta: int) -> Occupy:
     return occupy
 
 
+def _follow(start: Sequence[FloatArray], overlap: FloatArray, core_target: FloatArray) -> Occupy:
+    """Occupy, beside the hole, the orbitals that lie most in the space of the starting ones."""
+    references = [c.T @ overlap for c in start]
+
+    def occupy(orbitals: Sequence[FloatArray]) -> list[FloatArray]:
+        out = []
+        for channel, (c, reference) in enumerate(zip(orbitals, references, strict=True)):
+            share = ((reference @ c) ** 2).sum(axis=0)
+            if channel == 1:
+                share[_find(c, core_target)[0]] = -1.0
+            occupations = np.zeros(c.shape[1])
+            occupations[np.argsort(-share)[: len(reference)]] = 1.0
+            out.append(occupations)
+        return out
+
+    return occupy
+
+
+def _relax(
+    ground: GroundState,
+    start: Sequence[FloatArray],
+    occupy: Occupy,
+    core_target: FloatArray,
+    parameters: Mapping[str, Any],
+) -> HoleState:
+    settings = _settings(parameters)
+    first_try = {**settings, "max_cycles": min(settings["max_cycles"], _CYCLES_BEFORE_FOLLOWING)}
+    state = solve(ground.hamiltonian, start, occupy, **first_try)
+    followed = not state.converged
+    if followed:
+        follow = _follow(start, ground.hamiltonian.overlap, core_target)
+        state = solve(ground.hamiltonian, start, follow, **settings)
+    return HoleState(state, *_find(state.orbitals[1], core_target), followed)
+
+
 def ion(ground: GroundState, half: HoleState, site: int, parameters: Mapping[str, Any]) -> HoleState:
     """Full hole: unrestricted ion with the beta 1s of the site empty, started from the half-hole orbitals."""
     core = ground.cores[:, site]
@@ -116,8 +158,7 @@ def ion(ground: GroundState, half: HoleState, site: int, parameters: Mapping[str
     orbitals = half.state.orbitals[0]
     occupied = [i for i in range(orbitals.shape[1]) if half.state.occupations[0][i] > 0]
     start = [orbitals[:, occupied], orbitals[:, [i for i in occupied if i != half.hole]]]
-    state = solve(ground.hamiltonian, start, _unrestricted(target, n, n - 1), **_settings(parameters))
-    return HoleState(state, *_find(state.orbitals[1], target))
+    return _relax(ground, start, _unrestricted(target, n, n - 1), target, parameters)
 
 
 def excited_neutral(
@@ -140,5 +181,4 @@ def excited_neutral(
     occupy = _unrestricted(target, n + 1, n - 1) if triplet else _unrestricted(target, n, n)
     occupations = occupy(cation.state.orbitals)
     start = [c[:, o > 0] for c, o in zip(cation.state.orbitals, occupations, strict=True)]
-    state = solve(ground.hamiltonian, start, occupy, **_settings(parameters))
-    return HoleState(state, *_find(state.orbitals[1], target))
+    return _relax(ground, start, occupy, target, parameters)

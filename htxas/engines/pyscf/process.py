@@ -186,6 +186,7 @@ def _site(job: Job, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
             "cycles": {name: s.state.cycles for name, s in states.items()},
             "gradient_Ha": {name: s.state.gradient for name, s in states.items()},
             "hole_overlap": {name: s.overlap for name, s in states.items()},
+            "followed": sorted(name for name, s in states.items() if s.followed),
             "ground_state": shared.origin,
             **sticks.extra,
         },

@@ -108,7 +108,6 @@ def solve(
     energy_tolerance: float = 1e-6,
     gradient_tolerance: float = 5e-4,
     max_cycles: int = 60,
-    level_shift: float = 0.0,
     precise_energy: bool = True,
 ) -> KohnSham:
     """Iterate to self-consistency with Pulay's DIIS.
@@ -125,8 +124,6 @@ def solve(
         Convergence in Hartree.
     max_cycles
         Limit; the state returned then has ``converged=False``.
-    level_shift
-        Hartree added to unoccupied levels while iterating; does not change a converged state.
     precise_energy
         Evaluate the functional once more in double precision for the returned energy. Without it the energy is that
         of the last cycle.
@@ -165,11 +162,6 @@ def solve(
                 pulay_input,
             )
             fock = list(mixed) if channels == 2 else [mixed]
-            if level_shift:
-                factor = 2.0 if channels == 1 else 1.0
-                fock = [
-                    f + level_shift * (s - s @ d @ s / factor) for f, d in zip(fock, densities, strict=True)
-                ]
         levels, orbitals = zip(*(_diagonalise(f, orthonormal) for f in fock), strict=True)
         occupations = occupy(orbitals)
         state = KohnSham(energy, orbitals, levels, tuple(occupations), done, cycle, gradient)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from htxas.domain.structure import Structure
 from htxas.engines.pyscf import corehole, final_states, ground
 from htxas.engines.pyscf.molecule import build, diffuse, loewdin_weights
 from htxas.engines.pyscf.parameters import resolve
@@ -134,3 +138,18 @@ def test_ion_is_that_of_pyscf(formaldehyde: ground.GroundState) -> None:
     mf.kernel(np.array([c @ c.T, np.delete(c, core, 1) @ np.delete(c, core, 1).T]))
     assert ours.state.converged
     assert ours.state.energy == pytest.approx(mf.e_tot, abs=5e-6)
+
+
+@pytest.mark.slow
+def test_an_ion_whose_lone_pairs_slosh_is_followed() -> None:
+    """Lone pairs of two oxygens meet at one level: filling the lowest fails, following the occupied space does not."""
+    data = json.loads((Path(__file__).parent / "sloshing.json").read_text())
+    structure, _ = Structure.from_atoms(data["symbols"], data["positions_A"])
+    base = ground.run(structure, PBE.ground)
+    site = base.core_atoms.index(data["atom"])
+    half = corehole.transition_potential(base, site, PBE.ground)
+    cation = corehole.ion(base, half, site, PBE.ground)
+    assert cation.followed
+    assert cation.state.converged
+    assert cation.overlap > 0.99
+    assert (cation.state.energy - base.state.energy) * 27.2114 == pytest.approx(292.8, abs=0.3)
