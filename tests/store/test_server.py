@@ -54,7 +54,8 @@ def kill(server):
 
 
 @mongo
-def test_acknowledged_writes_survive_kill_9(server, world):
+def test_acknowledged_writes_survive_kill_9(server, world, monkeypatch):
+    monkeypatch.setattr("htxas.store.connection._SELECTION_MS", 500)
     first = server.up()
     assert first.state == "up"
     again = server.up()
