@@ -2,6 +2,7 @@
 # make test   the tests
 # make lint   ruff, mypy --strict, import contracts
 # make bench  MOLECULES=FILE: the manager's own speed: expanding sites, planning, submitting, status
+# make reference  CAMPAIGN=FILE: the reference dataset from its campaign file, into scratch/
 # make wheel  dist/htxas-*.whl
 #
 # Each installs what it needs into ./.venv first, at the versions of constraints.txt, with pip's own configuration
@@ -11,12 +12,13 @@ PYTHON ?=
 JOBS ?= 2
 DIR ?= demo-run
 MOLECULES ?=
+CAMPAIGN ?= workflows/reference/campaign.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench wheel clean install
+.PHONY: help demo test lint bench reference wheel clean install
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -47,6 +49,16 @@ bench: $(STAMP)
 	@export HTXAS_HOME='$(CURDIR)/scratch/bench'; unset HTXAS_DB_URI HTXAS_DB_URI_FILE; \
 	trap '$(BIN)/htxas db down' EXIT; $(BIN)/htxas db up && \
 	HTXAS_DB_URI_FILE="$$HTXAS_HOME/db/uri" $(BIN)/python tests/benchmarks/plan_submit.py '$(MOLECULES)'
+
+# The reference dataset anew (about an hour on two cores), or a longer one: a campaign file with another name and limit.
+# What is finished in scratch/reference is not computed again.
+reference: $(STAMP)
+	@export HTXAS_HOME='$(CURDIR)/scratch/reference'; unset HTXAS_DB_URI HTXAS_DB_URI_FILE; \
+	trap '$(BIN)/htxas db down' EXIT; $(BIN)/htxas db up && \
+	name="$$(sed -n 's/^campaign: *//p' '$(CAMPAIGN)')" && \
+	$(BIN)/htxas campaign submit '$(CAMPAIGN)' && \
+	$(BIN)/htxas run --jobs $(JOBS) --campaign "$$name" && \
+	$(BIN)/htxas export "$$name" --format dataset --force --output "$(CURDIR)/scratch/$$name.h5"
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from htxas.campaign.schema import CampaignModel, SourceModel
+from htxas.campaign.schema import CampaignModel, GeometryModel, SourceModel
 from htxas.campaign.yamlfile import Lines, validate_yaml
 from htxas.domain.elements import atomic_number, check_edge
 from htxas.domain.gate import GateLimits
@@ -33,11 +33,15 @@ class Geometry:
         A relaxation ends when no force is larger.
     relax
         Relax geometries that the file gives, too.
+    shipped
+        Folder of finished geometries that come with the campaign file, or None: with them the calculations have the
+        same identity on every machine.
     """
 
     method: str
     fmax_eV_per_A: float
     relax: bool
+    shipped: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +211,21 @@ def _source(campaign: Path, index: int, model: SourceModel, lines: Lines) -> Sou
         limit=model.select.limit,
         names=None if model.select.names is None else frozenset(model.select.names),
         exclude=frozenset(model.select.exclude),
-        geometry=None
-        if geometry is None
-        else Geometry(geometry.method, geometry.fmax_eV_per_A, geometry.relax),
+        geometry=None if geometry is None else _geometry(campaign, index, geometry, lines),
         given_method=model.given_method,
     )
+
+
+def _geometry(campaign: Path, index: int, model: GeometryModel, lines: Lines) -> Geometry:
+    shipped = None
+    if model.shipped is not None:
+        shipped = (campaign.parent / Path(model.shipped).expanduser()).absolute()
+        if not shipped.is_dir():
+            location = ("structures", index, "geometry", "shipped")
+            raise lines.error(
+                location, f"there is no folder {model.shipped!r}", f"looked in {campaign.parent}"
+            )
+    return Geometry(model.method, model.fmax_eV_per_A, model.relax, shipped)
 
 
 def _source_document(source: Source) -> Mapping[str, Any]:
@@ -221,9 +235,14 @@ def _source_document(source: Source) -> Mapping[str, Any]:
         "limit": source.limit,
         "names": None if source.names is None else sorted(source.names),
         "exclude": sorted(source.exclude),
-        "geometry": None if source.geometry is None else asdict(source.geometry),
+        "geometry": None if source.geometry is None else _geometry_document(source.geometry),
         "given_method": source.given_method,
     }
+
+
+def _geometry_document(geometry: Geometry) -> Mapping[str, Any]:
+    """Return the recipe; where finished geometries lie is not part of the campaign."""
+    return {k: v for k, v in asdict(geometry).items() if k != "shipped"}
 
 
 def _sha256(path: Path) -> str:

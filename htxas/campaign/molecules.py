@@ -71,4 +71,8 @@ def geometry_maker(geometry: Geometry) -> GeometryMaker:
     from htxas.structures.geometry import GeometryMaker
     from htxas.structures.relax import XtbRelaxer
 
-    return GeometryMaker(home() / "geometries", relaxer=XtbRelaxer(fmax_eV_per_A=geometry.fmax_eV_per_A))
+    return GeometryMaker(
+        home() / "geometries",
+        relaxer=XtbRelaxer(fmax_eV_per_A=geometry.fmax_eV_per_A),
+        shipped=() if geometry.shipped is None else (geometry.shipped,),
+    )

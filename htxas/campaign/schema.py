@@ -33,6 +33,7 @@ class GeometryModel(_Section):
     method: Literal["gfn2-xtb"]
     fmax_eV_per_A: Positive = 0.01
     relax: Annotated[bool, Strict()] = False
+    shipped: Text | None = None
 
 
 class SourceModel(_Section):

@@ -145,7 +145,7 @@ class GeometryMaker:
     ) -> Geometry:
         key = content_key({"schema": _SCHEMA, **request})
         path = self.cache_dir / f"{key}.xyz"
-        for folder in (self.cache_dir, *self.shipped):
+        for folder in (*self.shipped, self.cache_dir):
             if (folder / path.name).exists():
                 return _read(folder / path.name, key)
         symbols, positions_A, facts = make()
