@@ -32,12 +32,9 @@ What differs from the published database, and why
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -46,10 +43,11 @@ import numpy.typing as npt
 
 from htxas.datafile.entries import DatasetMeta, MoleculeEntry, SiteEntry
 from htxas.datafile.layout import group_name
+from htxas.datafile.together import FilesTogether
 from htxas.domain.elements import atomic_number
 from htxas.domain.spectrum import Spectrum, Sticks, broaden, dsf_A2
 from htxas.domain.structure import Structure
-from htxas.errors import DatasetError, UserError
+from htxas.errors import DatasetError
 
 __all__ = [
     "EIGEN_FILE",
@@ -86,7 +84,7 @@ def valence_electrons(structure: Structure) -> int:
     return sum(z - max((core for core in _NOBLE_GASES if core < z), default=0) for z in numbers)
 
 
-class PublishedWriter:
+class PublishedWriter(FilesTogether):
     """Context manager that streams molecules into the three files of a directory.
 
     The files appear under their names only when all are written.
@@ -117,27 +115,17 @@ class PublishedWriter:
         numbered: bool = False,
         use_gdb_numbers: bool = False,
     ) -> None:
-        self._directory = Path(directory)
+        super().__init__(directory)
         self._meta = meta
         self._numbered = numbered
         self._use_gdb = use_gdb_numbers
-        self._files: dict[str, Any] = {}
         self._groups: set[str] = set()
 
-    def _partial(self, name: str) -> Path:
-        return self._directory / f".{name}.{os.getpid()}.part"
-
-    def __enter__(self) -> PublishedWriter:
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            for name in (EIGEN_FILE, SITE_FILE, MOLECULE_FILE):
-                # the latest format: published readers open the files in SWMR mode, which needs its superblock
-                self._files[name] = h5py.File(self._partial(name), "w", libver="latest")
-                self._files[name].attrs.update(self._root_attributes())
-        except OSError as error:
-            self._discard()
-            raise self._cannot_write(error) from error
-        return self
+    def _open_all(self) -> None:
+        for name in (EIGEN_FILE, SITE_FILE, MOLECULE_FILE):
+            # the latest format: published readers open the files in SWMR mode, which needs its superblock
+            self._open[name] = h5py.File(self._draft(name), "w", libver="latest")
+            self._open[name].attrs.update(self._root_attributes())
 
     def _root_attributes(self) -> dict[str, Any]:
         return {
@@ -165,7 +153,7 @@ class PublishedWriter:
         if group in self._groups:
             raise DatasetError(f"two molecules are called {group!r}", where=str(self._directory))
         self._groups.add(group)
-        try:
+        with self._telling():
             for name in (EIGEN_FILE, SITE_FILE):
                 molecule = self._molecule(name, group, entry)
                 for site in entry.sites:
@@ -179,8 +167,6 @@ class PublishedWriter:
                 _write_spectrum(
                     self._molecule(MOLECULE_FILE, group, entry), _published_spectrum(_molecular(entry))
                 )
-        except OSError as error:
-            raise self._cannot_write(error) from error
 
     def _group(self, entry: MoleculeEntry) -> str:
         if self._numbered:
@@ -193,41 +179,9 @@ class PublishedWriter:
         return str(number)
 
     def _molecule(self, file: str, group: str, entry: MoleculeEntry) -> Any:
-        node = self._files[file].create_group(group)
+        node = self._open[file].create_group(group)
         node.attrs.update({"name": entry.name, "smiles": entry.smiles or "", "complete": entry.complete})
         return node
-
-    def close(self) -> None:
-        """Finish the files. Leaving the ``with`` block does the same."""
-        try:
-            for file in self._files.values():
-                file.close()
-            for name in self._files:
-                self._partial(name).replace(self._directory / name)
-        except OSError as error:
-            self._discard()
-            raise self._cannot_write(error) from error
-        self._files = {}
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._discard()
-
-    def _discard(self) -> None:
-        for name, file in self._files.items():
-            with contextlib.suppress(OSError):  # the first error is the one to tell
-                file.close()
-            self._partial(name).unlink(missing_ok=True)
-        self._files = {}
-
-    def _cannot_write(self, error: OSError) -> UserError:
-        return UserError(
-            f"cannot write: {error}", where=str(self._directory), hint="choose another --output or free space"
-        )
 
 
 def _site_attributes(site: SiteEntry) -> dict[str, Any]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from htxas.datafile import DatasetMeta, MoleculeEntry, SiteEntry
+from htxas.datafile.together import FilesTogether
 from htxas.domain.spectrum import Spectrum, broaden
-from htxas.errors import UserError
 
 __all__ = ["MOLECULES_FILE", "SITES_FILE", "ParquetPairWriter", "molecule_row", "site_row"]
 
@@ -148,7 +145,7 @@ def molecule_row(entry: MoleculeEntry) -> dict[str, Any]:
     }
 
 
-class ParquetPairWriter:
+class ParquetPairWriter(FilesTogether):
     """Context manager that streams molecules into ``sites.parquet`` and ``molecules.parquet`` of a folder.
 
     The files appear under their names only when both are written.
@@ -160,31 +157,21 @@ class ParquetPairWriter:
     """
 
     def __init__(self, directory: str | Path, meta: DatasetMeta) -> None:
-        self._directory = Path(directory)
+        super().__init__(directory)
         self._meta = meta
-        self._writers: dict[str, Any] = {}
         self._rows: dict[str, list[Mapping[str, Any]]] = {SITES_FILE: [], MOLECULES_FILE: []}
 
-    def _partial(self, name: str) -> Path:
-        return self._directory / f".{name}.{os.getpid()}.part"
-
-    def __enter__(self) -> ParquetPairWriter:
+    def _open_all(self) -> None:
         metadata = {
             "htxas_campaign": self._meta.campaign,
             "htxas_engine": self._meta.engine,
             "htxas_parameters": json.dumps(dict(self._meta.parameters), sort_keys=True),
             "htxas_created_by": self._meta.created_by,
         }
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            for name, schema in ((SITES_FILE, _SITE_SCHEMA), (MOLECULES_FILE, _MOLECULE_SCHEMA)):
-                self._writers[name] = pq.ParquetWriter(
-                    self._partial(name), schema.with_metadata(metadata), compression="zstd"
-                )
-        except OSError as error:
-            self._discard()
-            raise self._cannot_write(error) from error
-        return self
+        for name, schema in ((SITES_FILE, _SITE_SCHEMA), (MOLECULES_FILE, _MOLECULE_SCHEMA)):
+            self._open[name] = pq.ParquetWriter(
+                self._draft(name), schema.with_metadata(metadata), compression="zstd"
+            )
 
     def add(self, entry: MoleculeEntry) -> None:
         """Append one molecule and its sites."""
@@ -195,42 +182,12 @@ class ParquetPairWriter:
     def _flush(self, at_least: int) -> None:
         for name, rows in self._rows.items():
             if len(rows) >= at_least:
-                writer = self._writers[name]
-                try:
+                writer = self._open[name]
+                with self._telling():
                     writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
-                except OSError as error:
-                    raise self._cannot_write(error) from error
                 rows.clear()
 
     def close(self) -> None:
         """Finish both files. Leaving the ``with`` block does the same."""
         self._flush(1)
-        try:
-            for writer in self._writers.values():
-                writer.close()
-            for name in self._writers:
-                self._partial(name).replace(self._directory / name)
-        except OSError as error:
-            self._discard()
-            raise self._cannot_write(error) from error
-        self._writers = {}
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._discard()
-
-    def _discard(self) -> None:
-        for name, writer in self._writers.items():
-            with contextlib.suppress(OSError):  # the first error is the one to tell
-                writer.close()
-            self._partial(name).unlink(missing_ok=True)
-        self._writers = {}
-
-    def _cannot_write(self, error: OSError) -> UserError:
-        return UserError(
-            f"cannot write: {error}", where=str(self._directory), hint="choose another --output or free space"
-        )
+        super().close()

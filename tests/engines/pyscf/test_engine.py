@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from htxas.domain.calculation import Convergence, Kind
+from htxas.domain.calculation import Calculation, Convergence, Kind
 from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.result import GroundResult, Result, SiteResult
 from htxas.domain.structure import Structure
@@ -34,15 +34,12 @@ def test_results_pass_the_gate_and_the_physics(methanol_run: Run) -> None:
     assert ground.pdos.weights.min() >= 0
 
 
-def test_polarisation_follows_the_frame() -> None:
+def test_polarisation_follows_the_frame(engine: Engine) -> None:
     """Ethyne on z: the pi* lines are x and y, equal, and z is dark there."""
     from htxas.engines.pyscf.process import Shared, _site
 
-    engine = __import__("htxas.engines.registry", fromlist=["get_engine"]).get_engine("pyscf")
     structure = molecule("ethyne")
     p = engine.resolve("published", {}, element="C", edge="K")
-    from htxas.domain.calculation import Calculation
-
     job = Job(Calculation(Kind.SITE, structure.key, "pyscf", p.site, "C", "K", 2), structure)
     arrays, facts = _site(job, Shared())
     first = arrays["strengths"][:2]
