@@ -8,6 +8,7 @@
     │   ├── StructureError          a structure file or a molecule in it
     │   ├── UnsupportedInput        valid, but not for this engine (a crystal for a molecular code)
     │   ├── NotFound                no such campaign, site, molecule, model
+    │   ├── Busy                    another process is doing it, and only one may
     │   ├── DatabaseUnavailable     no server, wrong password, folder in use
     │   ├── StoreError              schema too new, document refused by a validator
     │   └── DatasetError            a training file or dataset that cannot be used
@@ -21,6 +22,7 @@ from enum import StrEnum
 from typing import Any
 
 __all__ = [
+    "Busy",
     "CampaignFileError",
     "Cause",
     "DatabaseUnavailable",
@@ -104,6 +106,10 @@ class UnsupportedInput(UserError):
 
 class NotFound(UserError):
     """No campaign, molecule, site, dataset or model goes by that name."""
+
+
+class Busy(UserError):
+    """Another process is doing what only one may do at a time."""
 
 
 class DatabaseUnavailable(UserError):

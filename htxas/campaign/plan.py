@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -135,11 +136,10 @@ class Plan:
         self.survey = Survey()
         self._cost = CostModel(campaign.load_engine(), campaign.parameters)
         self._spool: TextIO = tempfile.TemporaryFile("w+", encoding="ascii", prefix="htxas-plan-")  # noqa: SIM115
-        try:
+        with ExitStack() as cleanup:
+            cleanup.callback(self._spool.close)
             self._survey(on_molecule)
-        except BaseException:
-            self._spool.close()
-            raise
+            cleanup.pop_all()  # kept open: the survey is sound
 
     def __enter__(self) -> Self:
         return self

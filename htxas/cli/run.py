@@ -117,6 +117,8 @@ def _say(summary: RunSummary, campaign: str | None) -> None:
         click.echo(f"{wrong:,} without an accepted result: {causes}; look: htxas failures{option}")
     for problem in summary.problems:
         click.echo(f"stopped: {problem}", err=True)
+    for name in summary.unfinished:
+        click.echo(f"the submission of {name} has not come to its end; complete: htxas campaign submit FILE")
     left = counts["ready"]
     if summary.interrupted and left:
         click.echo(f"interrupted with {left:,} left; carry on: htxas run")

@@ -49,8 +49,9 @@ def _look(store: Store, name: str | None) -> dict[str, Any]:
 
     names = [name] if name is not None else [c["name"] for c in store.campaigns()]
     workers = store.workers()
+    unfinished = store.unfinished_submissions(name)
     return {
-        "campaigns": [store.progress(n) for n in names],
+        "campaigns": [{**store.progress(n), "submission_finished": n not in unfinished} for n in names],
         "workers": [
             {"owner": w["owner"], "host": w["info"].get("host"), "silent_s": w["age_s"], "dead": is_dead(w)}
             for w in workers
@@ -92,4 +93,9 @@ def _table(seen: dict[str, Any]) -> Table:
     table.caption = f"{alive} workers" + (
         f", {dead} dead: the next htxas run frees their work" if dead else ""
     )
+    for p in seen["campaigns"]:
+        if not p["submission_finished"]:
+            table.caption += (
+                f"\nthe submission of {p['campaign']} is not finished: htxas campaign submit FILE"
+            )
     return table

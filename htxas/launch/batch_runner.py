@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import Counter, OrderedDict
 from pathlib import Path
+from typing import Any
 
 from htxas.domain.calculation import Calculation, Kind, State
 from htxas.domain.structure import Structure
@@ -15,10 +16,13 @@ from htxas.engines.registry import get_engine
 from htxas.errors import Cause, EngineFailure, InternalError, StoreError, UserError
 from htxas.launch.compute import CampaignSettings, attempt_directory, compute, walltime_s
 from htxas.launch.engine_process import EngineProcess
+from htxas.launch.evidence import log_tail
+from htxas.launch.liveness import LOG_FILE, worker_folder
 from htxas.launch.stop import BatchReturned, Stop
 from htxas.settings import runs_folder
 from htxas.store.records import CalculationRecord, Lease
 from htxas.store.store import Store
+from htxas.store.work import MOST_LOST
 
 __all__ = ["LEASE_S", "BatchRunner", "WorkerUnfit"]
 
@@ -55,6 +59,7 @@ class BatchRunner:
         self.store = store
         self.owner = owner
         self.stop = stop
+        self.batch_id: str | None = None
         self.current: str | None = None
         self._folder = folder
         self._processes: dict[str, EngineProcess] = {}
@@ -71,22 +76,25 @@ class BatchRunner:
         BatchReturned
             If the worker was asked to stop (:class:`WorkerUnfit`: if it must) before the end.
         """
+        self.batch_id = batch_id
+        runs_folder().mkdir(parents=True, exist_ok=True)
         batch = self.store.batch(batch_id)
         settings = self._campaign(batch.campaign)
-        states = self.store.states(batch.keys)
+        records = self.store.calculations(batch.keys)
         tally: Counter[str] = Counter()
         touched: set[str] = set()
         for key in batch.keys:
-            if states.get(key) is not State.READY and states.get(key) is not State.RUNNING:
+            record = records.get(key)
+            if record is None or record.state not in (State.READY, State.RUNNING):
                 tally["skipped"] += 1
                 continue
             if self.stop.asked:
                 raise BatchReturned(f"{sum(tally.values())} of {len(batch.keys)} calculations done")
-            record = self.store.calculation(key)
             tally[self._one(record, settings)] += 1
             if record.kind is Kind.SITE:
                 touched.add(record.structure_key)
         self._assemble(touched)
+        self.batch_id = None
         return dict(tally)
 
     def close(self) -> None:
@@ -122,22 +130,43 @@ class BatchRunner:
                 failure = error
         lease = self.store.lease(record.key, self.owner, LEASE_S)
         if lease is None:
-            return "skipped"
+            return "failed" if self._given_up(record.key) else "skipped"
         self.current = record.key
+        concluded = False
         try:
             if failure is not None:
                 raise failure
             outcome = self._compute(lease, record, settings, ground)
-            self._crashes = 0
+            concluded, self._crashes = True, 0
         except EngineFailure as error:
             outcome = self._fail(lease, error)
-        except BaseException:
+            concluded = True
+        except BatchReturned:
             self.store.release(lease)
+            concluded = True
             raise
         finally:
             self.current = None
+            if (
+                not concluded
+            ):  # an error of ours ends this worker; the next one gets the calculation, but not for ever
+                self.store.release(lease, lost=True)
         self._refuse_if_unfit()
         return outcome
+
+    def _given_up(self, key: str) -> bool:
+        """Take a calculation that ends its worker each time out of the queue; False if it is not one."""
+        record = self.store.calculation(key)
+        if record.lost < MOST_LOST or record.state not in (State.READY, State.RUNNING):
+            return False
+        evidence: dict[str, Any] = {"leases_without_outcome": record.lost, "last_worker": record.worker}
+        if record.worker is not None:
+            evidence["log"] = log_tail(worker_folder(record.worker) / LOG_FILE)
+        message = (
+            f"its worker ended without a word {record.lost} times: killed, out of memory, or a bug of htxas"
+        )
+        _log.warning("%s: %s: %s", key, Cause.LOST.value, message)
+        return self.store.give_up(key, message, evidence)
 
     def _compute(
         self, lease: Lease, record: CalculationRecord, settings: CampaignSettings, ground: Path | None
@@ -233,7 +262,7 @@ class BatchRunner:
 
     def _assemble(self, structure_keys: set[str]) -> None:
         """Add up the molecules that are complete now."""
-        molecules = [m for key in structure_keys for m in self.store.molecules(structure_key=key)]
+        molecules = list(self.store.molecules(structure_key=sorted(structure_keys))) if structure_keys else []
         states = self.store.states({site.key for m in molecules for site in m.sites})
         for molecule in molecules:
             if all(states.get(site.key) is State.DONE for site in molecule.sites):

@@ -70,13 +70,15 @@ class EngineProcess:
         if not serving or self._process is None or self._process.poll() is not None:
             self._start(directory)
         assert self._process is not None
+        answered = False
         try:
             self._wait(self._process, directory, timeout_s, serving)
-        except BaseException as error:
-            self.kill()
-            if isinstance(error, _Died):
-                raise died(error.returncode, directory, log_tail(self._log, start), self._kills) from None
-            raise
+            answered = True
+        except _Died as error:
+            raise died(error.returncode, directory, log_tail(self._log, start), self._kills) from None
+        finally:
+            if not answered:  # whatever it is doing now, nobody waits for it any more
+                self.kill()
 
     def _start(self, directory: Path) -> None:
         self.kill()

@@ -9,11 +9,12 @@ from typing import Any
 from fireworks import LaunchPad
 from fireworks.fw_config import pymongo as _driver  # FireWorks lets its driver's errors through
 
-from htxas.errors import DatabaseUnavailable, InternalError
+from htxas.errors import Busy, DatabaseUnavailable, InternalError
 from htxas.settings import database_patience_s
 from htxas.store.store import Store
 
 __all__ = [
+    "Document",
     "campaign_query",
     "database_errors",
     "fireworks_of",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 Document = dict[str, Any]
+_DUPLICATE = 11000
 _FIRST_ID = {"next_fw_id": 1, "next_launch_id": 1}
 
 
@@ -55,8 +57,15 @@ def prepare_launchpad(launchpad: LaunchPad) -> None:
         # What LaunchPad.reset does for a new database, without deleting an old one.
         launchpad.fw_id_assigner.update_one({"_id": -1}, {"$setOnInsert": _FIRST_ID}, upsert=True)
         launchpad.tuneup()
-        for field in ("spec.htxas.batch", "spec._fworker"):
-            launchpad.fireworks.create_index(field)
+        # Unique: whatever else goes wrong, the server refuses a second Firework for a batch.
+        batch = "spec.htxas.batch"
+        launchpad.fireworks.create_index(
+            batch,
+            name="one_firework_per_batch",
+            unique=True,
+            partialFilterExpression={batch: {"$exists": True}},
+        )
+        launchpad.fireworks.create_index("spec._fworker")
         for field in ("locked", "metadata.htxas.batches"):
             launchpad.workflows.create_index(field, sparse=True)
 
@@ -69,6 +78,8 @@ def database_errors() -> Iterator[None]:
     ------
     DatabaseUnavailable
         If the connection broke and did not come back.
+    Busy
+        If two processes queued the same batches at the same time; the server lets one of them.
     InternalError
         For anything else the server refused.
     """
@@ -76,6 +87,13 @@ def database_errors() -> Iterator[None]:
         yield
     except _driver.errors.ConnectionFailure as error:
         raise DatabaseUnavailable("the database does not answer", hint="htxas db status") from error
+    except _driver.errors.BulkWriteError as error:
+        problems = (error.details or {}).get("writeErrors", [])
+        if any(p.get("code") == _DUPLICATE for p in problems):
+            raise Busy(
+                "another process queued the same batches", hint="do it again: it adds what is missing"
+            ) from error
+        raise InternalError(f"FireWorks' database: {error}") from error
     except _driver.errors.PyMongoError as error:
         raise InternalError(f"FireWorks' database: {error}") from error
 

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from htxas.errors import UserError
-from htxas.settings import home, runs_folder
+from htxas.settings import runs_folder
 
-__all__ = ["exclusive", "hold_alive", "is_dead", "new_owner", "worker_folder"]
+__all__ = ["LOG_FILE", "hold_alive", "is_dead", "new_owner", "worker_folder"]
+
+LOG_FILE = "worker.log"
+"""In a worker's folder: what it said."""
 
 _LOCK = "alive.lock"
 _SILENT_S = 600.0
@@ -57,24 +59,3 @@ def is_dead(worker: Mapping[str, Any]) -> bool:
         return False
     except (OSError, KeyError):  # its folder is gone, or in another container
         return age_s > _UNKNOWN_S
-
-
-@contextmanager
-def exclusive(what: str) -> Iterator[None]:
-    """Be the only process of this home that does ``what``.
-
-    Raises
-    ------
-    UserError
-        If another one does.
-    """
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{what}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another {what.replace('-', ' of ', 1)} is under way", hint="wait for it to end"
-            ) from None
-        yield

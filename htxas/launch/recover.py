@@ -6,23 +6,31 @@ a healthy rerun for an inconsistency. Who holds a Firework is known from the nam
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
-from htxas.launch.fireworks_pad import campaign_query, database_errors, fireworks_of, rerun
+from htxas.errors import Busy
+from htxas.launch.fireworks_pad import Document, campaign_query, database_errors, fireworks_of, rerun
 from htxas.launch.liveness import is_dead
 from htxas.store.store import Store
 
 __all__ = ["Requeued", "free_fireworks", "recover", "requeue_forgotten"]
 
 _LOCK_PATIENCE_S = 1.0
+_STALE_LOCK_S = 5.0
+_RECOVERY_TTL_S = 10.0
+_RECOVERY_WAIT_S = 30.0
 _RESERVED_S = 60.0
+_LOOK_S = 0.2
 _CHUNK = 1000
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +52,25 @@ class Requeued:
 def recover(store: Store, launchpad: LaunchPad) -> int:
     """Free everything that dead workers hold; return how many workers were dead.
 
-    Safe beside living workers, and to repeat.
+    Safe beside living workers, and to repeat. One process at a time does it: another one's is waited for, and then
+    there is nothing left to free.
     """
+    try:
+        with store.lock("recovery", ttl_s=_RECOVERY_TTL_S, wait_s=_RECOVERY_WAIT_S):
+            return _recover(store, launchpad)
+    except Busy as error:
+        _log.warning("%s", error)
+        return 0
+
+
+def _recover(store: Store, launchpad: LaunchPad) -> int:
     workers = store.workers()
     dead = {w["owner"] for w in workers if is_dead(w)}
     for owner in dead:
         store.release_owner(owner)
     free_fireworks(launchpad, dead)
-    _free_ownerless(launchpad, {w["owner"] for w in workers} - dead)
+    _free_ownerless(launchpad, [w for w in workers if w["owner"] not in dead])
+    _unlock(launchpad, {}, _STALE_LOCK_S)
     for owner in dead:  # last: a kill before this line is mended by the next call
         store.forget_worker(owner)
     return len(dead)
@@ -76,27 +95,34 @@ def free_fireworks(launchpad: LaunchPad, owners: Iterable[str]) -> int:
             **campaign_query(None),
         }
         fw_ids = [f["fw_id"] for f in launchpad.fireworks.find(query, {"fw_id": 1})]
-        _unlock(launchpad, fw_ids)
+        _unlock(launchpad, {"nodes": {"$in": fw_ids}})
     return rerun(launchpad, fw_ids)
 
 
-def _free_ownerless(launchpad: LaunchPad, living: set[str]) -> None:
-    """Free our Fireworks that no living worker holds: killed before its first sign of life, or in mid-checkout."""
+def _free_ownerless(launchpad: LaunchPad, living: Sequence[Mapping[str, Any]]) -> None:
+    """Free our Fireworks that no living worker holds: killed before its first sign of life, or in mid-checkout.
+
+    A worker that FireWorks' own ``rlaunch`` started is another name to FireWorks: its batch tells what it holds.
+    """
+    names = {w["owner"] for w in living}
+    batches = {w["info"].get("batch") for w in living}
     before = (datetime.now(UTC) - timedelta(seconds=_RESERVED_S)).isoformat()
     query = {**campaign_query(None), "state": {"$in": ["RUNNING", "RESERVED"]}}
     with database_errors():
-        fields = {"fw_id": 1, "state": 1, "launches": 1, "updated_on": 1}
+        fields = {"fw_id": 1, "state": 1, "launches": 1, "updated_on": 1, "spec.htxas.batch": 1}
         held = list(launchpad.fireworks.find(query, fields))
         lost = []
         for firework in held:
+            if firework["spec"]["htxas"]["batch"] in batches:
+                continue
             ids = firework["launches"]
             launches = launchpad.launches.find({"launch_id": {"$in": ids}}, {"fworker.name": 1, "state": 1})
             active = [x for x in launches if x["state"] in ("RUNNING", "RESERVED", "COMPLETED")]
-            if any(x["fworker"]["name"] in living or x["state"] == "RESERVED" for x in active):
+            if any(x["fworker"]["name"] in names or x["state"] == "RESERVED" for x in active):
                 continue
             if _iso(firework["updated_on"]) < before:
                 lost.append(firework["fw_id"])
-        _unlock(launchpad, lost)
+        _unlock(launchpad, {"nodes": {"$in": lost}})
     rerun(launchpad, lost)
 
 
@@ -107,20 +133,30 @@ def _iso(when: datetime | str) -> str:
     return when.replace(tzinfo=UTC).isoformat()
 
 
-def _unlock(launchpad: LaunchPad, fw_ids: list[int]) -> None:
-    """Break the locks that dead workers hold on the workflows of these Fireworks.
+def _unlock(launchpad: LaunchPad, which: Document, patience_s: float = _LOCK_PATIENCE_S) -> None:
+    """Break the locks that dead processes hold on workflows.
 
-    A lock has no owner and no end. A living worker holds one for milliseconds; one that is still there, on an unchanged
-    workflow, a second later, is dead.
+    A lock has no owner and no end. A living process holds one for milliseconds; one that is still there, on an
+    unchanged workflow, ``patience_s`` later, belongs to a dead one.
     """
-    query = {"nodes": {"$in": fw_ids}, "locked": {"$exists": True}}
-    before = {w["_id"]: w["updated_on"] for w in launchpad.workflows.find(query, {"updated_on": 1})}
-    if not before:
-        return
-    time.sleep(_LOCK_PATIENCE_S)
-    for workflow_id, updated in before.items():
-        same = {"_id": workflow_id, "updated_on": updated, "locked": {"$exists": True}}
-        launchpad.workflows.update_one(same, {"$unset": {"locked": True}})
+    query = {**which, "locked": {"$exists": True}}
+    with database_errors():
+        before = {w["_id"]: w["updated_on"] for w in launchpad.workflows.find(query, {"updated_on": 1})}
+        end = time.monotonic() + patience_s
+        while before:
+            now = {
+                w["_id"]: w["updated_on"]
+                for w in launchpad.workflows.find(
+                    {"_id": {"$in": list(before)}, "locked": {"$exists": True}}, {"updated_on": 1}
+                )
+            }
+            before = {k: updated for k, updated in before.items() if now.get(k) == updated}
+            if time.monotonic() >= end:
+                break
+            time.sleep(_LOOK_S)
+        for workflow_id, updated in before.items():
+            same = {"_id": workflow_id, "updated_on": updated, "locked": {"$exists": True}}
+            launchpad.workflows.update_one(same, {"$unset": {"locked": True}})
 
 
 def requeue_forgotten(store: Store, launchpad: LaunchPad, campaign: str | None) -> Requeued:

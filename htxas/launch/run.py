@@ -16,9 +16,10 @@ from typing import Any
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
+from htxas.errors import Cause
 from htxas.launch.evidence import log_tail
 from htxas.launch.fireworks_pad import campaign_query, database_errors, prepare_launchpad
-from htxas.launch.liveness import new_owner, worker_folder
+from htxas.launch.liveness import LOG_FILE, new_owner, worker_folder
 from htxas.launch.recover import free_fireworks, recover, requeue_forgotten
 from htxas.launch.worker import STOPPED, UNFIT
 from htxas.store.store import Store
@@ -28,8 +29,7 @@ __all__ = ["Report", "RunSummary", "run_workers"]
 _POLL_S = 0.2
 _LOOK_S = 1.0
 _RECOVER_S = 60.0
-_MOST_RESPAWNS = 5
-LOG = "worker.log"
+_DEATHS_IN_A_ROW = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class RunSummary:
         Workers started again after they died.
     unsubmitted
         READY calculations that no batch carries.
+    unfinished
+        Campaigns whose submission has not come to its end.
     problems
         Why workers gave up, one line each.
     progress
@@ -66,6 +68,7 @@ class RunSummary:
     recovered: int = 0
     respawned: int = 0
     unsubmitted: int = 0
+    unfinished: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     progress: dict[str, Any] = field(default_factory=dict)
 
@@ -137,6 +140,7 @@ def run_workers(
             crew.end()
     summary.interrupted = interrupts.count > 0
     summary.progress = store.progress(campaign)
+    summary.unfinished = store.unfinished_submissions(campaign)
     return summary
 
 
@@ -175,6 +179,9 @@ class _Crew:
         self._on_report = on_report
         self._workers: list[_Worker] = []
         self._signalled = 0
+        self._jobs = 0
+        self._deaths = 0
+        self._outcomes = -1
 
     def ready(self) -> int:
         """Return how many Fireworks could start, up to a hundred."""
@@ -188,6 +195,7 @@ class _Crew:
         return found.fireworks
 
     def man(self, jobs: int) -> None:
+        self._jobs = jobs
         while len(self._workers) < jobs:
             self._workers.append(self._spawn())
 
@@ -209,7 +217,7 @@ class _Crew:
             command += ["--campaign", self.campaign]
         # The connection goes through the environment, which only this user can read; arguments are public.
         environment = {**os.environ, "HTXAS_DB_URI": self.store.uri_for_launchpad(), "OMP_NUM_THREADS": "1"}
-        with (folder / LOG).open("ab") as log:
+        with (folder / LOG_FILE).open("ab") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -265,12 +273,24 @@ class _Crew:
         self.store.forget_worker(worker.owner)
 
     def _give_up(self, worker: _Worker) -> None:
-        tail = log_tail(worker_folder(worker.owner) / LOG)
+        tail = log_tail(worker_folder(worker.owner) / LOG_FILE)
         self.summary.problems.append(tail[-1] if tail else "a worker gave up")
 
     def _replace(self, worker: _Worker, status: int) -> None:
-        log = worker_folder(worker.owner) / LOG
-        if self.summary.respawned >= _MOST_RESPAWNS and status >= 0:
+        """Start another worker, unless they die one after the other without anything coming of it.
+
+        A calculation that ends its worker each time is taken out of the queue after a few, hence the room.
+        """
+        progress = self.store.progress(self.campaign)
+        counts = progress["counts"]
+        outcomes = (
+            counts["done"] + counts["failed"] + counts["quarantined"] - progress["causes"].get(Cause.LOST, 0)
+        )
+        if outcomes != self._outcomes:
+            self._outcomes, self._deaths = outcomes, 0
+        self._deaths += 1
+        log = worker_folder(worker.owner) / LOG_FILE
+        if self._deaths > _DEATHS_IN_A_ROW + self._jobs:
             tail = log_tail(log)
             self.summary.problems.append(
                 f"workers keep ending with errors: {tail[-1] if tail else status} ({log})"

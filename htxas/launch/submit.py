@@ -19,8 +19,8 @@ from htxas.campaign.plan import Plan, PlannedMolecule
 from htxas.domain.calculation import State
 from htxas.domain.identity import content_key
 from htxas.launch.fireworks_pad import database_errors, prepare_launchpad
-from htxas.launch.liveness import exclusive
 from htxas.launch.workflows import queue_batches
+from htxas.store.locks import HeldLock
 from htxas.store.records import Batch, PlannedCalculation
 from htxas.store.store import Store
 
@@ -94,24 +94,27 @@ def submit(
     UnsupportedInput
         If the engine refused a molecule; nothing has been written then.
     UserError
-        If another campaign has this name, or another submission of it is under way.
+        If another campaign has this name.
+    Busy
+        If another submission of it is under way, on this host or another.
     """
     plan.refuse_unless_sound()
     campaign, done = plan.campaign, Submitted()
     factor = measured(store, campaign).factor
-    with exclusive(f"submission-{store.name}.{campaign.name}"):
+    with store.lock(f"submission of {campaign.name}") as lock:
         prepare_launchpad(launchpad)
         store.put_campaign(campaign.name, campaign.document)
-        _queue(store, launchpad, campaign.name)  # what an earlier submission left
+        _queue(store, launchpad, campaign.name, lock)  # what an earlier submission left
         molecules = plan.molecules()
         shared = False
         while chunk := list(islice(molecules, CHUNK)):
             shared |= _put(store, campaign, chunk, factor, plan.survey.estimate_s, done)
-            _queue(store, launchpad, campaign.name)
+            _queue(store, launchpad, campaign.name, lock)
             if on_molecules is not None:
                 on_molecules(len(chunk))
         if shared:
             _share(store, launchpad, campaign.name)
+        store.seal_campaign(campaign.name)
     return done
 
 
@@ -152,8 +155,8 @@ def _works(chunk: Sequence[PlannedMolecule], homeless: set[str], factor: float) 
         yield Work(ground, tuple(t for t in map(take, molecule.sites) if t is not None))
 
 
-def _queue(store: Store, launchpad: LaunchPad, campaign: str) -> None:
-    """Make Fireworks for all batches of the campaign that have none."""
+def _queue(store: Store, launchpad: LaunchPad, campaign: str, lock: HeldLock) -> None:
+    """Make Fireworks for all batches of the campaign that have none; only the holder of the lock may."""
     waiting = list(store.unsubmitted_batches(campaign))
     # A ground-state batch and those after it belong into one workflow, hence into one part.
     groups: dict[str, list[Batch]] = {}
@@ -163,9 +166,11 @@ def _queue(store: Store, launchpad: LaunchPad, campaign: str) -> None:
     for group in groups.values():
         part += group
         if len(part) >= _QUEUED_AT_ONCE:
+            lock.check()
             store.mark_submitted(queue_batches(launchpad, part))
             part = []
     if part:
+        lock.check()
         store.mark_submitted(queue_batches(launchpad, part))
 
 

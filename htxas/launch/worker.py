@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from types import TracebackType
+from typing import NoReturn, TextIO
 
 from fireworks import FWorker, LaunchPad
 from fireworks.core.rocket import Rocket
 
-from htxas.errors import DatabaseUnavailable
+from htxas.errors import HtxasError
 from htxas.launch.batch_runner import LEASE_S, BatchRunner, WorkerUnfit
 from htxas.launch.fireworks_pad import campaign_query, launchpad_of
 from htxas.launch.liveness import hold_alive, new_owner, worker_folder
@@ -73,8 +74,11 @@ def _heart(store: Store, runner: BatchRunner, info: dict[str, object], stop: Sto
                 stop.after_this = True
             try:
                 store.renew(runner.owner, LEASE_S)
-                store.heartbeat(runner.owner, {**info, "calculation": runner.current})
-            except DatabaseUnavailable as error:
+                now = {"calculation": runner.current, "batch": runner.batch_id}
+                store.heartbeat(runner.owner, {**info, **now})
+            except (
+                HtxasError
+            ) as error:  # a missed beat is made up for; without any, others would take the work
                 _log.warning("no heartbeat: %s", error)
 
     store.heartbeat(runner.owner, info)
@@ -171,17 +175,18 @@ def main(arguments: list[str]) -> int:
         return work(store, launchpad, options.owner, options.campaign, stop, sys.stderr)
 
 
-def _main_and_exit() -> None:
-    code = BUG
-    try:
-        code = main(sys.argv[1:])
-    except Exception:  # the log is the only place it can go: this process ends here
-        logging.exception("the worker ends with an error")
+def _exit(code: int) -> NoReturn:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # FireWorks leaves a ping thread that sleeps for an hour after some errors: not waited for
 
 
+def _log_and_exit(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logging.error("the worker ends with an error", exc_info=(kind, error, trace))
+    _exit(BUG)
+
+
 if __name__ == "__main__":
-    _main_and_exit()
+    sys.excepthook = _log_and_exit
+    _exit(main(sys.argv[1:]))

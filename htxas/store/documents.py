@@ -200,6 +200,7 @@ def record_from(document: Document) -> CalculationRecord:
         scalars=document["scalars"],
         updated=document["updated"],
         provenance=document["provenance"],
+        lost=document.get("lost", 0),  # older databases did not count
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from htxas.domain.identity import KEY_LENGTH
 from htxas.domain.result import GroundResult, SiteResult
 from htxas.domain.spectrum import Spectrum
 from htxas.errors import NotFound, StoreError, UserError
-from htxas.store.connection import Connected, Document
+from htxas.store.connection import Connected, Document, chunks
 from htxas.store.documents import (
     calculation_from,
     ground_from,
@@ -181,6 +181,14 @@ class Reading(Connected):
             )
         return found[0]
 
+    def calculations(self, keys: Iterable[str]) -> dict[str, CalculationRecord]:
+        """Return the known calculations among ``keys``: for a batch, not for a campaign."""
+        found: dict[str, CalculationRecord] = {}
+        for chunk in chunks(keys):
+            documents = self._persist(self._all, "calculations", {"_id": {"$in": chunk}})
+            found |= {d["_id"]: record_from(d) for d in documents}
+        return found
+
     def identity(self, key: str) -> Calculation:
         """Return the calculation itself, with its parameters: what an engine is given.
 
@@ -297,11 +305,13 @@ class Reading(Connected):
         return molecule_from(found[0])
 
     def molecules(
-        self, campaign: str | None = None, *, structure_key: str | None = None
+        self, campaign: str | None = None, *, structure_key: str | Sequence[str] | None = None
     ) -> Iterator[MoleculeRecord]:
-        """Yield the molecules of a campaign (of all, if None), by name; or those with one structure."""
-        given = {"campaign": campaign, "structure_key": structure_key}
-        query = {k: v for k, v in given.items() if v is not None}
+        """Yield the molecules of a campaign (of all, if None), by name; or those with one of these structures."""
+        query: Document = {} if campaign is None else {"campaign": campaign}
+        if structure_key is not None:
+            keys = [structure_key] if isinstance(structure_key, str) else list(structure_key)
+            query["structure_key"] = {"$in": keys}
         return map(molecule_from, self._cursor("molecules", query, sort=[("campaign", 1), ("name", 1)]))
 
     def _arrays(

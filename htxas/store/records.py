@@ -132,6 +132,8 @@ class CalculationRecord:
         UTC.
     provenance
         :class:`htxas.domain.result.Provenance` as a document.
+    lost
+        Leases since the last outcome that ended without one, the present one included.
     """
 
     key: str
@@ -157,6 +159,7 @@ class CalculationRecord:
     scalars: dict[str, float]
     updated: datetime
     provenance: dict[str, Any] | None
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

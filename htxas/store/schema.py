@@ -14,6 +14,7 @@ molecules           content key of campaign and name      structure, sites and m
 molecular_spectra   content key of sites and broadening   assembled spectra, complete ones only
 batches             content key of its calculations       what a Firework carries
 workers             owner                                 heartbeats
+locks               what is locked                        holder, end, fencing token
 ==================  ====================================  ===================================================
 """
 
@@ -139,6 +140,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "rerun": {"bsonType": "bool"},
     },
     "workers": {"info": _OBJECT, "seen": _DATE},
+    "locks": {"owner": _or_null(_STRING), "token": _INT, "until": _DATE},
 }
 
 

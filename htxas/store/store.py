@@ -12,6 +12,7 @@ from htxas.settings import DatabaseLocation, database_folder, database_location,
 from htxas.store.assembly import Assembly
 from htxas.store.connection import MINIMUM_SERVER, translate
 from htxas.store.folder import ServerFolder
+from htxas.store.locks import Locks
 from htxas.store.reading import Reading
 from htxas.store.schema import ensure_schema
 from htxas.store.submission import Submission
@@ -20,7 +21,7 @@ from htxas.store.work import Work
 __all__ = ["Store"]
 
 
-class Store(Submission, Work, Reading, Assembly):
+class Store(Submission, Work, Reading, Assembly, Locks):
     """Structures, calculations, results, campaigns and molecules in one database.
 
     Open it with :meth:`open`, close it with :meth:`close` or use it as a context manager. Everything it takes and

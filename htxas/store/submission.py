@@ -7,7 +7,7 @@ creates it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import partial
@@ -28,11 +28,22 @@ __all__ = ["Submission", "molecule_id"]
 
 _DUPLICATE = 11000
 _BATCHES_PER_TRANSACTION = 100
+_MOST_SKIPPED = 20_000  # a document ends at 16 MB
 
 
 def molecule_id(campaign: str, name: str) -> str:
     """Return the ``_id`` of a molecule."""
     return content_key([campaign, name])
+
+
+def _campaign_from(found: Document) -> Document:
+    return {
+        **found["document"],
+        "name": found["_id"],
+        "created": found["created"],
+        "submitted": found.get("submitted", found["created"]),  # older databases did not tell
+        "skipped": found.get("skipped", []),
+    }
 
 
 def _calculation_document(
@@ -56,6 +67,7 @@ def _calculation_document(
         "message": None,
         "evidence": {},
         "attempts": 0,
+        "lost": 0,
         "batch": None,
         "estimate_s": float(planned.estimate_s),
         "wall_s": None,
@@ -84,7 +96,14 @@ class Submission(Connected):
         """
         content = plain(document)
         key = content_key(content)
-        entry = {"_id": name, "document": content, "content_key": key, "created": datetime.now(UTC)}
+        entry = {
+            "_id": name,
+            "document": content,
+            "content_key": key,
+            "created": datetime.now(UTC),
+            "submitted": None,
+            "skipped": [],
+        }
 
         def insert() -> bool:
             found = self._db["campaigns"].find_one({"_id": name}, {"content_key": 1, "created": 1})
@@ -105,7 +124,10 @@ class Submission(Connected):
         return self._persist(insert)
 
     def campaign(self, name: str) -> Document:
-        """Return the campaign as submitted, with ``name`` and ``created`` added.
+        """Return the campaign as submitted, with ``name``, ``created``, ``submitted`` and ``skipped`` added.
+
+        ``submitted`` is when its submission came to its end, None if it has not; ``skipped`` lists the molecules that
+        were left out because the campaign says so: ``name``, ``why`` and ``message`` of each.
 
         Raises
         ------
@@ -120,12 +142,28 @@ class Submission(Connected):
                 f"no campaign is called {name!r}",
                 hint="did you mean " + " or ".join(near) + "?" if near else "htxas campaign list",
             )
-        return {**found["document"], "name": name, "created": found["created"]}
+        return _campaign_from(found)
+
+    def seal_campaign(self, name: str, skipped: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Record that the submission of a campaign has come to its end, and what it left out."""
+        change = {
+            "$set": {"skipped": plain(list(skipped)[:_MOST_SKIPPED])},
+            "$currentDate": {"submitted": True},
+        }
+        self._persist(self._db["campaigns"].update_one, {"_id": name}, change)
+
+    def unfinished_submissions(self, name: str | None = None) -> list[str]:
+        """Return the campaigns (of all, or of one) whose submission was interrupted or is under way."""
+        query: Document = {"submitted": {"$type": "null"}}  # absent in databases of older versions
+        if name is not None:
+            query["_id"] = name
+        found = self._persist(self._all, "campaigns", query, {"_id": 1})
+        return sorted(c["_id"] for c in found)
 
     def campaigns(self) -> list[Document]:
         """Return all campaigns as :meth:`campaign` does, oldest first."""
         found = self._cursor("campaigns", {}, sort=[("created", 1)])
-        return [{**c["document"], "name": c["_id"], "created": c["created"]} for c in found]
+        return [_campaign_from(c) for c in found]
 
     def put_structures(self, records: Iterable[StructureRecord]) -> int:
         """Store structures that are not there yet; return how many were new."""

@@ -27,10 +27,17 @@ from htxas.store.connection import Connected, Document, chunks
 from htxas.store.documents import ground_document, plain, site_document
 from htxas.store.records import Lease
 
-__all__ = ["Work"]
+__all__ = ["MOST_LOST", "Work"]
+
+MOST_LOST = 3
+"""Leases of a calculation that may end without any outcome before it is taken out of the queue."""
 
 _CLEARED: Document = {"cause": None, "message": None, "evidence": {}}
 _UNLEASED: Document = {"lease_until": None, "lease_token": None}
+_FREE: list[Document] = [
+    {"state": State.READY.value},
+    {"state": State.RUNNING.value, "$expr": {"$lt": ["$lease_until", "$$NOW"]}},
+]
 
 
 class Work(Connected):
@@ -39,20 +46,21 @@ class Work(Connected):
     def lease(self, key: str, owner: str, ttl_s: float = 600) -> Lease | None:
         """Take a calculation that is READY, or RUNNING with an expired lease; None if it is neither.
 
+        None, too, for one whose last ``MOST_LOST`` leases ended without any outcome: see :meth:`give_up`. They are
+        counted when they begin and uncounted by an outcome or an orderly return, so it does not matter how a
+        worker dies.
+
         Raises
         ------
         NotFound
             If there is no such calculation.
         """
         token = secrets.token_hex(8)
-        free = [
-            {"state": State.READY.value},
-            {"state": State.RUNNING.value, "$expr": {"$lt": ["$lease_until", "$$NOW"]}},
-        ]
         taken = {
             **{k: {"$literal": v} for k, v in _CLEARED.items()},
             "state": State.RUNNING.value,
             "attempts": {"$add": ["$attempts", 1]},
+            "lost": {"$add": [{"$ifNull": ["$lost", 0]}, 1]},
             "worker": {"$literal": owner},
             "lease_token": {"$literal": token},
             "lease_until": {"$add": ["$$NOW", _milliseconds(ttl_s)]},
@@ -61,7 +69,7 @@ class Work(Connected):
 
         def take() -> Lease | None:
             found = self._db["calculations"].find_one_and_update(
-                {"_id": key, "$or": free},
+                {"_id": key, "$or": _FREE, "lost": {"$not": {"$gte": MOST_LOST}}},
                 [{"$set": taken}],
                 projection={"attempts": 1},
                 return_document=ReturnDocument.AFTER,
@@ -76,20 +84,47 @@ class Work(Connected):
 
         return self._persist(take)
 
+    def give_up(self, key: str, message: str, evidence: Mapping[str, Any]) -> bool:
+        """End a calculation that has been leased ``MOST_LOST`` times without any outcome: FAILED, cause LOST.
+
+        False if it is in somebody's hands, has an outcome, or was not lost that often.
+        """
+        fields: Document = {
+            "state": State.FAILED.value,
+            "cause": Cause.LOST.value,
+            "message": message,
+            "evidence": plain(evidence),
+            **_UNLEASED,
+        }
+        change = {"$set": fields, "$currentDate": {"updated": True, "finished": True}}
+        query = {"_id": key, "$or": _FREE, "lost": {"$gte": MOST_LOST}}
+        return self._persist(lambda: self._db["calculations"].update_one(query, change).matched_count == 1)
+
     def renew(self, owner: str, ttl_s: float = 600) -> int:
         """Extend all leases of ``owner`` to ``ttl_s`` from now; return how many it holds."""
         update = [{"$set": {"lease_until": {"$add": ["$$NOW", _milliseconds(ttl_s)]}}}]
         query = {"worker": owner, "state": State.RUNNING.value}
         return self._persist(lambda: self._db["calculations"].update_many(query, update).matched_count)
 
-    def release(self, lease: Lease) -> bool:
-        """Give a calculation back unfinished: READY again. False if the lease was lost."""
+    def release(self, lease: Lease, *, lost: bool = False) -> bool:
+        """Give a calculation back unfinished: READY again. False if the lease was lost.
+
+        Parameters
+        ----------
+        lease
+            As :meth:`lease` gave it.
+        lost
+            Whether it counts as one that ended without an outcome (an error of ours), not as an orderly return.
+        """
+        change = _giving_back()
+        if not lost:
+            change["$inc"] = {"lost": -1}
         return self._persist(
-            lambda: self._db["calculations"].update_one(_fence(lease), _giving_back()).matched_count == 1
+            lambda: self._db["calculations"].update_one(_fence(lease), change).matched_count == 1
         )
 
     def release_owner(self, owner: str) -> int:
-        """Give back everything ``owner`` holds; return how many."""
+        """Give back everything a dead ``owner`` held; return how many."""
         query = {"worker": owner, "state": State.RUNNING.value}
         return self._persist(
             lambda: self._db["calculations"].update_many(query, _giving_back()).matched_count
@@ -174,7 +209,10 @@ class Work(Connected):
         return "spectra", site_document(lease.key, lease.attempt, result, grid)
 
     def _conclude(self, lease: Lease, fields: Document, arrays: tuple[str, Document] | None) -> bool:
-        change = {"$set": {**fields, **_UNLEASED}, "$currentDate": {"updated": True, "finished": True}}
+        change = {
+            "$set": {**fields, **_UNLEASED, "lost": 0},
+            "$currentDate": {"updated": True, "finished": True},
+        }
 
         def body(session: ClientSession) -> bool:
             calculations = self._db["calculations"]
@@ -226,7 +264,10 @@ class Work(Connected):
             self._db["batches"].update_many({"_id": {"$in": chunk}}, {"$set": {"rerun": True}})
             calculations.update_many(
                 {**query, "batch": {"$in": chunk}},
-                {"$set": {"state": State.READY.value, **_CLEARED}, "$currentDate": {"updated": True}},
+                {
+                    "$set": {"state": State.READY.value, "lost": 0, **_CLEARED},
+                    "$currentDate": {"updated": True},
+                },
             )
 
     def rerun_done(self, batch_ids: Iterable[str]) -> None:

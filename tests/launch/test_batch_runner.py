@@ -166,3 +166,35 @@ def test_a_result_is_refused_once_the_lease_is_lost(
     batch = store.batch(all_batches()[0])
     assert runner._one(store.calculation(ground.key), runner._campaign(batch.campaign)) == "lease lost"
     assert store.calculation(ground.key).worker == "another"
+
+
+def test_an_error_of_ours_counts_against_the_calculation_and_an_orderly_return_does_not(
+    store: Store,
+    runner: BatchRunner,
+    submitted: Callable[..., Any],
+    all_batches: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submitted(sizes=(1,), batch={"at_least": 1})
+    (batch,) = all_batches()
+    ground = next(store.find(kind=Kind.GROUND))
+
+    def end_with(error: Exception) -> None:
+        def broken(*args: Any, **kwargs: Any) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("htxas.launch.batch_runner.compute", broken)
+            with pytest.raises(type(error)):
+                runner.run(batch)
+
+    end_with(BatchReturned())
+    assert store.calculation(ground.key).lost == 0
+    end_with(ZeroDivisionError())
+    record = store.calculation(ground.key)
+    assert (record.lost, record.state) == (1, State.READY)
+    end_with(ZeroDivisionError())
+    end_with(ZeroDivisionError())
+    assert runner.run(batch) == {"failed": 2}  # the ground state is given up, its site cannot start
+    assert store.calculation(ground.key).cause is Cause.LOST
+    assert store.calculation(ground.key).evidence["last_worker"] == "tester"

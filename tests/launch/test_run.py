@@ -14,6 +14,7 @@ import pytest
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
+from htxas.errors import Cause
 from htxas.launch.recover import recover, requeue_forgotten
 from htxas.launch.run import run_workers
 from htxas.store.store import Store
@@ -159,6 +160,38 @@ def test_a_dead_worker_of_a_run_is_replaced(
     assert store.workers() == []
 
 
+def test_a_calculation_that_kills_its_workers_does_not_stop_the_others(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
+) -> None:
+    submitted(sizes=(2,), fail={"C2F:0": "kill_worker"}, batch={"at_least": 1})
+    summary = run_workers(store, launchpad, jobs=1)
+    assert summary.progress["counts"]["done"] == 2
+    assert summary.progress["causes"] == {"lost": 1}
+    assert (summary.respawned, summary.problems) == (3, [])
+    lost = next(store.find(state=State.FAILED))
+    assert lost.attempts == 3
+    assert lost.evidence["leases_without_outcome"] == 3
+    assert "worker" in (lost.message or "")
+    assert tally() == {"COMPLETED": 1}
+    assert store.retry("chains", cause=Cause.LOST)
+    assert store.calculation(lost.key).lost == 0
+
+
+def test_workers_that_only_die_are_not_replaced_for_ever(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(sizes=(1,))
+    monkeypatch.setattr("htxas.launch.run._DEATHS_IN_A_ROW", 1)
+    # Python itself cannot start like that.
+    monkeypatch.setattr(
+        "htxas.launch.run.os.environ", {**os.environ, "PYTHONPATH": "/nowhere", "PYTHONHOME": "/"}
+    )
+    summary = run_workers(store, launchpad, jobs=1)
+    assert summary.respawned == 2
+    assert "workers keep ending with errors" in summary.problems[0]
+    assert store.counts()[State.READY] == 2
+
+
 def test_a_killed_engine_fails_one_site_and_is_replaced(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any]
 ) -> None:
@@ -237,6 +270,32 @@ def test_recover_frees_what_was_killed_in_mid_checkout(
     recover(store, launchpad)
     assert tally() == {"READY": 1}
     assert launchpad.workflows.count_documents({"locked": {"$exists": True}}) == 0
+
+
+def test_recover_breaks_the_lock_of_a_dead_process_on_a_ready_workflow(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(sizes=(1,))
+    monkeypatch.setattr("htxas.launch.recover._STALE_LOCK_S", 0.3)
+    launchpad.workflows.update_one({}, {"$set": {"locked": True}})
+    recover(store, launchpad)
+    assert launchpad.workflows.count_documents({"locked": {"$exists": True}}) == 0
+
+
+def test_recover_leaves_alone_what_rlaunch_runs(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
+) -> None:
+    submitted(sizes=(1,))
+    old = "2020-01-01T00:00:00.000000"
+    launchpad.fireworks.update_one({}, {"$set": {"state": "RUNNING", "updated_on": old}})
+    batch = launchpad.fireworks.find_one({})["spec"]["htxas"]["batch"]
+    info = {"host": "elsewhere", "pid": 1, "batch": batch}
+    store.heartbeat("not-the-name-rlaunch-has", info)
+    recover(store, launchpad)
+    assert tally() == {"RUNNING": 1}
+    store.forget_worker("not-the-name-rlaunch-has")
+    recover(store, launchpad)
+    assert tally() == {"READY": 1}
 
 
 def test_ready_calculations_of_finished_fireworks_are_queued_again(

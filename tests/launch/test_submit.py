@@ -8,10 +8,11 @@ from fireworks import LaunchPad
 
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
-from htxas.errors import UserError
-from htxas.launch.liveness import exclusive
+from htxas.errors import Busy, UserError
+from htxas.launch.fireworks_pad import database_errors
 from htxas.launch.preview import preview
 from htxas.launch.submit import submit
+from htxas.launch.workflows import workflows_of
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -80,7 +81,10 @@ def test_a_submission_killed_at_any_step_is_completed_by_the_next(
             patch.setattr(target, step, kill)
             with pytest.raises(_KilledError):
                 submit(store, launchpad, plan)
+            begun = after or step != "put_campaign"
+            assert store.unfinished_submissions() == (["chains"] if begun else [])
         submit(store, launchpad, plan)
+    assert store.unfinished_submissions() == []
     check_whole(store, launchpad, "chains", 9)
 
 
@@ -127,5 +131,41 @@ def test_preview_counts_without_writing(
 
 
 def test_one_submission_at_a_time(store: Store, submitted: Callable[..., Any]) -> None:
-    with exclusive(f"submission-{store.name}.chains"), pytest.raises(UserError, match="under way"):
+    with (
+        store.lock("submission of chains", "somebody else", ttl_s=1.0),
+        pytest.raises(Busy, match="another submission of chains is under way, by somebody else"),
+    ):
         submitted()
+    assert submitted().calculations == 9
+
+
+def test_a_submission_that_lost_its_lock_queues_nothing(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.put_batches
+
+    def sleep_too_long(batches: Any) -> int:
+        change = {"$set": {"token": 99}}  # as if another one had taken over
+        store._db["locks"].update_one({"_id": "submission of chains"}, change)
+        return real(batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "put_batches", sleep_too_long)
+        with pytest.raises(Busy, match="took over"):
+            submitted()
+    assert launchpad.fireworks.count_documents({}) == 0
+    store._db["locks"].delete_one({"_id": "submission of chains"})
+    submitted()
+    check_whole(store, launchpad, "chains", 9)
+
+
+def test_the_server_refuses_a_second_firework_for_a_batch(
+    store: Store,
+    launchpad: LaunchPad,
+    submitted: Callable[..., Any],
+    all_batches: Callable[[], list[str]],
+) -> None:
+    submitted()
+    batch = store.batch(all_batches()[0])
+    with pytest.raises(Busy, match="another process queued"), database_errors():
+        launchpad.bulk_add_wfs(list(workflows_of([batch])))

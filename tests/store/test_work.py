@@ -218,6 +218,40 @@ def test_a_result_and_its_state_are_one(store, world, key, monkeypatch):
     assert world.finish(store, key, owner="b")
 
 
+def test_a_calculation_whose_workers_vanish_is_given_up_after_three(store, world, key):
+    assert store.release(store.lease(key, "a"))  # an orderly return does not count
+    for attempt in (2, 3, 4):
+        assert not store.give_up(key, "x", {})
+        assert store.lease(key, "a").attempt == attempt
+        assert store.release_owner("a") == 1
+    assert store.calculation(key).lost == 3
+    assert store.lease(key, "b") is None
+    assert store.give_up(key, "gone", {"log": ["last words"]})
+    assert not store.give_up(key, "gone", {})
+    record = store.calculation(key)
+    assert (record.state, record.cause, record.message) == (State.FAILED, Cause.LOST, "gone")
+    assert record.evidence == {"log": ["last words"]}
+    store.retry("demo", cause=Cause.LOST)
+    assert store.lease(key, "b").attempt == 5
+
+
+def test_an_outcome_resets_the_count_of_vanished_workers(store, world, key):
+    store.lease(key, "a")
+    store.release_owner("a")
+    lease = store.lease(key, "a")
+    assert store.calculation(key).lost == 2
+    store.fail(lease, Cause.WALLTIME, "x", {})
+    assert store.calculation(key).lost == 0
+
+
+def test_expired_leases_count_as_lost(store, world, key):
+    for _ in range(3):
+        assert store.lease(key, "a", ttl_s=0.01) is not None
+        time.sleep(0.05)
+    assert store.lease(key, "b") is None
+    assert store.give_up(key, "gone", {})
+
+
 def test_heartbeats(store):
     store.heartbeat("w1", {"host": "a", "jobs": 2})
     store.heartbeat("w1", {"host": "a", "jobs": 3})

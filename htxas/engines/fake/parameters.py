@@ -29,6 +29,7 @@ class FailureMode(StrEnum):
     HOLE_LEFT = "hole_left"  # a full result whose hole is on another atom
     NAN = "nan"  # a full result with a NaN in it
     CRASH = "crash"  # the process kills itself with SIGKILL
+    KILL_WORKER = "kill_worker"  # kills the worker that runs it, as a bug of ours would
     HANG = "hang"  # the process never answers
     BAD_OUTPUT = "bad_output"  # ends well, but its file lacks what it should hold
     TRUNCATED = "truncated"  # ends well, but its file stops half way

@@ -68,6 +68,9 @@ def _fail_at_once(mode: FailureMode) -> None:
     match mode:
         case FailureMode.CRASH:
             os.kill(os.getpid(), signal.SIGKILL)
+        case FailureMode.KILL_WORKER:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)  # this process ends with its worker
         case FailureMode.HANG:
             while True:
                 time.sleep(3600)
