@@ -1,28 +1,32 @@
-"""What calculations are expected to cost, in seconds on one core."""
+"""What calculations are expected to cost, in seconds on one core.
+
+The engine has a prior. Once enough calculations with the very same parameters are finished, their times decide: the
+prior is multiplied by the median of measured over expected seconds, for ground states and sites apart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from htxas.domain.calculation import Kind
 from htxas.domain.structure import Structure
 from htxas.engines.base import Engine, ResolvedParameters
 
-__all__ = ["Calibration", "CostModel", "calibrate"]
+__all__ = ["Calibration", "CostModel", "Ratio", "ratio"]
 
-_ENOUGH = 12  # finished calculations before their times are believed more than the engine's prior
+_ENOUGH = 12  # finished calculations of a kind before their times are believed more than the engine's prior
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """How this machine compares with the engine's prior.
+class Ratio:
+    """Measured seconds over those the prior expects.
 
     Attributes
     ----------
     factor
-        Measured seconds over expected seconds (median).
+        Their median.
     samples
         Finished calculations it rests on; 0 means the prior is taken as it is.
     """
@@ -30,16 +34,38 @@ class Calibration:
     factor: float = 1.0
     samples: int = 0
 
-    def __str__(self) -> str:
-        if not self.samples:
-            return "the engine's prior; nothing measured yet"
-        return f"the engine's prior x {self.factor:.2f}, from {self.samples} finished calculations"
 
-
-def calibrate(times: Iterable[tuple[float, float]]) -> Calibration:
-    """Return the calibration from pairs (expected, measured) of seconds; fewer than 12 pairs change nothing."""
+def ratio(times: Iterable[tuple[float, float]]) -> Ratio:
+    """Return the ratio of pairs (expected, measured) of seconds; fewer than 12 pairs change nothing."""
     ratios = [measured / expected for expected, measured in times if expected > 0 and measured > 0]
-    return Calibration(median(ratios), len(ratios)) if len(ratios) >= _ENOUGH else Calibration()
+    return Ratio(median(ratios), len(ratios)) if len(ratios) >= _ENOUGH else Ratio()
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How the machines that computed so far compare with the engine's prior."""
+
+    ground: Ratio = field(default_factory=Ratio)
+    site: Ratio = field(default_factory=Ratio)
+
+    def seconds(self, kind: Kind, prior_s: float) -> float:
+        """Return the expected seconds of a calculation from those of the prior."""
+        return prior_s * (self.ground if kind is Kind.GROUND else self.site).factor
+
+    def total_s(self, ground_s: float, sites_s: float) -> float:
+        """Return the expected seconds of ground states and sites together from those of the prior."""
+        return self.seconds(Kind.GROUND, ground_s) + self.seconds(Kind.SITE, sites_s)
+
+    def __str__(self) -> str:
+        if not self.ground.samples and not self.site.samples:
+            return "by the engine's prior; too few finished with these parameters to measure"
+        return f"ground states {_said(self.ground)}; sites {_said(self.site)}"
+
+
+def _said(found: Ratio) -> str:
+    if not found.samples:
+        return "by the engine's prior"
+    return f"measured on {found.samples}, {found.factor:.2f} x the prior"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ class Source:
         How to make or relax geometries; None takes them as they are.
     given_method
         What the file's geometries were made with, for their provenance; None where the file says or nobody knows.
+    skip
+        Leave out, and list, molecules that cannot be read, made or computed; otherwise the first one is an error.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Source:
     exclude: frozenset[str]
     geometry: Geometry | None
     given_method: str | None
+    skip: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,7 @@ def _source(campaign: Path, index: int, model: SourceModel, lines: Lines) -> Sou
         exclude=frozenset(model.select.exclude),
         geometry=None if geometry is None else _geometry(campaign, index, geometry, lines),
         given_method=model.given_method,
+        skip=model.on_error == "skip",
     )
 
 
@@ -237,6 +241,9 @@ def _source_document(source: Source) -> Mapping[str, Any]:
         "exclude": sorted(source.exclude),
         "geometry": None if source.geometry is None else _geometry_document(source.geometry),
         "given_method": source.given_method,
+        **(
+            {"on_error": "skip"} if source.skip else {}
+        ),  # absent by default: as campaigns were before there was a choice
     }
 
 

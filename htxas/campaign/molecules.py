@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from htxas.campaign.file import CampaignFile, Geometry, Source
-from htxas.errors import CampaignFileError
+from htxas.errors import CampaignFileError, StructureError
 from htxas.settings import home
-from htxas.structures.read import read_molecules
+from htxas.structures.read import OnError, read_molecules
 from htxas.structures.source import SourceMolecule
 
 if TYPE_CHECKING:
@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["campaign_molecules"]
 
 
-def campaign_molecules(campaign: CampaignFile) -> Iterator[tuple[Source, SourceMolecule]]:
+def campaign_molecules(
+    campaign: CampaignFile, on_skip: Callable[[str, str, StructureError], None]
+) -> Iterator[tuple[Source, SourceMolecule]]:
     """Yield the wanted molecules of all sources, in order.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    on_skip
+        Called with name, kind and error of each molecule that a source with ``skip`` has to leave out.
 
     Raises
     ------
@@ -30,11 +39,11 @@ def campaign_molecules(campaign: CampaignFile) -> Iterator[tuple[Source, SourceM
         From the readers, naming file and record.
     """
     for source in campaign.sources:
-        for molecule in _selected(campaign, source):
+        for molecule in _selected(campaign, source, on_skip if source.skip else None):
             yield source, molecule
 
 
-def _selected(campaign: CampaignFile, source: Source) -> Iterator[SourceMolecule]:
+def _selected(campaign: CampaignFile, source: Source, on_error: OnError | None) -> Iterator[SourceMolecule]:
     asked = (source.names or frozenset()) | source.exclude
     missing = set(asked)
     near: set[str] = set()
@@ -51,6 +60,7 @@ def _selected(campaign: CampaignFile, source: Source) -> Iterator[SourceMolecule
         relax=source.geometry is not None and source.geometry.relax,
         geometry_method=source.given_method,
         wanted=wanted,
+        on_error=on_error,
     )
     if source.limit is not None:
         yield from islice(molecules, source.limit)

@@ -20,11 +20,11 @@ from htxas.campaign.file import CampaignFile
 from htxas.campaign.molecules import campaign_molecules
 from htxas.domain.calculation import Calculation, Kind
 from htxas.domain.structure import Structure
-from htxas.errors import UnsupportedInput, UserError
+from htxas.errors import HtxasError, StructureError, UnsupportedInput, UserError
 from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
 from htxas.structures.read import expand
 
-__all__ = ["Plan", "PlannedMolecule", "Survey", "ground_calculation", "site_calculation"]
+__all__ = ["Plan", "PlannedMolecule", "Skipped", "Survey", "ground_calculation", "site_calculation"]
 
 _EXAMPLES = 20
 
@@ -47,6 +47,29 @@ class PlannedMolecule:
     molecule: MoleculeRecord
     ground: PlannedCalculation
     sites: tuple[PlannedCalculation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A molecule left out because its source says ``on_error: skip``.
+
+    Attributes
+    ----------
+    name
+        As in the file, or the file's name and the number of the record.
+    why
+        What is wrong: its ``record``, its ``structure`` (an atom on another), its ``geometry`` (none could be made), or
+        the ``engine`` refuses it.
+    message
+        The error in full, with file and record.
+    """
+
+    name: str
+    why: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message if self.name in self.message else f"{self.name}: {self.message}"
 
 
 @dataclass(slots=True)
@@ -75,21 +98,27 @@ class Survey:
     ----------
     molecules, atoms, sites
         Molecules planned, their atoms of the absorbing element, and the unique sites among those.
-    estimate_s, largest_s
-        Expected seconds of all, and of the most expensive molecule.
+    ground_s, sites_s
+        Expected seconds of all ground states and of all sites, by the engine's prior.
+    largest
+        The same two of the most expensive molecule.
     without_element
         Molecules left out because the element is not in them.
     refused
         Molecules the engine cannot treat, with the reason.
+    skipped
+        Molecules left out because the campaign says so.
     """
 
     molecules: int = 0
     atoms: int = 0
     sites: int = 0
-    estimate_s: float = 0.0
-    largest_s: float = 0.0
+    ground_s: float = 0.0
+    sites_s: float = 0.0
+    largest: tuple[float, float] = (0.0, 0.0)
     without_element: Examples = field(default_factory=Examples)
     refused: Examples = field(default_factory=Examples)
+    skipped: list[Skipped] = field(default_factory=list)
 
     @property
     def calculations(self) -> int:
@@ -163,13 +192,20 @@ class Plan:
                 f"{refused.count} molecule{'s' * (refused.count > 1)} cannot be computed, nothing was submitted: "
                 f"{refused.names[0]}",
                 where=str(self.campaign.path),
-                hint="all of them: htxas campaign plan; leave them out with structures: select: exclude",
+                hint="all of them: htxas campaign plan; leave them out: structures: on_error: skip, or select: exclude",
             )
 
     def _survey(self, on_molecule: Callable[[], None] | None) -> None:
         campaign, survey, engine = self.campaign, self.survey, self._cost.engine
         names: set[str] = set()
-        for source, molecule in campaign_molecules(campaign):
+
+        def skip(name: str, why: str, error: HtxasError) -> None:
+            if on_molecule is not None and name not in names:
+                on_molecule()
+            where = f"{error.where}: " if error.where else ""
+            survey.skipped.append(Skipped(name, why, f"{where}{error.message}"))
+
+        for source, molecule in campaign_molecules(campaign, skip):
             if molecule.name in names:
                 raise UserError(
                     f"two molecules are called {molecule.name!r}",
@@ -185,16 +221,25 @@ class Plan:
                 continue
             try:
                 engine.check(structure, campaign.parameters)
+                sites = expand(molecule, campaign.element, campaign.symmetry_tolerance_A)
             except UnsupportedInput as error:
-                survey.refused.add(f"{molecule.name}: {error.message}")
+                if source.skip:
+                    skip(molecule.name, "engine", error)
+                else:
+                    survey.refused.add(f"{molecule.name}: {error.message}")
                 continue
-            sites = expand(molecule, campaign.element, campaign.symmetry_tolerance_A)
-            seconds = self._cost.ground_s(structure) + len(sites) * self._cost.site_s(structure)
+            except StructureError as error:
+                if not source.skip:
+                    raise
+                skip(molecule.name, "structure", error)
+                continue
+            ground_s, sites_s = self._cost.ground_s(structure), len(sites) * self._cost.site_s(structure)
             survey.molecules += 1
             survey.atoms += structure.composition[campaign.element]
             survey.sites += len(sites)
-            survey.estimate_s += seconds
-            survey.largest_s = max(survey.largest_s, seconds)
+            survey.ground_s += ground_s
+            survey.sites_s += sites_s
+            survey.largest = max(survey.largest, (ground_s, sites_s), key=sum)
             document = {
                 "name": molecule.name,
                 "structure": structure.to_dict(),
@@ -244,6 +289,12 @@ class Plan:
 
 
 def _nothing(campaign: CampaignFile, survey: Survey) -> UserError:
+    if survey.skipped:
+        return UserError(
+            f"no molecule is left, {len(survey.skipped)} had to be skipped, first {survey.skipped[0]}",
+            where=f"{campaign.path}: structures",
+            hint="on_error: stop shows the first one in full",
+        )
     if survey.without_element.count:
         return UserError(
             f"none of the {survey.without_element.count} molecules has {campaign.element} in it",

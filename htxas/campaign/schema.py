@@ -43,6 +43,7 @@ class SourceModel(_Section):
     select: SelectModel = SelectModel()
     geometry: GeometryModel | None = None
     given_method: Text | None = None
+    on_error: Literal["stop", "skip"] = "stop"
 
 
 class SiteModel(_Section):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["campaign"]
 
+_SHOWN = 10
+_PLAIN_EVERY_S = 10.0
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
 
@@ -88,12 +92,15 @@ def submit(context: click.Context, file: Path, dry_run: bool, as_json: bool) -> 
         done = submit_plan(store, launchpad, planned, advance)
     name = planned.campaign.name
     if as_json:
+        from htxas.launch.preview import skipped_document
+
         document = {
             "campaign": name,
             "molecules": done.molecules,
             "calculations": done.calculations,
             "known": done.known,
             "batches": done.batches,
+            "skipped": skipped_document(planned.survey.skipped),
         }
         click.echo(json.dumps(document, indent=1))
         return
@@ -183,13 +190,33 @@ def _progress(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    if quiet:
         yield lambda _: None
+        return
+    if not console.is_terminal:
+        yield _plain_lines(what, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def _plain_lines(what: str, total: int | None) -> Callable[[int], None]:
+    """Say on standard error now and then how far it is: geometries of many SMILES take hours."""
+    count, start = 0, time.monotonic()
+    last = start
+
+    def advance(more: int) -> None:
+        nonlocal count, last
+        count += more
+        now = time.monotonic()
+        if now - last >= _PLAIN_EVERY_S:
+            last = now
+            of = f" of {total:,}" if total is not None else ""
+            click.echo(f"{what}: {count:,}{of} in {now - start:.0f} s", err=True)
+
+    return advance
 
 
 def _print_plan(planned: Plan, found: Preview, why_not: str) -> None:
@@ -210,7 +237,7 @@ def _print_plan(planned: Plan, found: Preview, why_not: str) -> None:
         table.add_row("submitted, not done", f"{found.known:,}")
     table.add_row("new", f"{found.new:,} in {found.batches:,} batches")
     table.add_row("cost of the new", f"{duration(found.new_estimate_s)} on one core ({found.calibration})")
-    table.add_row("largest molecule", duration(found.calibration.factor * s.largest_s))
+    table.add_row("largest molecule", duration(found.calibration.total_s(*s.largest)))
     table.add_row("stored grid", f"sigma {c.sigma_eV} eV, step {c.step_eV} eV")
     console().print(table)
     _print_left_out(planned)
@@ -228,3 +255,12 @@ def _print_left_out(planned: Plan) -> None:
     without = planned.survey.without_element
     if without.count:
         click.echo(f"left out, no {planned.campaign.element} in them ({without.count:,}): {without}")
+    skipped = planned.survey.skipped
+    if not skipped:
+        return
+    why = ", ".join(f"{count:,} {kind}" for kind, count in Counter(s.why for s in skipped).most_common())
+    click.echo(f"skipped, as on_error says ({len(skipped):,}): {why}")
+    for one in skipped[:_SHOWN]:
+        click.echo(f"  {one}")
+    if len(skipped) > _SHOWN:
+        click.echo(f"  and {len(skipped) - _SHOWN:,} more: --json lists all")

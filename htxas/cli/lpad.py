@@ -25,8 +25,12 @@ def lpad(context: click.Context, arguments: tuple[str, ...]) -> None:
     htxas lpad webgui
     """
     from htxas.launch.lpad import lpad as call
+    from htxas.launch.lpad import lpad_help
+
+    if not arguments or {"-h", "--help"} & set(arguments):
+        context.exit(lpad_help(arguments or ("--help",)))
     from htxas.store.store import Store
 
     with Store.open() as store:
-        status = call(store, arguments or ("--help",))
+        status = call(store, arguments)
     context.exit(status)

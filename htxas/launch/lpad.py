@@ -12,7 +12,14 @@ from pathlib import Path
 
 from htxas.store.store import Store
 
-__all__ = ["lpad"]
+__all__ = ["lpad", "lpad_help"]
+
+_PROGRAM = (sys.executable, "-m", "fireworks.scripts.lpad_run")
+
+
+def lpad_help(arguments: Sequence[str]) -> int:
+    """Run ``lpad`` for its help, which needs no LaunchPad; return its exit status."""
+    return subprocess.run([*_PROGRAM, *arguments], check=False).returncode
 
 
 def lpad(store: Store, arguments: Sequence[str]) -> int:
@@ -31,5 +38,5 @@ def lpad(store: Store, arguments: Sequence[str]) -> int:
         path = Path(folder) / "launchpad.json"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             json.dump(document, stream)
-        command = [sys.executable, "-m", "fireworks.scripts.lpad_run", "-l", str(path), *arguments]
+        command = [*_PROGRAM, "-l", str(path), *arguments]
         return subprocess.run(command, check=False).returncode

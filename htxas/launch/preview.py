@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
 from htxas.campaign.batches import Task, Work
 from htxas.campaign.cost import Calibration
-from htxas.campaign.plan import Plan, PlannedMolecule
+from htxas.campaign.plan import Plan, PlannedMolecule, Skipped
 from htxas.domain.calculation import State
 from htxas.launch.submit import CHUNK, layout, measured
 from htxas.store.store import Store
 
-__all__ = ["Preview", "preview"]
+__all__ = ["Preview", "preview", "skipped_document"]
 
 
 @dataclass(slots=True)
@@ -55,9 +55,18 @@ class Preview:
             "calculations": survey.calculations,
             "without_element": asdict(survey.without_element),
             "refused": asdict(survey.refused),
-            **{k: v for k, v in asdict(self).items() if k != "calibration"},
-            "calibration": {"factor": self.calibration.factor, "samples": self.calibration.samples},
+            "skipped": skipped_document(survey.skipped),
+            **asdict(self),
         }
+
+
+def skipped_document(skipped: Sequence[Skipped]) -> dict[str, Any]:
+    """Return what was skipped: ``count``, ``why`` (kind -> count), and every molecule."""
+    return {
+        "count": len(skipped),
+        "why": dict(Counter(s.why for s in skipped)),
+        "molecules": [asdict(s) for s in skipped],
+    }
 
 
 def preview(plan: Plan, store: Store | None) -> Preview:
@@ -65,9 +74,9 @@ def preview(plan: Plan, store: Store | None) -> Preview:
     campaign = plan.campaign
     calibration = Calibration() if store is None else measured(store, campaign)
     found = Preview(calibration=calibration, checked=store is not None)
-    total_s = calibration.factor * plan.survey.estimate_s
+    total_s = calibration.total_s(plan.survey.ground_s, plan.survey.sites_s)
     tally: Counter[State] = Counter()
-    works = _new_works(plan.molecules(), store, calibration.factor, tally, found)
+    works = _new_works(plan.molecules(), store, calibration, tally, found)
     found.batches = sum(1 for _ in layout(campaign, works, total_s))
     found.done = tally[State.DONE]
     found.known = sum(tally.values()) - found.done
@@ -77,7 +86,7 @@ def preview(plan: Plan, store: Store | None) -> Preview:
 def _new_works(
     molecules: Iterator[PlannedMolecule],
     store: Store | None,
-    factor: float,
+    calibration: Calibration,
     tally: Counter[State],
     found: Preview,
 ) -> Iterator[Work]:
@@ -93,7 +102,7 @@ def _new_works(
                 key = p.calculation.key
                 if key in left:
                     left.discard(key)
-                    tasks.append(Task(key, factor * p.estimate_s))
+                    tasks.append(Task(key, calibration.seconds(p.calculation.kind, p.estimate_s)))
             found.new_estimate_s += sum(t.seconds for t in tasks)
             with_ground = bool(tasks) and tasks[0].key == molecule.ground.calculation.key
             yield Work(tasks[0] if with_ground else None, tuple(tasks[1:] if with_ground else tasks))

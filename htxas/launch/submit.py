@@ -6,18 +6,20 @@ leaves is completed by submitting again: what is there is found there, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
+from typing import Any
 
 from fireworks import LaunchPad
 
 from htxas.campaign.batches import Task, Work, pack, useful_target_s
-from htxas.campaign.cost import Calibration, calibrate
+from htxas.campaign.cost import Calibration, CostModel, Ratio, ratio
 from htxas.campaign.file import CampaignFile
 from htxas.campaign.plan import Plan, PlannedMolecule
-from htxas.domain.calculation import State
+from htxas.domain.calculation import Kind, State
 from htxas.domain.identity import content_key
+from htxas.domain.structure import Structure
 from htxas.launch.fireworks_pad import database_errors, prepare_launchpad
 from htxas.launch.workflows import queue_batches
 from htxas.store.locks import HeldLock
@@ -30,7 +32,7 @@ CHUNK = 400
 """Molecules per chunk."""
 
 _QUEUED_AT_ONCE = 500
-_MEASURED = 400
+_MEASURED = 200
 
 
 @dataclass(slots=True)
@@ -55,14 +57,19 @@ class Submitted:
 
 
 def measured(store: Store, campaign: CampaignFile) -> Calibration:
-    """Return how finished calculations of this engine and these parameters compare with the prior."""
-    same = {content_key(campaign.parameters.site), content_key(campaign.parameters.ground)}
-    times = [
-        (record.estimate_s, record.wall_s)
-        for record in store.find(engine=campaign.engine, state=State.DONE, limit=_MEASURED)
-        if record.wall_s is not None and record.parameters_key in same
-    ]
-    return calibrate(times)
+    """Return how the last finished calculations with these parameters compare with the engine's prior of today."""
+    cost = CostModel(campaign.load_engine(), campaign.parameters)
+
+    def of(kind: Kind, parameters: Mapping[str, Any], prior_s: Callable[[Structure], float]) -> Ratio:
+        key = content_key(parameters)
+        timings = store.timings(engine=campaign.engine, kind=kind, parameters_key=key, limit=_MEASURED)
+        structures = store.structures({structure_key for structure_key, _ in timings})
+        return ratio((prior_s(structures[k].structure), wall_s) for k, wall_s in timings if k in structures)
+
+    return Calibration(
+        ground=of(Kind.GROUND, campaign.parameters.ground, cost.ground_s),
+        site=of(Kind.SITE, campaign.parameters.site, cost.site_s),
+    )
 
 
 def layout(campaign: CampaignFile, works: Iterable[Work], total_s: float) -> Iterator[Batch]:
@@ -100,7 +107,8 @@ def submit(
     """
     plan.refuse_unless_sound()
     campaign, done = plan.campaign, Submitted()
-    factor = measured(store, campaign).factor
+    calibration = measured(store, campaign)
+    total_s = calibration.total_s(plan.survey.ground_s, plan.survey.sites_s)
     with store.lock(f"submission of {campaign.name}") as lock:
         prepare_launchpad(launchpad)
         store.put_campaign(campaign.name, campaign.document)
@@ -108,13 +116,13 @@ def submit(
         molecules = plan.molecules()
         shared = False
         while chunk := list(islice(molecules, CHUNK)):
-            shared |= _put(store, campaign, chunk, factor, plan.survey.estimate_s, done)
+            shared |= _put(store, campaign, chunk, calibration, total_s, done)
             _queue(store, launchpad, campaign.name, lock)
             if on_molecules is not None:
                 on_molecules(len(chunk))
         if shared:
             _share(store, launchpad, campaign.name)
-        store.seal_campaign(campaign.name)
+        store.seal_campaign(campaign.name, [asdict(s) for s in plan.survey.skipped])
     return done
 
 
@@ -122,7 +130,7 @@ def _put(
     store: Store,
     campaign: CampaignFile,
     chunk: Sequence[PlannedMolecule],
-    factor: float,
+    calibration: Calibration,
     total_s: float,
     done: Submitted,
 ) -> bool:
@@ -135,12 +143,12 @@ def _put(
     rest = planned.keys() - homeless
     done.calculations += len(homeless)
     done.known += len(rest)
-    works = list(_works(chunk, homeless, factor))
-    done.batches += store.put_batches(layout(campaign, works, factor * total_s))
+    works = list(_works(chunk, homeless, calibration))
+    done.batches += store.put_batches(layout(campaign, works, total_s))
     return any(state is not State.DONE for state in store.states(rest).values()) if rest else False
 
 
-def _works(chunk: Sequence[PlannedMolecule], homeless: set[str], factor: float) -> Iterator[Work]:
+def _works(chunk: Sequence[PlannedMolecule], homeless: set[str], calibration: Calibration) -> Iterator[Work]:
     left = set(homeless)  # two molecules of one structure share their calculations: the first one takes them
 
     def take(planned: PlannedCalculation) -> Task | None:
@@ -148,7 +156,7 @@ def _works(chunk: Sequence[PlannedMolecule], homeless: set[str], factor: float) 
         if key not in left:
             return None
         left.remove(key)
-        return Task(key, factor * planned.estimate_s)
+        return Task(key, calibration.seconds(planned.calculation.kind, planned.estimate_s))
 
     for molecule in chunk:
         ground = take(molecule.ground)

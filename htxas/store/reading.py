@@ -277,6 +277,32 @@ class Reading(Connected):
             raise NotFound("no such structure", where=key)
         return structure_from(found)
 
+    def structures(self, keys: Iterable[str]) -> dict[str, StructureRecord]:
+        """Return the known structures among ``keys``: a few, not a campaign's."""
+        found: dict[str, StructureRecord] = {}
+        for chunk in chunks(keys):
+            documents = self._persist(self._all, "structures", {"_id": {"$in": chunk}})
+            found |= {d["_id"]: structure_from(d) for d in documents}
+        return found
+
+    def timings(self, *, engine: str, kind: Kind, parameters_key: str, limit: int) -> list[tuple[str, float]]:
+        """Return structure key and wall seconds of the last finished calculations with these parameters."""
+        query: Document = {
+            "state": State.DONE.value,
+            "engine": engine,
+            "kind": kind.value,
+            "parameters_key": parameters_key,
+            "wall_s": {"$gt": 0},
+        }
+        fields = {"structure_key": 1, "wall_s": 1}
+        calculations = self._db["calculations"]
+        found = self._persist(
+            lambda: list(
+                calculations.find(query, fields, sort=[("finished", -1)], limit=limit, hint="recent")
+            )
+        )
+        return [(d["structure_key"], float(d["wall_s"])) for d in found]
+
     def molecule(self, campaign: str | None, name: str) -> MoleculeRecord:
         """Return a molecule by its name in a campaign, or in any if they agree on it.
 

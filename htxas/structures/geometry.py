@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from htxas.domain.identity import content_key
 from htxas.domain.structure import POSITION_DECIMALS, Structure
-from htxas.errors import StructureError
+from htxas.errors import StructureError, UserError
 from htxas.structures.relax import Relaxed, Relaxer, XtbRelaxer
 from htxas.structures.smiles import broken_bond, embed, parse_smiles
 from htxas.structures.source import SourceMolecule
@@ -78,7 +78,9 @@ class GeometryMaker:
         Raises
         ------
         StructureError
-            Unfit SMILES, no conformer, relaxation not converged, bonds that changed, or a damaged cache file.
+            Unfit SMILES, no conformer, relaxation not converged, or bonds that changed.
+        UserError
+            A damaged cache file, or a full disk.
         """
         parsed = parse_smiles(smiles, where=where)
         request = {
@@ -96,7 +98,9 @@ class GeometryMaker:
         Raises
         ------
         StructureError
-            A crystal, relaxation not converged, or a damaged cache file.
+            A crystal, or relaxation not converged.
+        UserError
+            A damaged cache file, or a full disk.
         """
         given, where = source.structure, f"{source.provenance.get('file')}, {source.name}"
         if given.is_periodic:
@@ -193,7 +197,7 @@ def _write(
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
-        raise StructureError(
+        raise UserError(  # not about this molecule: skipping it would not help
             f"the geometry cannot be kept in {path.parent}: {error.strerror}",
             where=where,
             hint="free space or choose another folder",
@@ -214,11 +218,11 @@ def _read(path: Path, key: str) -> Geometry:
         )
         provenance = {**card["made"], "request": card["request"]}
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise StructureError(
+        raise UserError(
             f"unreadable kept geometry: {error}", where=str(path), hint="delete it; it will be made again"
         ) from None
     if not sound:
-        raise StructureError(
+        raise UserError(
             "this kept geometry was altered", where=str(path), hint="delete it; it will be made again"
         )
     positions.flags.writeable = False

@@ -157,7 +157,11 @@ def read_ase(path: Path, origin: Origin, file_format: str | None = None) -> Iter
             ) from error
         if atoms is None:
             return
-        yield _from_ase(atoms, index, kind, origin)
+        try:
+            record = _from_ase(atoms, index, kind, origin)
+        except StructureError as problem:
+            record = Record(index, None, kind, None, problem=problem)
+        yield record
         index += 1
 
 
@@ -205,7 +209,11 @@ def read_sdf(path: Path, origin: Origin) -> Iterator[Record]:
         supplier = Chem.ForwardSDMolSupplier(stream, removeHs=False)
         try:
             for index, mol in enumerate(supplier):
-                yield _from_rdkit(mol, index, origin)
+                try:
+                    record = _from_rdkit(mol, index, origin)
+                except StructureError as problem:
+                    record = Record(index, None, "sdf", None, problem=problem)
+                yield record
         except (OSError, RuntimeError, EOFError, UnicodeDecodeError) as error:
             raise _unreadable("SDF", error, origin) from error
 

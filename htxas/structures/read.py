@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from htxas.domain.site import Site
 from htxas.domain.structure import Structure
@@ -29,7 +29,11 @@ from htxas.structures.xyz import read_xyz
 if TYPE_CHECKING:
     from htxas.structures.geometry import GeometryMaker
 
-__all__ = ["expand", "read_molecules"]
+__all__ = ["Kind", "OnError", "expand", "read_molecules"]
+
+Kind = Literal["record", "structure", "geometry"]
+"""What of a molecule is wrong: its entry in the file, its atoms, or the making of its geometry."""
+OnError = Callable[[str, Kind, StructureError], None]
 
 _NAME = re.compile(r"(?!\.{1,2}\Z)[^/\x00-\x1f\x7f]{1,200}\Z")  # also a path in an HDF5 export
 _POSCAR = re.compile(r"(?:POSCAR|CONTCAR)(?:[._-](?P<label>.+))?\Z", re.IGNORECASE)
@@ -42,6 +46,7 @@ def read_molecules(
     relax: bool = False,
     geometry_method: str | None = None,
     wanted: Callable[[str], bool] | None = None,
+    on_error: OnError | None = None,
 ) -> Iterator[SourceMolecule]:
     """Yield the molecules of a file, a folder or an archive in its order, holding no more than two.
 
@@ -62,6 +67,10 @@ def read_molecules(
         What the file's geometries were made with, where the file itself does not say; recorded.
     wanted
         Names to keep. Others are parsed but get no geometry.
+    on_error
+        Called with name, kind and error for a molecule that cannot be used; reading goes on with the next. Without it
+        the error is raised. What is not about one molecule is always raised: a missing or damaged file, an entry after
+        which the next one cannot be found, a name used twice, a full disk.
 
     Raises
     ------
@@ -76,7 +85,7 @@ def read_molecules(
         raise StructureError(
             "relaxation was asked for, but not how", where=str(source), hint="give a geometry recipe"
         )
-    return _molecules(source, geometry, relax, geometry_method, wanted)
+    return _molecules(source, geometry, relax, geometry_method, wanted, on_error or _stop)
 
 
 def expand(
@@ -102,15 +111,23 @@ def _molecules(
     relax: bool,
     geometry_method: str | None,
     wanted: Callable[[str], bool] | None,
+    on_error: OnError,
 ) -> Iterator[SourceMolecule]:
     seen: set[str] = set()
+    skipped = False
     for origin, stem, records in _files(source, source.name):
         for name, record in _named(records, stem):
             where = origin.where(record.index, record.line)
-            if not _NAME.match(name):
-                raise StructureError(
+            problem = record.problem
+            if problem is None and not _NAME.match(name):
+                problem = StructureError(
                     f"{name!r} cannot be a name", where=where, hint="no slashes or control characters"
                 )
+            if problem is not None:
+                skipped = True
+                if on_error is _stop or wanted is None or wanted(name):
+                    on_error(name, "record", problem)
+                continue
             if name in seen:
                 raise StructureError(
                     f"the name {name!r} is used twice", where=where, hint="give every molecule its own"
@@ -118,11 +135,29 @@ def _molecules(
             seen.add(name)
             if wanted is not None and not wanted(name):
                 continue
-            molecule = _molecule(name, record, origin, geometry, geometry_method)
             given = record.positions_A is not None
-            yield geometry.relax(molecule) if relax and given and geometry is not None else molecule
-    if not seen:
+            if not given and geometry is None and record.smiles:
+                raise StructureError(
+                    "a SMILES has no geometry",
+                    where=f"{where} ({name})",
+                    hint="say in the campaign how geometries are made, or give xyz",
+                )
+            kind: Kind = "structure" if given else "geometry"
+            try:
+                molecule = _molecule(name, record, origin, geometry, geometry_method)
+                if relax and given and geometry is not None:
+                    kind = "geometry"
+                    molecule = geometry.relax(molecule)
+            except StructureError as error:
+                on_error(name, kind, error)
+                continue
+            yield molecule
+    if not seen and not skipped:
         raise StructureError("no molecules in it", where=str(source), hint="is this the right file?")
+
+
+def _stop(_name: str, _kind: Kind, error: StructureError) -> None:
+    raise error
 
 
 def _named(records: Iterator[Record], stem: str) -> Iterator[tuple[str, Record]]:
@@ -151,12 +186,7 @@ def _molecule(
         return SourceMolecule(name, structure, order, record.smiles, provenance)
     if not record.smiles:
         raise StructureError("no SMILES", where=where, hint="mend the line")
-    if geometry is None:
-        raise StructureError(
-            "a SMILES has no geometry",
-            where=where,
-            hint="say in the campaign how geometries are made, or give xyz",
-        )
+    assert geometry is not None  # the caller made sure
     made = geometry.from_smiles(record.smiles, where=where)
     structure, order = Structure.from_atoms(made.symbols, made.positions_A, where=where)
     provenance["geometry"] = dict(made.provenance)

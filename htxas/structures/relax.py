@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, CalculationFailed, CalculatorSetupError, InputError
 from ase.optimize import BFGS
 
-from htxas.errors import StructureError
+from htxas.errors import StructureError, UserError
 
 __all__ = ["Relaxed", "Relaxer", "XtbRelaxer", "relax_with"]
 
@@ -97,13 +97,15 @@ class XtbRelaxer:
         Raises
         ------
         StructureError
-            The self-consistency or the optimisation does not converge, or tblite refuses the atoms or cannot be loaded.
+            The self-consistency or the optimisation does not converge, or tblite refuses the atoms.
+        UserError
+            tblite cannot be loaded.
         """
         try:
             import tblite.library
             from tblite.ase import TBLite
         except ImportError as error:  # its wheel expects the system's libgomp
-            raise StructureError(
+            raise UserError(
                 f"tblite cannot be loaded: {error}",
                 where=where,
                 hint="install the OpenMP runtime (Debian: libgomp1), or give relaxed geometries",

@@ -35,7 +35,7 @@ def read_smiles_csv(lines: Iterator[str], origin: Origin) -> Iterator[Record]:
     Raises
     ------
     StructureError
-        No ``smiles`` column, or a row with too few or too many fields.
+        No ``smiles`` column, or not a CSV. A row with too few or too many fields becomes a record with a problem.
     """
     rows = csv.reader(lines, strict=True)
     try:
@@ -52,11 +52,14 @@ def read_smiles_csv(lines: Iterator[str], origin: Origin) -> Iterator[Record]:
             if not row:
                 continue
             if len(row) != len(header):
-                raise StructureError(
+                problem = StructureError(
                     f"{len(row)} fields, the header has {len(header)}",
                     where=origin.where(index, rows.line_num),
                     hint="mend the line",
                 )
+                yield Record(index, rows.line_num, "smiles", None, problem=problem)
+                index += 1
+                continue
             fields = dict(zip(header, (v.strip() for v in row), strict=True))
             name = fields[name_column] if name_column else ""
             if name_column == "gdb_id" and name:

@@ -111,6 +111,8 @@ class Record:
         What the file says of how the geometry was made: ``method``, ``energy_eV``.
     extra
         More to record as provenance.
+    problem
+        Why this entry cannot be used, where the reader could still find the next one; nothing else counts then.
     """
 
     index: int
@@ -123,6 +125,7 @@ class Record:
     cell_A: npt.ArrayLike | None = None
     geometry: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    problem: StructureError | None = None
 
 
 def file_sha256(path: Path) -> str:

@@ -42,8 +42,8 @@ def read_xyz(lines: Iterator[str], origin: Origin) -> Iterator[Record]:
     Raises
     ------
     StructureError
-        A count that is not a positive number or does not fit the atoms, an atom line that is not
-        ``symbol x y z``, or a file that ends inside a record; with file, line and record.
+        A count that is not a positive number, or a file that ends inside a record; with file, line and record. A
+        record with a line that is not ``symbol x y z`` becomes a record with a problem.
     """
     return _Reader(lines, origin).records()
 
@@ -62,13 +62,24 @@ class _Reader:
         self._origin = origin
         self._line = 0
         self._record = 0
+        self._problem: StructureError | None = None
 
     def records(self) -> Iterator[Record]:
         for text in self._lines:
             self._line += 1
             if text.strip():
-                yield self._one(text, self._line)
+                record = self._next_record(text)
+                yield record
                 self._record += 1
+                self._problem = record.problem
+
+    def _next_record(self, text: str) -> Record:
+        try:
+            return self._one(text, self._line)
+        except StructureError:
+            if self._problem is not None:  # a wrong count spoils the record that follows: name the first
+                raise self._problem from None
+            raise
 
     def _error(self, message: str, hint: str) -> StructureError:
         return StructureError(message, where=self._origin.where(self._record, self._line), hint=hint)
@@ -95,15 +106,31 @@ class _Reader:
             raise self._error("an extended xyz record in a plain xyz file", "keep the two kinds apart")
         symbols: list[str] = []
         positions: list[list[float]] = []
+        problem: StructureError | None = None
         for k in range(n):
-            symbol, position = self._atom(self._next(f"atom {k + 1} of {n}"), 5 if is_qm9 else 4)
+            text = self._next(f"atom {k + 1} of {n}")
+            try:
+                symbol, position = self._atom(text, 5 if is_qm9 else 4)
+            except StructureError as error:  # the count still tells where the next record begins
+                problem = problem or error
+                continue
             symbols.append(symbol)
             positions.append(position)
+        if problem is not None:
+            return self._unusable(comment, is_qm9, first_line, problem)
         if is_qm9:
             return self._finish_qm9(comment.split(), symbols, positions, first_line)
         name, smiles = _name_and_smiles(comment, symbols)
         extra = {"comment": comment} if comment else {}
         return Record(self._record, first_line, "xyz", name, smiles, symbols, positions, extra=extra)
+
+    def _unusable(self, comment: str, is_qm9: bool, first_line: int, problem: StructureError) -> Record:
+        words = comment.split()
+        if is_qm9:
+            for what in ("frequencies", "SMILES", "InChI"):
+                self._next(f"the QM9 {what}")
+        name = f"gdb_{words[1]}" if is_qm9 else words[0] if words and _NAME.match(words[0]) else None
+        return Record(self._record, first_line, "xyz", name, problem=problem)
 
     def _atom(self, text: str, columns: int) -> tuple[str, list[float]]:
         words = (text.replace("*^", "e") if "*" in text else text).split()

@@ -68,7 +68,7 @@ def plan_and_submit(store: Store, path: Path) -> None:
     with plan:
         s = plan.survey
         print(
-            f"  {s.molecules:,} molecules, {s.sites:,} unique sites of {s.atoms:,}, {s.estimate_s / 3600:,.0f} h"
+            f"  {s.molecules:,} molecules, {s.sites:,} unique sites of {s.atoms:,}, {(s.ground_s + s.sites_s) / 3600:,.0f} h"
         )
         launchpad = open_launchpad(store)
         with timed("submit"):

@@ -24,7 +24,9 @@ def test_molecules_sites_and_what_is_left_out(write: Write) -> None:
     assert ethyne.molecule.sites[0].multiplicity == 2
     assert ethyne.molecule.sites[0].equivalent_file_atoms == (0, 1)
     assert [m.ground.calculation.key for m in again] == [m.ground.calculation.key for m in molecules]
-    assert sum(p.estimate_s for m in molecules for p in (m.ground, *m.sites)) == pytest.approx(s.estimate_s)
+    assert sum(p.estimate_s for m in molecules for p in (m.ground, *m.sites)) == pytest.approx(
+        s.ground_s + s.sites_s
+    )
 
 
 def test_file_atoms_are_those_of_the_file(write: Write) -> None:
@@ -78,3 +80,104 @@ def test_a_crystal_is_listed_and_refused(write: Write) -> None:
         assert plan.survey.refused.count == 1
         with pytest.raises(UnsupportedInput, match="nothing was submitted"):
             plan.refuse_unless_sound()
+
+
+BROKEN = """\
+5
+methane
+C 0.0 0.0 0.0
+H 0.629 0.629 0.629
+H -0.629 -0.629 0.629
+H -0.629 0.629 -0.629
+H 0.629 -0.629 -0.629
+3
+overlapping
+N 0 0 1.1
+C 0 0 0
+H 0 0 0.01
+2
+unreadable
+C 0.0 zero 0.0
+O 0.0 0.0 1.1
+2
+CO/2
+C 0.0 0.0 0.0
+O 0.0 0.0 1.1
+2
+unobtainium
+C 0.0 0.0 0.0
+Xx 0.0 0.0 1.1
+3
+hcn
+N 0.0 0.0 1.156
+C 0.0 0.0 0.0
+H 0.0 0.0 -1.064
+"""
+SKIP = ("file: molecules.xyz", "file: molecules.xyz\n  on_error: skip")
+
+
+def test_what_cannot_be_used_is_skipped_and_listed_if_the_file_says_so(write: Write) -> None:
+    with pytest.raises(StructureError):
+        Plan(load_campaign(write(molecules=BROKEN)))
+    counted: list[None] = []
+    with Plan(load_campaign(write(SKIP, molecules=BROKEN)), lambda: counted.append(None)) as plan:
+        plan.refuse_unless_sound()
+        assert [m.molecule.name for m in plan.molecules()] == ["methane", "molecules-4", "hcn"]
+        found = {s.name: (s.why, s.message) for s in plan.survey.skipped}
+    assert {name: why for name, (why, _) in found.items()} == {
+        "overlapping": "structure",
+        "unreadable": "record",
+        "unobtainium": "structure",
+    }
+    assert "line 15, record 3" in found["unreadable"][1]
+    assert "A apart" in found["overlapping"][1]
+    assert len(counted) == 6
+
+
+def test_what_the_engine_refuses_is_skipped_too(write: Write) -> None:
+    crystal = (
+        '2\nLattice="3.6 0 0 0 3.6 0 0 0 3.6" Properties=species:S:1:pos:R:3 name=diamondlike\n'
+        "C 0 0 0\nC 1.8 1.8 1.8\n"
+        "2\nProperties=species:S:1:pos:R:3 name=co\nC 0 0 0\nO 0 0 1.13\n"
+    )
+    with Plan(load_campaign(write(SKIP, molecules=crystal))) as plan:
+        plan.refuse_unless_sound()
+        assert plan.survey.molecules == 1
+        assert [(s.name, s.why) for s in plan.survey.skipped] == [("diamondlike", "engine")]
+
+
+def test_entries_that_cannot_be_told_apart_stop_in_any_case(write: Write) -> None:
+    cut = "3\nhcn\nN 0 0 1.1\nC 0 0 0\n2\nco\nC 0 0 0\nO 0 0 1.1\n"
+    with pytest.raises(StructureError, match="record 1: expected symbol x y z"):
+        Plan(load_campaign(write(SKIP, molecules=cut)))
+
+
+def test_a_name_used_twice_is_never_skipped(write: Write) -> None:
+    twice = "2\nco\nC 0 0 0\nO 0 0 1.1\n" * 2
+    with pytest.raises(StructureError, match="used twice"):
+        Plan(load_campaign(write(SKIP, molecules=twice)))
+
+
+def test_nothing_but_broken_molecules(write: Write) -> None:
+    broken = "3\nhcn\nN 0 0 1.1\nC 0 0 0\nH 0 0 0.01\n"
+    with pytest.raises(UserError, match=r"no molecule is left, 1 had to be skipped.*apart"):
+        Plan(load_campaign(write(SKIP, molecules=broken)))
+
+
+@pytest.mark.xtb
+def test_smiles_that_give_no_geometry_are_skipped(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "list.smi").write_text("C methane\nC1CC nonsense\n[CH3] radical\nO=C=O dioxide\n")
+    path = write(SKIP, ("molecules.xyz", "list.smi\n  geometry: {method: gfn2-xtb}"))
+    with Plan(load_campaign(path)) as plan:
+        assert plan.survey.molecules == 2
+        assert [(s.name, s.why) for s in plan.survey.skipped] == [
+            ("nonsense", "geometry"),
+            ("radical", "geometry"),
+        ]
+
+
+def test_the_policy_is_part_of_the_campaign_only_where_it_is_not_the_default(write: Write) -> None:
+    assert "on_error" not in load_campaign(write()).document["structures"][0]
+    assert load_campaign(write(SKIP)).document["structures"][0]["on_error"] == "skip"
+    with pytest.raises(CampaignFileError, match=r"on_error.*'stop' or 'skip'"):
+        load_campaign(write((SKIP[0], SKIP[1].replace("skip", "ignore"))))

@@ -53,12 +53,13 @@ def write(tmp_path: Path) -> Write:
         name: str = "chains",
         sizes: tuple[int, ...] = (1, 2, 3),
         batch: Mapping[str, Any] | None = None,
+        extra: str = "",
         **parameters: Any,
     ) -> Path:
-        (tmp_path / f"{name}.xyz").write_text("".join(map(chain, sizes)))
+        (tmp_path / f"{name}.xyz").write_text("".join(map(chain, sizes)) + extra)
         document = {
             "campaign": name,
-            "structures": {"file": f"{name}.xyz"},
+            "structures": {"file": f"{name}.xyz", "on_error": "skip" if extra else "stop"},
             "site": {"element": "C", "edge": "K"},
             "engine": {"name": "fake", "preset": "instant", "parameters": parameters},
             "batch": dict(batch or {}),

@@ -110,6 +110,15 @@ def test_lpad_gets_no_secret_on_its_command_line(
     assert not seen["path"].exists()
 
 
+def test_lpad_helps_without_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTXAS_HOME", str(tmp_path / "nowhere"))
+    monkeypatch.delenv("HTXAS_DB_URI", raising=False)
+    assert CliRunner().invoke(cli, ["lpad", "get_fws", "--help"]).exit_code == 0
+    assert "usage: lpad get_fws" in capfd.readouterr().out
+
+
 def test_lpad_answers(
     store: Store,
     launchpad: LaunchPad,

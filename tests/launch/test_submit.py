@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from fireworks import LaunchPad
 
+from htxas.campaign.cost import Calibration
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
 from htxas.errors import Busy, UserError
+from htxas.launch.batch_runner import BatchRunner
 from htxas.launch.fireworks_pad import database_errors
 from htxas.launch.preview import preview
 from htxas.launch.submit import submit
@@ -169,3 +171,41 @@ def test_the_server_refuses_a_second_firework_for_a_batch(
     batch = store.batch(all_batches()[0])
     with pytest.raises(Busy, match="another process queued"), database_errors():
         launchpad.bulk_add_wfs(list(workflows_of([batch])))
+
+
+def test_what_was_skipped_is_kept_with_the_campaign(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], write: Callable[..., Any]
+) -> None:
+    broken = "2\nclose\nC 0 0 0\nC 0 0 0.1\n"
+    assert submitted(sizes=(1,), extra=broken).molecules == 1
+    kept = store.campaign("chains")
+    assert kept["submitted"] is not None
+    assert [(s["name"], s["why"]) for s in kept["skipped"]] == [("close", "structure")]
+    with Plan(load_campaign(write(sizes=(1,), extra=broken))) as plan:
+        told = preview(plan, store).to_dict(plan)["skipped"]
+    assert (told["count"], told["why"], told["molecules"]) == (1, {"structure": 1}, kept["skipped"])
+
+
+def test_measured_times_size_the_batches(
+    store: Store,
+    launchpad: LaunchPad,
+    submitted: Callable[..., Any],
+    write: Callable[..., Any],
+    runner: BatchRunner,
+    all_batches: Callable[[], list[str]],
+) -> None:
+    sizing = {"target_s": 60.0, "at_least": 1}
+    submitted(sizes=(13,), batch=sizing)
+    with Plan(load_campaign(write("next", sizes=(5, 6), batch=sizing))) as plan:
+        before = preview(plan, store)
+        assert (before.calibration, before.batches) == (Calibration(), 1)
+        for batch in all_batches():
+            runner.run(batch)
+        store._db["calculations"].update_many({"kind": "site"}, {"$set": {"wall_s": 10.0}})
+        after = preview(plan, store)
+        assert (after.calibration.ground.samples, after.calibration.site.samples) == (0, 13)
+        assert after.new_estimate_s == pytest.approx(110.0, rel=0.01)
+        assert after.batches == 2
+        assert submit(store, launchpad, plan).batches == 2
+    other = store.batch(all_batches()[-1])
+    assert other.estimate_s == pytest.approx(10.0 * (len(other.keys) - 1), rel=0.01)

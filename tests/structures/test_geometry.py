@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from htxas.domain.structure import Structure
-from htxas.errors import StructureError
+from htxas.errors import StructureError, UserError
 from htxas.structures.geometry import GeometryMaker
 from htxas.structures.read import expand, read_molecules
 from htxas.structures.relax import Relaxed
@@ -105,7 +105,7 @@ def test_altered_or_damaged_geometries_are_refused(tmp_path: Path) -> None:
         ("", "unreadable"),
     ):
         kept.write_text(bad)
-        with pytest.raises(StructureError, match=message) as caught:
+        with pytest.raises(UserError, match=message) as caught:
             maker.from_smiles("CO")
         assert "delete it" in str(caught.value)
     kept.unlink()
@@ -122,7 +122,7 @@ def test_a_molecule_that_falls_apart_is_refused(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StructureError, match="cannot be kept") as caught:
+    with pytest.raises(UserError, match="cannot be kept") as caught:
         GeometryMaker(tmp_path / "file" / "x", Stretcher(), conformers=1).from_smiles("CO")
     assert "another folder" in str(caught.value)
 
@@ -132,7 +132,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StructureError, match="No space left on device"):
+    with pytest.raises(UserError, match="No space left on device"):
         GeometryMaker(tmp_path, Stretcher(), conformers=1).from_smiles("CO")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from ase.build import molecule
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from htxas.errors import StructureError
+from htxas.errors import StructureError, UserError
 from htxas.structures.relax import XtbRelaxer, relax_with
 
 
@@ -50,7 +50,7 @@ def test_atoms_that_tblite_refuses() -> None:
 
 def test_without_openmp_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tblite.library", None)
-    with pytest.raises(StructureError, match=r"w\.xyz: tblite cannot be loaded: .*libgomp1"):
+    with pytest.raises(UserError, match=r"w\.xyz: tblite cannot be loaded: .*libgomp1"):
         relaxed_water()
 
 
