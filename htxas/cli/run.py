@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,12 +50,15 @@ def run(context: click.Context, jobs: int, campaign: str | None) -> None:
 
 @contextmanager
 def _display(campaign: str | None) -> Iterator[Callable[[Report], None]]:
-    from rich.console import Console
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
     console = Console(stderr=True)
+    rate = _Rate()
     if not console.is_terminal:
-        yield _plain_lines(console.print)
+        yield _plain_lines(console.print, rate)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -63,51 +67,91 @@ def _display(campaign: str | None) -> Iterator[Callable[[Report], None]]:
         TextColumn("{task.fields[about]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(campaign or "all campaigns", total=None, about="")
+    bar = Progress(*columns, console=console)
+    task = bar.add_task(campaign or "all campaigns", total=None, about="starting workers")
+    below = Text(overflow="ellipsis", no_wrap=True)  # a line of its own: causes and hints come and go
+    with Live(Group(bar, below), console=console, refresh_per_second=4, redirect_stdout=False):
 
         def show(report: Report) -> None:
-            counts = report.progress["counts"]
-            over = counts["done"] + counts["failed"] + counts["quarantined"]
-            bar.update(task, total=report.progress["total"], completed=over, about=describe(report))
+            total, over = report.progress["total"], ended(report)
+            bar.update(task, total=total, completed=over, about=pace(report, rate.of(over)))
+            below.plain = "; ".join(words for words in (wrong(report), *remarks(report)) if words)
 
         yield show
 
 
-def _plain_lines(write: Callable[[str], None]) -> Callable[[Report], None]:
+class _Rate:
+    """Calculations that ended per second, over the last ten minutes of this run."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque(maxlen=600)  # one a second
+
+    def of(self, over: int) -> float:
+        """Return the rate, given how many have ended by now; 0 while it is not known."""
+        now = time.monotonic()
+        self._seen.append((now, over))
+        then, before = self._seen[0]
+        return (over - before) / (now - then) if now > then else 0.0
+
+
+def ended(report: Report) -> int:
+    """Return how many calculations have ended, well or not."""
+    counts: dict[str, int] = report.progress["counts"]
+    return counts["done"] + counts["failed"] + counts["quarantined"]
+
+
+def _plain_lines(write: Callable[[str], None], rate: _Rate) -> Callable[[Report], None]:
     last = [0.0]
 
     def show(report: Report) -> None:
         now = time.monotonic()
+        per_s = rate.of(ended(report))
         if now - last[0] >= _PLAIN_EVERY_S:
             last[0] = now
             p = report.progress
-            write(f"{p['counts']['done']:,} of {p['total']:,} done, {describe(report)}")
+            words = (
+                f"{p['counts']['done']:,} of {p['total']:,} done",
+                pace(report, per_s),
+                wrong(report),
+                *remarks(report),
+            )
+            write(", ".join(w for w in words if w))
 
     return show
 
 
-def describe(report: Report) -> str:
-    """Return running, failed by cause, rate and time left, in a few words."""
+def pace(report: Report, per_s: float) -> str:
+    """Return how many run, the rate and the time left, given how many end in a second."""
     from htxas.cli._text import duration
 
     p: dict[str, Any] = report.progress
     words = [f"{p['counts']['running']} running"]
-    words += [f"{count} {cause}" for cause, count in sorted(p["causes"].items())]
-    if p["rate_per_s"]:
-        per_minute = 60 * p["rate_per_s"]
+    if per_s:
         left = p["counts"]["ready"] + p["counts"]["running"]
-        words.append(f"{per_minute:.1f}/min")
-        words.append(f"{duration(left / p['rate_per_s'])} left")
-    if report.stopping:
-        words.append("finishing the calculations in hand (Ctrl-C: at once)")
-    words += report.notes
+        words += [f"{60 * per_s:.1f}/min", f"{duration(left / per_s)} left"]
     return ", ".join(words)
+
+
+def wrong(report: Report) -> str:
+    """Return how many ended without an accepted result, by cause; nothing if none did."""
+    counts, causes = report.progress["counts"], report.progress["causes"]
+    total = counts["failed"] + counts["quarantined"]
+    if not total:
+        return ""
+    return f"{total:,} failed: " + ", ".join(f"{n:,} {cause}" for cause, n in sorted(causes.items()))
+
+
+def remarks(report: Report) -> tuple[str, ...]:
+    """Return what the user should know besides."""
+    if not report.stopping:
+        return report.notes
+    return ("finishing what is in hand; Ctrl-C again: at once", *report.notes)
 
 
 def _say(summary: RunSummary, campaign: str | None) -> None:
     p = summary.progress
     counts, option = p["counts"], f" {campaign}" if campaign else ""
+    flag = f" --campaign {campaign}" if campaign else ""
     wrong = counts["failed"] + counts["quarantined"]
     if summary.recovered:
         click.echo(f"freed what {summary.recovered} dead worker(s) had held")
@@ -121,7 +165,7 @@ def _say(summary: RunSummary, campaign: str | None) -> None:
         click.echo(f"the submission of {name} has not come to its end; complete: htxas campaign submit FILE")
     left = counts["ready"]
     if summary.interrupted and left:
-        click.echo(f"interrupted with {left:,} left; carry on: htxas run")
+        click.echo(f"interrupted with {left:,} left; carry on: htxas run{flag}")
     elif summary.unsubmitted:
         click.echo(f"{summary.unsubmitted:,} were never queued; complete: htxas campaign submit FILE")
     elif left and not summary.problems:
