@@ -77,7 +77,7 @@ def absolute_scale(
     else:
         purified = 2 * energies["mixed"] - energies["triplet"]
         energies["neutral"] = purified
-        level, share = _level_of_electron(base, states["triplet"], final)
+        level, share = _level_of_electron(base, states["triplet"], states["ion"], final)
         extra |= {"matched_state": level, "matched_share": share}
         if share < _MATCH:
             raise EngineFailure(
@@ -102,11 +102,18 @@ def absolute_scale(
     )
 
 
-def _level_of_electron(base: GroundState, triplet: HoleState, final: FinalStates) -> tuple[int, float]:
-    """Return the final state that overlaps most with the neutral's excited orbital, and its level's share of it."""
-    n = base.hamiltonian.mol.nao
-    electron = triplet.state.orbitals[0][:, base.n_occupied]
-    share = (electron @ final.overlap[:n] @ final.orbitals) ** 2
+def _level_of_electron(
+    base: GroundState, triplet: HoleState, ion: HoleState, final: FinalStates
+) -> tuple[int, float]:
+    """Return the final state that overlaps most with the neutral's excited orbital, and its level's share of it.
+
+    The excited orbital is the occupied alpha orbital of the triplet that lies least in the ion's occupied alpha space.
+    """
+    overlap = base.hamiltonian.overlap
+    occupied = triplet.state.scaled()[0]
+    in_ion = ((ion.state.scaled()[0].T @ overlap @ occupied) ** 2).sum(axis=0)
+    electron = occupied[:, int(in_ion.argmin())]
+    share = (electron @ final.overlap[: base.hamiltonian.mol.nao] @ final.orbitals) ** 2
     best = int(share.argmax())
     same = np.abs(final.levels - final.levels[best]) * HARTREE_EV < _SAME_LEVEL_EV
     return best, float(share[same].sum())

@@ -53,7 +53,10 @@ class PyscfEngine:
         return resolve(preset, overrides, element=element, edge=edge)
 
     def check(self, structure: Structure, parameters: ResolvedParameters) -> None:
-        """Refuse crystals, open shells and elements without basis functions."""
+        """Refuse crystals, odd electron counts and elements without basis functions.
+
+        Everything else is computed as a neutral singlet: xyz files carry neither charge nor spin.
+        """
         if structure.is_periodic:
             raise UnsupportedInput(
                 f"{structure.formula} is periodic; the pyscf engine treats molecules in vacuum",
@@ -85,9 +88,9 @@ class PyscfEngine:
         meta = 2.0 if ground["functional"] in ("r2SCAN", "TPSS") else 1.0
         grid = (0.6, 1.0, 1.7, 2.6, 4.0, 6.0, 9.0)[ground["grid_level"]]
         if kind is Kind.GROUND:
-            return 1.6 * meta * grid * (size / 200) ** 2.1
+            return float(1.6 * meta * grid * (size / 200) ** 2.1)
         neutral = 2.5 if parameters["hole"]["scale"] == "neutral" else 1.0
-        return 3.7 * meta * grid * neutral * (size / 200) ** 1.65
+        return float(3.7 * meta * grid * neutral * (size / 200) ** 1.65)
 
     def write(self, job: Job, directory: Path) -> None:
         """Write ``calculation.json``, the engine's only input."""

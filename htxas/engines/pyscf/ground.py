@@ -50,7 +50,7 @@ class GroundState:
 
 
 def run(structure: Structure, parameters: Mapping[str, Any], *, guess: KohnSham | None = None) -> GroundState:
-    """Compute the closed-shell ground state, or rebuild it from ``guess`` (one cycle when that is converged)."""
+    """Compute the closed-shell ground state, or take ``guess`` as its state and rebuild the integrals."""
     mol = build(structure, parameters)
     hamiltonian = _hamiltonian(mol, parameters)
     occupied = mol.nelectron // 2

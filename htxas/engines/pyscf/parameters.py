@@ -154,7 +154,7 @@ def shells(basis: str, element: str) -> tuple[tuple[Any, ...], ...] | None:
     Raises
     ------
     UserError
-        Unknown basis, or one with f functions: the PDOS knows s, p and d.
+        Unknown basis, one with an effective core potential, or one with f functions (the PDOS knows s, p and d).
     """
     import basis_set_exchange as bse
 
@@ -169,6 +169,11 @@ def shells(basis: str, element: str) -> tuple[tuple[Any, ...], ...] | None:
     entry = data["elements"].get(str(number))
     if entry is None:
         return None
+    if "ecp_potentials" in entry:
+        raise UserError(
+            f"basis {basis} replaces the core of {element} by a potential; the pyscf engine is all-electron",
+            hint="use pcX-1 / pcseg-1 or another all-electron basis",
+        )
     out: list[tuple[Any, ...]] = []
     for shell in entry["electron_shells"]:
         exponents = [float(x) for x in shell["exponents"]]

@@ -169,6 +169,7 @@ def _site(job: Job, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
     if parameters["hole"]["scale"] == "neutral":
         states["triplet"] = corehole.excited_neutral(base, cation, site, limits, triplet=True)
         states["mixed"] = corehole.excited_neutral(base, cation, site, limits, triplet=False)
+    _refuse_shake_up(states)
     final = final_states.compute(base, half, job.calculation.atom, parameters["hole"])
     sticks = absolute_scale(base, states, final, parameters["hole"])
     arrays = {
@@ -186,6 +187,7 @@ def _site(job: Job, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
             "cycles": {name: s.state.cycles for name, s in states.items()},
             "gradient_Ha": {name: s.state.gradient for name, s in states.items()},
             "hole_overlap": {name: s.overlap for name, s in states.items()},
+            "electrons_lost": {name: s.electrons_lost for name, s in states.items()},
             "followed": sorted(name for name, s in states.items() if s.followed),
             "ground_state": shared.origin,
             **sticks.extra,
@@ -193,6 +195,17 @@ def _site(job: Job, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     shared.origin = "same process"
     return arrays, facts
+
+
+def _refuse_shake_up(states: Mapping[str, corehole.HoleState]) -> None:
+    """Refuse a converged state that is not the one it was started as; an unconverged one is told by the gate."""
+    for name, state in states.items():
+        if state.state.converged and not state.is_kept:
+            raise EngineFailure(
+                Cause.GATE_REJECTED,
+                f"the {name} is a shake-up state: {state.electrons_lost:.2f} electrons left their orbitals",
+                evidence={"electrons_lost": {n: s.electrons_lost for n, s in states.items()}},
+            )
 
 
 def main(arguments: list[str]) -> int:
