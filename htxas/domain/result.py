@@ -107,7 +107,7 @@ class SiteResult:
         Smallest overlap, over all self-consistent states, of the hole orbital with the core orbital of the site: 1 is
         perfect.
     window_eV
-        How far above the first final state the sticks are complete, eV.
+        How far above the first final state the sticks are kept, eV. Kept is not converged: see the engine.
     provenance
         See :class:`Provenance`.
     """

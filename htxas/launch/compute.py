@@ -107,7 +107,7 @@ def compute(
     process.run(directory, timeout_s)
     try:
         result = engine.read(job, directory)
-        return result, inspect(result, limits)
+        return result, inspect(result, limits, element=calculation.element, edge=calculation.edge)
     except _READ_ERRORS as error:
         raise EngineFailure(
             Cause.BAD_OUTPUT,

@@ -203,7 +203,7 @@ def _finish(engine: Engine, job: Job, directory: Path) -> Result:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     result = engine.read(job, directory)
-    rejection = inspect(result, GateLimits())
+    rejection = inspect(result, GateLimits(), element=job.calculation.element, edge=job.calculation.edge)
     if rejection is not None:
         raise EngineFailure(
             rejection.cause, rejection.message, evidence=rejection.evidence, where=str(directory)

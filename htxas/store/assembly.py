@@ -40,7 +40,7 @@ class Assembly(Connected):
         molecule
             As the store gave it.
         sigma_eV, step_eV
-            Broadening and step; both None for those of the stored grids.
+            Broadening and step; both None for those of the molecule's campaign.
 
         Raises
         ------
@@ -49,9 +49,7 @@ class Assembly(Connected):
         UserError
             If the stored grids differ in broadening or step: nothing is resampled silently.
         """
-        if (sigma_eV is None) != (step_eV is None):
-            raise UserError("give both broadening and step, or neither")
-        wanted = _Grid(sigma_eV, step_eV) if sigma_eV is not None and step_eV is not None else None
+        wanted = self._wanted(molecule.campaign, sigma_eV, step_eV)
         sites = self._grids([s.key for s in molecule.sites])
         missing = tuple(s.key for s in molecule.sites if s.key not in sites)
         done = [s for s in molecule.sites if s.key in sites]
@@ -89,9 +87,7 @@ class Assembly(Connected):
 
         Those not assembled before are assembled and stored on the way. Raises like :meth:`assemble`.
         """
-        if (sigma_eV is None) != (step_eV is None):
-            raise UserError("give both broadening and step, or neither")
-        wanted = _Grid(sigma_eV, step_eV) if sigma_eV is not None and step_eV is not None else None
+        wanted = self._wanted(campaign, sigma_eV, step_eV)
         cursor = self._cursor("molecules", {"campaign": campaign}, sort=[("name", 1)])
         with closing(cursor):
             for chunk in chunks(map(molecule_from, cursor), _MOLECULES_AT_ONCE):
@@ -107,6 +103,18 @@ class Assembly(Connected):
                         yield self.assemble(molecule, sigma_eV=sigma_eV, step_eV=step_eV)
                     else:
                         yield _spectrum_from(found, molecule)
+
+    def _wanted(self, campaign: str, sigma_eV: float | None, step_eV: float | None) -> _Grid | None:
+        """Return the grid asked for, else the campaign's own: sites it shares may be stored with another's."""
+        if (sigma_eV is None) != (step_eV is None):
+            raise UserError("give both broadening and step, or neither")
+        if sigma_eV is not None and step_eV is not None:
+            return _Grid(sigma_eV, step_eV)
+        found = self._persist(
+            lambda: self._db["campaigns"].find_one({"_id": campaign}, {"document.spectrum": 1})
+        )
+        grid = (found or {}).get("document", {}).get("spectrum")
+        return None if grid is None else _Grid(grid["sigma_eV"], grid["step_eV"])
 
     def _grids(self, keys: list[str]) -> dict[str, _Grid]:
         """Return broadening and step of those sites among ``keys`` that are done."""

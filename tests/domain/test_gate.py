@@ -7,6 +7,7 @@ import pytest
 
 from htxas.domain.calculation import Convergence
 from htxas.domain.dos import Pdos
+from htxas.domain.elements import edge_range_eV
 from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.domain.spectrum import Sticks
@@ -68,16 +69,40 @@ def test_unknown_convergence_is_a_failure(state: Convergence) -> None:
             "first stick",
         ),
         (
-            {"sticks": Sticks(np.array([2.0]), np.full((1, 3), 0.1)), "excitation_energy_eV": 2.0},
+            {"sticks": Sticks(np.array([11.0]), np.full((1, 3), 0.1)), "excitation_energy_eV": 11.0},
             Cause.GATE_REJECTED,
-            "outside",
+            "outside 261.5..306.9 eV",
         ),
+        ({"ionization_eV": float("nan")}, Cause.GATE_REJECTED, "not finite"),
+        ({"ionization_eV": 280.0}, Cause.GATE_REJECTED, "far below the first state"),
+        ({"window_eV": float("nan")}, Cause.GATE_REJECTED, "not finite"),
+        ({"hole_overlap": 37.0}, Cause.GATE_REJECTED, "no overlap"),
+        ({"energies_eV": {}}, Cause.GATE_REJECTED, "ground state is missing"),
     ],
 )
 def test_unsound_sites_are_refused(change: dict[str, object], cause: Cause, message: str) -> None:
-    rejection = inspect(replace(SITE, **change), GateLimits())  # type: ignore[arg-type]
+    rejection = inspect(replace(SITE, **change), GateLimits(), element="C", edge="K")  # type: ignore[arg-type]
     assert rejection is not None
     assert rejection.cause is cause
+    assert message in rejection.message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"total_energy_eV": 1e6}, "not negative"),
+        ({"homo_eV": -7.0}, "frontier"),
+        ({"pdos": replace(GROUND.pdos, occupations=np.array([7.0, 0.0]))}, "between 0 and 2"),
+        ({"pdos": replace(GROUND.pdos, occupations=np.array([2.0, 2.0]))}, "between 0 and 2"),
+        ({"pdos": replace(GROUND.pdos, energies_eV=np.array([-1.0, -6.0]))}, "not in order"),
+        ({"pdos": replace(GROUND.pdos, weights=WEIGHTS - [1.2, -1.2, 0])}, "negative"),
+    ],
+)
+def test_ground_states_that_contradict_themselves_are_refused(
+    change: dict[str, object], message: str
+) -> None:
+    rejection = inspect(replace(GROUND, **change), GateLimits())  # type: ignore[arg-type]
+    assert rejection is not None
     assert message in rejection.message
 
 
@@ -93,3 +118,10 @@ def test_unsound_ground_states_are_refused() -> None:
     nan = inspect(replace(GROUND, dipole_D=np.array([0, 0, np.nan])), limits)
     assert nan is not None
     assert "finite" in nan.message
+
+
+def test_edges_without_a_table_have_no_default_range() -> None:
+    assert edge_range_eV("Fe", "L3") is None
+    assert edge_range_eV(None, None) is None
+    low, high = edge_range_eV("N", "K") or (0, 0)
+    assert low < 399 < 411 < high
