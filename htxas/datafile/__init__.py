@@ -45,9 +45,9 @@ Root attributes: ``format`` (``htxas-dataset``), ``format_version``, ``campaign`
     from), ``content_sha256``;
     datasets ``symbols`` (n), ``positions_A`` (n,3), ``canonical_order`` (n; canonical atom i is file atom
     ``canonical_order[i]``), ``energies`` (absolute eV), ``spectrum`` (float32; columns total, x, y, z;
-    multiplicity-weighted mean of the sites); ``pdos/energies`` (float64, eV from vacuum),
-    ``pdos/occupations`` (float32), ``pdos/weights`` (levels, file atoms, s p d; uint16, times
-    ``weights_scale`` of ``pdos``: absolute error 8e-6).
+    multiplicity-weighted, orientation-averaged mean of the sites, so x = y = z = total); ``pdos/energies``
+    (float64, eV from vacuum), ``pdos/occupations`` (float32), ``pdos/weights`` (levels, file atoms, s p d;
+    uint16, times ``weights_scale`` of ``pdos``: absolute error 8e-6).
 ``/molecules/{name}/sites/{file_atom}``
     attributes ``key``, ``element``, ``edge``, ``multiplicity``, ``equivalent_file_atoms``,
     ``excitation_energy_eV``, ``ionization_eV`` (absent if the engine has none), ``scale``,

@@ -27,6 +27,8 @@ What differs from the published database, and why
   which, and ``scale`` how the absolute energy was fixed.
 - Groups are numbers where every molecule is named like ``gdb_17`` (or when numbering is asked for) and names otherwise;
   some published tools sort groups as integers. The attribute ``name`` always has the name.
+- The x, y and z columns of a molecule are its orientation average, three times the same: what a representative site
+  absorbs along x, its equivalents absorb along other directions. Sites keep their polarisations.
 - Each engine has its own functional and basis: intensities compare in shape, not digit by digit.
 """
 
@@ -218,10 +220,15 @@ def _molecular(entry: MoleculeEntry) -> Sticks:
     weights /= weights.sum()
     energies = np.concatenate([s.sticks.energies_eV for s in entry.sites])
     strengths = np.concatenate(
-        [_SPINS * w * dsf_A2(s.sticks) for w, s in zip(weights, entry.sites, strict=True)]
+        [_SPINS * w * _orientation_mean(dsf_A2(s.sticks)) for w, s in zip(weights, entry.sites, strict=True)]
     )
     order = np.argsort(energies, kind="stable")
     return Sticks(energies[order], strengths[order])
+
+
+def _orientation_mean(strengths: FloatArray) -> FloatArray:
+    """Return strengths with their mean over x, y, z in each column: equivalent atoms are rotated against each other."""
+    return np.repeat(strengths.mean(axis=1, keepdims=True), 3, axis=1)
 
 
 def _published_spectrum(sticks: Sticks) -> tuple[FloatArray, FloatArray]:

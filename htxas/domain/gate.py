@@ -173,6 +173,6 @@ def _inspect_site(
     low, high = limits.strength_range
     if not low <= total <= high:
         return _reject(
-            f"oscillator strengths add up to {total:.4g}, outside {low}..{high}", strength_sum=total
+            f"oscillator strengths add up to {total:.4g}, outside {low}..{high}", strength_in_window=total
         )
     return None

@@ -104,7 +104,7 @@ def broaden(
 ) -> Spectrum:
     """Broaden sticks with area-preserving Gaussians.
 
-    The grid runs from ``floor(min - margin)`` to ``ceil(max + margin)`` eV, as published (Shibata et al. 2022).
+    The grid runs from ``floor(min - margin)`` to ``ceil(max + margin)`` eV.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def combine(spectra: Sequence[Spectrum], weights: Sequence[float]) -> Spectrum:
     against each other, so a sum of the representatives' x, y, z would depend on which atom represents its orbit. Hence
     the result holds the isotropic mean in all three columns.
 
-    Outside its own grid (more than ``margin`` beyond its last stick) a spectrum is zero, as published.
+    Outside its own grid (more than ``margin`` beyond its last stick) a spectrum is zero.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +63,15 @@ class Qm9Table:
         ``gdb_id`` -> column -> value in the unit of :data:`QM9_COLUMNS`.
     by_smiles
         Canonical SMILES -> ``gdb_id``; a SMILES that belongs to two ids is left out.
+    smiles
+        ``gdb_id`` -> canonical SMILES, empty without a file of SMILES.
     sha256
         Checksums of the files read, in order.
     """
 
     values: dict[int, dict[str, float]]
     by_smiles: dict[str, int]
+    smiles: dict[int, str]
     sha256: tuple[str, ...]
 
     @classmethod
@@ -86,18 +90,33 @@ class Qm9Table:
                 values[int(row["gdb_id"])] = {c: float(row[c]) * QM9_COLUMNS[c].factor for c in wanted}
             except (TypeError, ValueError):
                 raise DatasetError("not a number", where=f"{properties}:{line}") from None
-        by_smiles: dict[str, int] = {}
-        if molecules is not None:
-            by_smiles = _ids_by_smiles(molecules, values.keys())
+        smiles = {} if molecules is None else _smiles_by_id(molecules, values.keys())
+        counts = Counter(smiles.values())
+        by_smiles = {s: i for i, s in smiles.items() if counts[s] == 1}
         files = [properties] if molecules is None else [properties, molecules]
-        return cls(values, by_smiles, tuple(hashlib.sha256(f.read_bytes()).hexdigest() for f in files))
+        return cls(
+            values, by_smiles, smiles, tuple(hashlib.sha256(f.read_bytes()).hexdigest() for f in files)
+        )
 
     def lookup(self, name: str, canonical: str | None) -> dict[str, float] | None:
-        """Return the properties of a molecule called ``gdb_123``, else of its canonical SMILES, else None."""
+        """Return the properties of a molecule called ``gdb_123``, else of its canonical SMILES, else None.
+
+        Raises
+        ------
+        DatasetError
+            If the SMILES of that id, where a file of SMILES was given, is another molecule's.
+        """
         match = _NAME.match(name)
         gdb_id = int(match.group(1)) if match else None
         if gdb_id is None and canonical is not None:
             gdb_id = self.by_smiles.get(canonical)
+        known = None if gdb_id is None else self.smiles.get(gdb_id)
+        if known is not None and canonical is not None and known != canonical:
+            raise DatasetError(
+                f"its SMILES is {canonical}, but {gdb_id} in QM9 is {known}",
+                where=name,
+                hint="rename the molecule, or leave out qm9: molecules to join by name alone",
+            )
         return None if gdb_id is None else self.values.get(gdb_id)
 
 
@@ -113,14 +132,10 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterable[tuple[int, dict[str, 
             yield reader.line_num, row
 
 
-def _ids_by_smiles(path: Path, ids: Iterable[int]) -> dict[str, int]:
+def _smiles_by_id(path: Path, ids: Iterable[int]) -> dict[int, str]:
     wanted = set(ids)
-    found: dict[str, int] = {}
-    ambiguous: set[str] = set()
-    for line, row in _rows(path, ("gdb_id", "smiles")):
-        if int(row["gdb_id"]) in wanted:
-            smiles = canonical_smiles(row["smiles"], f"{path}:{line}")
-            if smiles in found:
-                ambiguous.add(smiles)
-            found[smiles] = int(row["gdb_id"])
-    return {s: i for s, i in found.items() if s not in ambiguous}
+    return {
+        int(row["gdb_id"]): canonical_smiles(row["smiles"], f"{path}:{line}")
+        for line, row in _rows(path, ("gdb_id", "smiles"))
+        if int(row["gdb_id"]) in wanted
+    }

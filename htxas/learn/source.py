@@ -213,10 +213,11 @@ def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
     methods = {Method(c.engine, c.element or "", c.edge or "", c.parameters_key) for c in calculations}
     sites = [store.site_result(key) for key in molecular.site_keys]
     structure = store.structure(molecular.structure_key)
+    molecule = store.molecule(molecular.campaign, molecular.name)
     scalars = store.calculation(molecular.ground_key).scalars
     return SpectrumRecord(
         name=molecular.name,
-        smiles=structure.smiles,
+        smiles=molecule.smiles,  # as this campaign wrote it; the structure may be shared with another
         structure=structure.structure,
         spectrum=molecular.spectrum,
         excitation_energy_eV=min(s.excitation_energy_eV for s in sites),

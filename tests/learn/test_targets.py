@@ -87,6 +87,8 @@ def test_qm9_joins_by_smiles_but_never_by_an_ambiguous_one(
     assert table.lookup("ethene", "C=C") is None
     assert table.lookup("1", None) is None  # a bare number is a name like any other
     assert table.lookup("dsgdb9nsd_000003", None) == {"mu": 3.5}
+    with pytest.raises(DatasetError, match="but 1 in QM9 is CCO"):
+        table.lookup("gdb_1", "CCCCO")
 
 
 def test_qm9_file_errors(tmp_path: Path) -> None:
