@@ -194,6 +194,7 @@ def test_what_the_engine_cannot_treat_is_refused(engine: Engine) -> None:
         ("published", {"grid_level": "fine"}, "C", "K", "grid_level = 'fine'"),
         ("published", {"functional": "PBE0"}, "C", "K", "functional"),
         ("published", {"core_basis": "pcX1"}, "C", "K", "pcX-1"),
+        ("published", {"valence_basis": "LANL2DZ"}, "C", "K", "by a potential"),
         ("published", {"core_basis": "cc-pCVTZ"}, "C", "K", "f functions"),
         ("published", {}, "Fe", "K", "cannot excite Fe"),
         ("published", {}, "C", "L3", "K edges"),

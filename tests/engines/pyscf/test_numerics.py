@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from htxas.domain.structure import Structure
 from htxas.engines.pyscf import corehole, final_states, ground
 from htxas.engines.pyscf.molecule import build, diffuse, loewdin_weights
 from htxas.engines.pyscf.parameters import resolve
+from htxas.engines.pyscf.process import _refuse_shake_up
 from htxas.engines.pyscf.xcgrid import XCGrid
+from htxas.errors import EngineFailure
 from tests.engines.pyscf.conftest import molecule
 
 pytestmark = pytest.mark.pyscf
@@ -150,6 +153,17 @@ def test_an_ion_whose_lone_pairs_slosh_is_followed() -> None:
     half = corehole.transition_potential(base, site, PBE.ground)
     cation = corehole.ion(base, half, site, PBE.ground)
     assert cation.followed
+    assert cation.is_kept
     assert cation.state.converged
     assert cation.overlap > 0.99
     assert (cation.state.energy - base.state.energy) * 27.2114 == pytest.approx(292.8, abs=0.3)
+
+
+def test_a_state_that_lost_electrons_is_refused(formaldehyde: ground.GroundState) -> None:
+    """A converged shake-up state looks healthy in every other number; it must not become a result."""
+    half = corehole.transition_potential(formaldehyde, 0, PBE.ground)
+    cation = corehole.ion(formaldehyde, half, 0, PBE.ground)
+    assert cation.electrons_lost < 0.3
+    _refuse_shake_up({"ion": cation})
+    with pytest.raises(EngineFailure, match=r"shake-up state: 1\.03 electrons"):
+        _refuse_shake_up({"ion": replace(cation, electrons_lost=1.03)})
