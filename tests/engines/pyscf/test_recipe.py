@@ -1,4 +1,4 @@
-"""The recipe number stands for the algorithm in every identity: whoever changes the algorithm is asked about it here."""
+"""The recipe number stands for the algorithm in every identity: whoever changes the algorithm is asked here."""
 
 from __future__ import annotations
 
