@@ -150,7 +150,10 @@ def site_table(view: SiteView) -> RenderableType:
     facts.add_row("first state", f"{result.excitation_energy_eV:.3f} eV  ({result.scale})")
     facts.add_row(f"{view.core} ionisation", f"{_number(result.ionization_eV, 3)} eV")
     facts.add_row("hole overlap", f"{result.hole_overlap:.4f}")
-    facts.add_row("complete to", f"{result.window_eV:.1f} eV above the first state")
+    facts.add_row(
+        "states kept to",
+        f"{result.window_eV:.1f} eV above the first; above the ionisation energy a discretised continuum",
+    )
     title = f"strongest {_SHOWN_STICKS} of {len(result.sticks.energies_eV)} transitions"
     sticks = Table(title=title, title_justify="left", title_style="bold")
     for column in ("energy (eV)", "f", "f x", "f y", "f z"):
