@@ -7,6 +7,8 @@ import os
 import shutil
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ LEASE_S = 600.0
 
 _GROUND_POLL_S = 0.5
 _REMEMBERED = 64
+_LOOKED_UP_AT_ONCE = 32
 _CRASHES_IN_A_ROW = 10
 _LEAST_FREE_BYTES = 50_000_000
 _log = logging.getLogger(__name__)
@@ -82,7 +85,7 @@ class BatchRunner:
         settings = self._campaign(batch.campaign)
         records = self.store.calculations(batch.keys)
         tally: Counter[str] = Counter()
-        touched: set[str] = set()
+        computed: dict[str, str] = {}
         for key in batch.keys:
             record = records.get(key)
             if record is None or record.state not in (State.READY, State.RUNNING):
@@ -90,10 +93,12 @@ class BatchRunner:
                 continue
             if self.stop.asked:
                 raise BatchReturned(f"{sum(tally.values())} of {len(batch.keys)} calculations done")
+            self._look_up_structures(record, records, batch.keys)
             tally[self._one(record, settings)] += 1
             if record.kind is Kind.SITE:
-                touched.add(record.structure_key)
-        self._assemble(touched)
+                computed[key] = record.structure_key
+        if computed:
+            self._assemble(computed)
         self.batch_id = None
         return dict(tally)
 
@@ -107,12 +112,28 @@ class BatchRunner:
             self._settings[name] = CampaignSettings.from_document(self.store.campaign(name))
         return self._settings[name]
 
+    def _look_up_structures(
+        self, record: CalculationRecord, records: Mapping[str, CalculationRecord], keys: Sequence[str]
+    ) -> None:
+        """Read the structures of this calculation and of those that come next, in one go."""
+        if record.structure_key in self._structures:
+            return
+        coming = dropwhile(lambda key: key != record.key, keys)
+        wanted = dict.fromkeys(records[k].structure_key for k in coming if k in records)
+        found = self.store.structures(islice(wanted, _LOOKED_UP_AT_ONCE))
+        self._structures.update({key: found[key].structure for key in wanted if key in found})
+        while len(self._structures) > _REMEMBERED:
+            self._structures.popitem(last=False)
+
     def _structure(self, key: str) -> Structure:
-        if key not in self._structures:
+        if key not in self._structures:  # the ground state of a site in a batch of its own
             self._structures[key] = self.store.structure(key).structure
-            if len(self._structures) > _REMEMBERED:
-                self._structures.popitem(last=False)
         return self._structures[key]
+
+    def _remember_ground(self, key: str, directory: Path | None) -> None:
+        self._grounds[key] = directory
+        if len(self._grounds) > _REMEMBERED:
+            self._grounds.popitem(last=False)
 
     def _process(self, engine: str) -> EngineProcess:
         if engine not in self._processes:
@@ -188,13 +209,15 @@ class BatchRunner:
             if rejection is not None:
                 kept = self.store.quarantine(lease, result, rejection, **grid)
                 return "quarantined" if kept else "lease lost"
-            return (
-                "done" if self.store.finish(lease, calculation, structure, result, **grid) else "lease lost"
-            )
+            if not self.store.finish(lease, calculation, structure, result, **grid):
+                return "lease lost"
         except (InternalError, StoreError) as error:
             raise EngineFailure(
                 Cause.BAD_OUTPUT, f"the result cannot be stored: {error}", evidence={"error": error.to_dict()}
             ) from error
+        if record.kind is Kind.GROUND:
+            self._remember_ground(record.key, Path(result.provenance.directory))
+        return "done"
 
     def _calculation(self, record: CalculationRecord, settings: CampaignSettings) -> Calculation:
         """Return the calculation of a record; the key tells whether the campaign's parameters are its own."""
@@ -244,9 +267,7 @@ class BatchRunner:
         while key not in self._grounds:
             state = self.store.calculation(key)
             if state.state is State.DONE:
-                self._grounds[key] = None if state.directory is None else Path(state.directory)
-                if len(self._grounds) > _REMEMBERED:
-                    self._grounds.popitem(last=False)
+                self._remember_ground(key, None if state.directory is None else Path(state.directory))
             elif state.state in (State.FAILED, State.QUARANTINED):
                 cause = state.cause.value if state.cause else state.state.value
                 raise EngineFailure(
@@ -260,9 +281,11 @@ class BatchRunner:
                 time.sleep(_GROUND_POLL_S)
         return self._grounds[key]
 
-    def _assemble(self, structure_keys: set[str]) -> None:
-        """Add up the molecules that are complete now."""
-        molecules = list(self.store.molecules(structure_key=sorted(structure_keys))) if structure_keys else []
+    def _assemble(self, computed: Mapping[str, str]) -> None:
+        """Add up the molecules that are complete now, given the sites just computed and their structures."""
+        candidates = self.store.molecules(structure_key=sorted(set(computed.values())))
+        # Another campaign may compute the same molecules in another way: not its turn.
+        molecules = [m for m in candidates if any(site.key in computed for site in m.sites)]
         states = self.store.states({site.key for m in molecules for site in m.sites})
         for molecule in molecules:
             if all(states.get(site.key) is State.DONE for site in molecule.sites):

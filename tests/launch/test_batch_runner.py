@@ -38,7 +38,7 @@ def test_each_way_to_fail_has_its_cause_and_stops_nothing_else(
 ) -> None:
     n = len(WAYS) + 1
     fail = {f"C{n}F:{atom}": mode for atom, mode in enumerate(WAYS)}
-    submitted(sizes=(n,), fail=fail, batch={"walltime_s": 1.0, "at_least": 1})
+    submitted(sizes=(n,), fail=fail, batch={"walltime_s": 3.0, "at_least": 1})
     (batch,) = all_batches()
     tally = runner.run(batch)
     assert tally == {"done": 2, "failed": 6, "quarantined": 3}
