@@ -29,7 +29,8 @@ __all__ = [
 ]
 
 # what the store adds to a campaign; left out, the same results make the same file whenever they were submitted
-_NOT_PARAMETERS = frozenset({"name", "created", "engine"})
+# What the store adds to a campaign's own document, and what has an attribute of its own.
+_NOT_PARAMETERS = frozenset({"name", "created", "submitted", "skipped", "engine"})
 
 
 class ExportFormat(StrEnum):
