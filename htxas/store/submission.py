@@ -267,16 +267,26 @@ class Submission(Connected):
                         upsert=True,
                     )
                 )
-            try:
-                new += self._persist(self._bulk, "molecules", writes)
-            except _Collision as collision:
-                twice = chunk[collision.index]
-                raise UserError(
-                    f"two different molecules are called {twice.name!r}",
-                    where=twice.campaign,
-                    hint="give each molecule of a campaign its own name",
-                ) from None
+            new += self._put_once(writes, chunk)
         return new
+
+    def _put_once(self, writes: list[Any], chunk: list[MoleculeRecord]) -> int:
+        while True:
+            try:
+                return int(self._persist(self._bulk, "molecules", writes))
+            except _Collision as collision:
+                mine = chunk[collision.index]
+                found = self._persist(
+                    partial(self._db["molecules"].find_one, {"_id": molecule_id(mine.campaign, mine.name)})
+                )
+                theirs = found and (found["structure_key"], found["ground_key"])
+                if theirs != (mine.structure_key, mine.ground_key):
+                    raise UserError(
+                        f"two different molecules are called {mine.name!r}",
+                        where=mine.campaign,
+                        hint="give each molecule of a campaign its own name",
+                    ) from None
+                # Another process inserted the very same molecule between our look and our insertion: look again.
 
     def put_batches(self, batches: Iterable[Batch]) -> int:
         """Store batches and give them those of their calculations that no other batch has; return how many were new.

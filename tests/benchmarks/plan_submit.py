@@ -67,9 +67,8 @@ def plan_and_submit(store: Store, path: Path) -> None:
         plan = Plan(campaign)
     with plan:
         s = plan.survey
-        print(
-            f"  {s.molecules:,} molecules, {s.sites:,} unique sites of {s.atoms:,}, {(s.ground_s + s.sites_s) / 3600:,.0f} h"
-        )
+        hours = (s.ground_s + s.sites_s) / 3600
+        print(f"  {s.molecules:,} molecules, {s.sites:,} unique sites of {s.atoms:,}, {hours:,.0f} h")
         launchpad = open_launchpad(store)
         with timed("submit"):
             done = submit(store, launchpad, plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ def campaign_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("campaign")
     lines = assets.workflow("quickstart/molecules.smi").read_text().splitlines(keepends=True)
     (folder / "molecules.smi").write_text("".join(line for line in lines if "formaldehyde" in line))
+    shutil.copytree(assets.workflow("quickstart/molecules.smi").parent / "geometries", folder / "geometries")
     path = folder / "campaign.yaml"
     path.write_text(assets.workflow("quickstart/campaign.yaml").read_text().replace("quickstart", "smallest"))
     return path

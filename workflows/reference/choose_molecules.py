@@ -2,10 +2,11 @@
 
     python choose_molecules.py ck_molecules.csv --count 500 > molecules.smi
 
-The list is a CSV with a column ``smiles`` and a name column ``gdb_id``. Strata: number of heavy atoms, rings, pi systems
-(any multiple or aromatic bond), N, O. Strata take turns, each as often as the cube root of its size asks for, so that rare
-kinds are over-represented against their share, and common ones still lead. Inside a stratum the order is that of
-a hash, so it depends on nothing but the SMILES. Charged, open-shell and carbon-free molecules are left out.
+The list is a CSV with a column ``smiles`` and a name column ``gdb_id``. Strata: number of heavy atoms, rings, pi
+systems (any multiple or aromatic bond), N, O. Strata take turns, each as often as the cube root of its size asks for,
+so that rare kinds are over-represented against their share, and common ones still lead. Inside a stratum the order is
+that of a hash, so it depends on nothing but the SMILES. Charged, open-shell and carbon-free molecules are left out;
+those that RDKit cannot embed are left out by ``on_error: skip`` in the campaign file.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ def stratum(mol: Chem.Mol) -> tuple[int, bool, bool, bool, bool]:
 
 def suitable(mol: Chem.Mol | None) -> bool:
     """Closed-shell, neutral everywhere, with carbon."""
-    return mol is not None and all(
-        a.GetFormalCharge() == 0 and a.GetNumRadicalElectrons() == 0 for a in mol.GetAtoms()
-    ) and any(a.GetSymbol() == "C" for a in mol.GetAtoms())
+    return (
+        mol is not None
+        and all(a.GetFormalCharge() == 0 and a.GetNumRadicalElectrons() == 0 for a in mol.GetAtoms())
+        and any(a.GetSymbol() == "C" for a in mol.GetAtoms())
+    )
 
 
-def turns(strata: dict[tuple[int, bool, bool, bool, bool], list[tuple[str, str]]]) -> Iterator[tuple[str, str]]:
+def turns(
+    strata: dict[tuple[int, bool, bool, bool, bool], list[tuple[str, str]]],
+) -> Iterator[tuple[str, str]]:
     """Yield molecules, strata taking turns by the cube root of their size."""
     waiting = {key: (0.0, 1.0 / len(rows) ** (1 / 3), list(reversed(rows))) for key, rows in strata.items()}
     while waiting:
@@ -48,7 +53,9 @@ def turns(strata: dict[tuple[int, bool, bool, bool, bool], list[tuple[str, str]]
 
 def main() -> None:
     """Write ``SMILES name`` lines to standard output."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("table", type=Path)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--seed", default="htxas-reference-1")
