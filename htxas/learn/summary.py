@@ -62,6 +62,8 @@ def rich_table(cards: Cards, dataset: Dataset) -> Table:
         title=f"R² (mean absolute error) on {dataset.card['counts']['test']} test molecules",
         box=SIMPLE_HEAD,
         pad_edge=False,
+        padding=(0, 1, 0, 0),  # all columns in the 80 of a plain terminal
+        collapse_padding=True,
     )
     table.add_column("target", no_wrap=True)
     for heading, _, _ in heads:
