@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from htxas.store.records import CalculationRecord, Lease
 from htxas.store.store import Store
 from htxas.store.work import MOST_LOST
 
-__all__ = ["LEASE_S", "BatchRunner", "WorkerUnfit"]
+__all__ = ["LEASE_S", "RUNNER", "BatchRunner", "WorkerUnfit"]
 
 LEASE_S = 600.0
 """A worker that has not renewed its leases for so long has lost them."""
@@ -294,3 +295,7 @@ class BatchRunner:
                     self.store.assemble(molecule, sigma_eV=grid.sigma_eV, step_eV=grid.step_eV)
                 except UserError as error:  # told to whoever asks for the molecule
                     _log.warning("%s of %s is not assembled: %s", molecule.name, molecule.campaign, error)
+
+
+RUNNER: ContextVar[BatchRunner | None] = ContextVar("htxas_batch_runner", default=None)
+"""The runner of the worker in this process; FireWorks builds its task from the database and knows nothing of it."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Any
 
 from fireworks import FiretaskBase, FWAction, explicit_serialize
 
-from htxas.launch.batch_runner import BatchRunner
+from htxas.launch.batch_runner import RUNNER
 
-__all__ = ["RUNNER", "RunBatchTask"]
-
-RUNNER: ContextVar[BatchRunner | None] = ContextVar("htxas_batch_runner", default=None)
-"""The runner of the worker in this process; FireWorks builds the task from the database and knows nothing of it."""
+__all__ = ["RunBatchTask"]
 
 
 @explicit_serialize

@@ -21,12 +21,11 @@ from fireworks import FWorker, LaunchPad
 from fireworks.core.rocket import Rocket
 
 from htxas.errors import HtxasError
-from htxas.launch.batch_runner import LEASE_S, BatchRunner, WorkerUnfit
+from htxas.launch.batch_runner import LEASE_S, RUNNER, BatchRunner, WorkerUnfit
 from htxas.launch.fireworks_pad import campaign_query, launchpad_of
 from htxas.launch.liveness import hold_alive, new_owner, worker_folder
 from htxas.launch.recover import free_fireworks
 from htxas.launch.stop import BatchReturned, Stop, listen
-from htxas.launch.tasks import RUNNER
 from htxas.store.store import Store
 
 __all__ = ["BUG", "STOPPED", "UNFIT", "main", "standalone_runner", "work"]

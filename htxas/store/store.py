@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -65,12 +66,11 @@ class Store(Submission, Work, Reading, Assembly, Locks):
             )
         patience = database_patience_s() if patience_s is None else patience_s
         store = Store(location, name, patience_s=patience)
-        try:
+        with ExitStack() as unless_sound:
+            unless_sound.callback(store.close)
             store._check_server()
             store._persist(lambda: ensure_schema(store._db))
-        except BaseException:
-            store.close()
-            raise
+            unless_sound.pop_all()
         return store
 
     def _check_server(self) -> None:
