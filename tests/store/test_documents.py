@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import bson
+import mongomock
 import numpy as np
 import pytest
 from hypothesis import given
@@ -131,3 +132,15 @@ def test_a_changed_calculation_is_noticed(world):
     assert d.calculation_from(document, calculation.parameters) == calculation
     with pytest.raises(StoreError, match="not what its key says"):
         d.calculation_from({**document, "atom": 2 + (calculation.atom or 0)}, calculation.parameters)
+
+
+def test_documents_go_through_a_collection_and_back(world):
+    """One process, no server: mongomock stands in for a collection that stores and finds by key."""
+    collection = mongomock.MongoClient()["htxas"]["structures"]
+    for record in world.structures.values():
+        collection.insert_one(d.structure_document(record))
+    for key, record in world.structures.items():
+        back = d.structure_from(collection.find_one({"_id": key}))
+        assert back.structure == record.structure
+        assert back.smiles == record.smiles
+    assert collection.count_documents({}) == len(world.structures)
