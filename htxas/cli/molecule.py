@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from htxas.cli._options import SIGMA
+
 __all__ = ["molecule"]
 
 _CAMPAIGN = click.option("--campaign", "-c", metavar="NAME", help="Campaign, if several use the name.")
@@ -53,15 +55,7 @@ def show(name: str, campaign: str | None, as_json: bool) -> None:
 @click.argument("name")
 @_CAMPAIGN
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="PNG, SVG or PDF.  [default: NAME.png]")
-@click.option(
-    "--sigma",
-    "sigma_eV",
-    default=0.5,
-    show_default=True,
-    metavar="EV",
-    type=click.FloatRange(0.01, 10.0),
-    help="Gaussian broadening.",
-)
+@SIGMA
 def plot(name: str, campaign: str | None, output: Path | None, sigma_eV: float) -> None:
     """Plot a molecule: every unique site, their weighted mean, and the ground-state PDOS.
 

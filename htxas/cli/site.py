@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from htxas.cli._options import SIGMA
+
 __all__ = ["site"]
 
 _CAMPAIGN = click.option(
@@ -55,15 +57,7 @@ def show(identifier: str, campaign: str | None, as_json: bool) -> None:
 @click.argument("identifier", metavar="SITE")
 @_CAMPAIGN
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="PNG, SVG or PDF.  [default: SITE.png]")
-@click.option(
-    "--sigma",
-    "sigma_eV",
-    default=0.5,
-    show_default=True,
-    metavar="EV",
-    type=click.FloatRange(0.01, 10.0),
-    help="Gaussian broadening.",
-)
+@SIGMA
 def plot(identifier: str, campaign: str | None, output: Path | None, sigma_eV: float) -> None:
     """Plot a site: sticks, total and x, y, z spectrum, excitation and ionisation energy.
 

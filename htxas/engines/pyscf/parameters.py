@@ -86,12 +86,12 @@ class Hole(_Strict):
 
 PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "published": (
-        "PBE as in the published campaign; fast; absolute energies about 0.5 eV low",
+        "PBE as in the published campaign; fast; first pi* peaks 0.3 to 1 eV low, ionisation energies about 1 eV low",
         {"functional": "PBE", "grid_level": 1},
         {"scale": "ion"},
     ),
     "accurate": (
-        "r2SCAN and the spin-purified core-excited neutral; absolute energies within about 0.3 eV; 3 times slower",
+        "r2SCAN and the spin-purified core-excited neutral; absolute energies within about 0.3 eV; 4 to 7 times slower",
         {"functional": "r2SCAN", "core_basis": "aug-pcX-1", "grid_level": 2},
         {"scale": "neutral"},
     ),
