@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from htxas.domain.calculation import Calculation, Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
+from htxas.errors import Cause
 
-__all__ = ["Engine", "Job", "ResolvedParameters", "read_job", "write_job"]
+__all__ = ["Correction", "Engine", "Job", "ResolvedParameters", "read_job", "write_job"]
 
 JOB_FILE = "calculation.json"
 
@@ -46,6 +47,32 @@ class ResolvedParameters:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """What the next attempt does differently after a failure: the way to the answer, never the answer.
+
+    Attributes
+    ----------
+    name
+        Short, for tables: ``level_shift``.
+    why
+        One line for the user: what changes and what it costs.
+    numerics
+        Handed to the engine as :attr:`Job.numerics`. An engine refuses whatever would alter the converged result
+        (functional, basis, cutoff, thresholds made looser).
+    memory_factor
+        Times the memory of a worker: a task of 2.0 gets two workers' places.
+    walltime_factor
+        Times the clock limit.
+    """
+
+    name: str
+    why: str
+    numerics: Mapping[str, Any] = field(default_factory=dict)
+    memory_factor: float = 1.0
+    walltime_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A calculation with all an engine needs to write it.
 
@@ -58,11 +85,14 @@ class Job:
     ground_directory
         For a site: directory of the finished ground state. The engine must recompute what it needs if the
         folder has gone.
+    numerics
+        Of the corrections this attempt makes, merged; not part of the identity. Empty for a first attempt.
     """
 
     calculation: Calculation
     structure: Structure
     ground_directory: Path | None = None
+    numerics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -77,6 +107,16 @@ class Engine(Protocol):
     @property
     def presets(self) -> Mapping[str, str]:
         """Preset name -> one line for the user."""
+        ...
+
+    @property
+    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
+        """What is tried, in this order, after each cause of failure; then quarantine or failure is final."""
+        ...
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """Glob patterns of the files of a finished run directory worth keeping: inputs, what ``read`` needs, logs."""
         ...
 
     def resolve(
@@ -151,6 +191,7 @@ def write_job(job: Job, directory: Path) -> None:
         "parameters": dict(c.parameters),
         "structure": job.structure.to_dict(),
         "ground_directory": None if job.ground_directory is None else str(job.ground_directory),
+        "numerics": dict(job.numerics),
     }
     (directory / JOB_FILE).write_text(json.dumps(document, indent=1) + "\n")
 
@@ -177,4 +218,5 @@ def read_job(directory: Path) -> Job:
     if calculation.key != document["key"] or structure.key != document["structure_key"]:
         raise ValueError(f"{directory / JOB_FILE} does not match its own key")
     ground = document["ground_directory"]
-    return Job(calculation, structure, None if ground is None else Path(ground))
+    numerics = document.get("numerics", {})  # absent in directories of older versions
+    return Job(calculation, structure, None if ground is None else Path(ground), numerics)

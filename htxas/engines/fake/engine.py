@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from htxas.domain.dos import Pdos
 from htxas.domain.result import GroundResult, Provenance, Result, SiteResult
 from htxas.domain.spectrum import Sticks
 from htxas.domain.structure import Structure
-from htxas.engines.base import JOB_FILE, Engine, Job, ResolvedParameters, write_job
+from htxas.engines.base import JOB_FILE, Correction, Engine, Job, ResolvedParameters, write_job
 from htxas.engines.fake.numbers import WINDOW_EV
 from htxas.engines.fake.parameters import PRESETS, resolve
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
@@ -33,6 +34,8 @@ class FakeEngine:
 
     name = "fake"
     presets: Mapping[str, str] = PRESETS
+    ladder: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType({})
+    keep: tuple[str, ...] = ("*.json", "*.log")
 
     def resolve(
         self,

@@ -18,7 +18,7 @@ from htxas.domain.result import GroundResult, Provenance, Result, SiteResult
 from htxas.domain.spectrum import Sticks
 from htxas.domain.structure import Structure
 from htxas.domain.units import HARTREE_EV
-from htxas.engines.base import Job, ResolvedParameters, write_job
+from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
 from htxas.engines.pyscf.parameters import OTHERS, PRESETS, resolve, shells
 from htxas.engines.pyscf.versions import libraries
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
@@ -45,6 +45,16 @@ class PyscfEngine:
     def presets(self) -> Mapping[str, str]:
         """Preset name -> one line for the user."""
         return {name: text for name, (text, _, _) in PRESETS.items()}
+
+    @property
+    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
+        """Nothing yet."""
+        return {}
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """Inputs, outcome and logs."""
+        return ("*.json", "result.npz", "*.log")
 
     def resolve(
         self, preset: str, overrides: Mapping[str, Any], *, element: str, edge: str
