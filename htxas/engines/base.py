@@ -23,6 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 from htxas.domain.calculation import Calculation, Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
+from htxas.engines.numerics import Numeric
 from htxas.errors import Cause
 
 __all__ = ["Correction", "Engine", "Job", "ResolvedParameters", "read_job", "write_job"]
@@ -87,12 +88,16 @@ class Job:
         folder has gone.
     numerics
         Of the corrections this attempt makes, merged; not part of the identity. Empty for a first attempt.
+    previous_directory
+        Directory of the last attempt, if it was cut short. It may have gone, and it may hold a checkpoint worth
+        starting from: a shorter way to the same answer, never a part of it.
     """
 
     calculation: Calculation
     structure: Structure
     ground_directory: Path | None = None
     numerics: Mapping[str, Any] = field(default_factory=dict)
+    previous_directory: Path | None = None
 
 
 @runtime_checkable
@@ -117,6 +122,11 @@ class Engine(Protocol):
     @property
     def keep(self) -> tuple[str, ...]:
         """Glob patterns of the files of a finished run directory worth keeping: inputs, what ``read`` needs, logs."""
+        ...
+
+    @property
+    def numerics(self) -> Mapping[str, Numeric]:
+        """What :attr:`Job.numerics` may say, by name. None of it may alter a converged result."""
         ...
 
     def resolve(
@@ -146,7 +156,13 @@ class Engine(Protocol):
         ...
 
     def write(self, job: Job, directory: Path) -> None:
-        """Write all input files into ``directory`` (exists, empty)."""
+        """Write all input files into ``directory`` (exists, empty).
+
+        Raises
+        ------
+        EngineFailure
+            BAD_INPUT for numerics that are none of :attr:`numerics`.
+        """
         ...
 
     def command(self, directory: Path) -> list[str]:
@@ -192,6 +208,7 @@ def write_job(job: Job, directory: Path) -> None:
         "structure": job.structure.to_dict(),
         "ground_directory": None if job.ground_directory is None else str(job.ground_directory),
         "numerics": dict(job.numerics),
+        "previous_directory": None if job.previous_directory is None else str(job.previous_directory),
     }
     (directory / JOB_FILE).write_text(json.dumps(document, indent=1) + "\n")
 
@@ -218,5 +235,12 @@ def read_job(directory: Path) -> Job:
     if calculation.key != document["key"] or structure.key != document["structure_key"]:
         raise ValueError(f"{directory / JOB_FILE} does not match its own key")
     ground = document["ground_directory"]
-    numerics = document.get("numerics", {})  # absent in directories of older versions
-    return Job(calculation, structure, None if ground is None else Path(ground), numerics)
+    # absent in directories of older versions
+    numerics, previous = document.get("numerics", {}), document.get("previous_directory")
+    return Job(
+        calculation,
+        structure,
+        None if ground is None else Path(ground),
+        numerics,
+        None if previous is None else Path(previous),
+    )

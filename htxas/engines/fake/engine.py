@@ -20,6 +20,7 @@ from htxas.domain.structure import Structure
 from htxas.engines.base import JOB_FILE, Correction, Engine, Job, ResolvedParameters, write_job
 from htxas.engines.fake.numbers import WINDOW_EV
 from htxas.engines.fake.parameters import PRESETS, resolve
+from htxas.engines.numerics import Numeric
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
 
 __all__ = ["ENGINE", "FakeEngine"]
@@ -35,6 +36,7 @@ class FakeEngine:
     name = "fake"
     presets: Mapping[str, str] = PRESETS
     ladder: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType({})
+    numerics: Mapping[str, Numeric] = MappingProxyType({})
     keep: tuple[str, ...] = ("*.json", "*.log")
 
     def resolve(

@@ -19,6 +19,7 @@ from htxas.domain.spectrum import Sticks
 from htxas.domain.structure import Structure
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
+from htxas.engines.numerics import Numeric
 from htxas.engines.pyscf.parameters import OTHERS, PRESETS, resolve, shells
 from htxas.engines.pyscf.versions import libraries
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
@@ -48,6 +49,11 @@ class PyscfEngine:
 
     @property
     def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
+        """Nothing yet."""
+        return {}
+
+    @property
+    def numerics(self) -> Mapping[str, Numeric]:
         """Nothing yet."""
         return {}
 

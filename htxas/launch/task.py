@@ -1,0 +1,109 @@
+"""A calculation on its way through an agent: all a worker needs, as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from htxas.domain.calculation import Calculation, Kind
+from htxas.domain.structure import Structure
+from htxas.store.records import Lease
+
+__all__ = ["Task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A leased calculation, without any need of a database.
+
+    Attributes
+    ----------
+    key, attempt, owner
+        The lease.
+    batch, campaign
+        Where it comes from; the campaign decides gate and grid.
+    kind, engine, structure_key, parameters, element, edge, atom
+        Identity; see :class:`htxas.domain.calculation.Calculation`.
+    structure
+        :meth:`Structure.to_dict`.
+    estimate_s
+        Expected seconds in one worker's place.
+    timeout_s
+        Clock limit of the engine.
+    gate, sigma_eV, step_eV
+        The campaign's gate limits and stored grid.
+    ground_key, ground_directory
+        For a site: its ground state, and where that was computed once it is known.
+    numerics, corrections
+        What this attempt does differently, merged; names of the corrections, in order.
+    rungs
+        Corrections made so far, by cause.
+    memory_factor, walltime_factor
+        Theirs, multiplied; see :class:`htxas.launch.ladder.Step`.
+    slots
+        Workers' places it takes at once.
+    previous_directory
+        Where the last attempt ran, if it left something to go on from.
+    """
+
+    key: str
+    attempt: int
+    owner: str
+    batch: str
+    campaign: str
+    kind: Kind
+    engine: str
+    structure_key: str
+    parameters: Mapping[str, Any]
+    element: str | None
+    edge: str | None
+    atom: int | None
+    structure: Mapping[str, Any]
+    estimate_s: float
+    timeout_s: float
+    gate: Mapping[str, Any]
+    sigma_eV: float
+    step_eV: float
+    ground_key: str | None = None
+    ground_directory: str | None = None
+    numerics: Mapping[str, Any] = field(default_factory=dict)
+    corrections: tuple[str, ...] = ()
+    rungs: Mapping[str, int] = field(default_factory=dict)
+    memory_factor: float = 1.0
+    walltime_factor: float = 1.0
+    slots: int = 1
+    previous_directory: str | None = None
+
+    @property
+    def lease(self) -> Lease:
+        """The lease this task is done under."""
+        return Lease(self.key, self.attempt, self.owner)
+
+    def calculation(self) -> Calculation:
+        """Return the calculation; its key is recomputed, not taken on trust."""
+        return Calculation(
+            self.kind, self.structure_key, self.engine, self.parameters, self.element, self.edge, self.atom
+        )
+
+    def atoms(self) -> Structure:
+        """Return the structure."""
+        return Structure.from_dict(dict(self.structure))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task as a JSON document."""
+        return {**asdict(self), "kind": self.kind.value, "corrections": list(self.corrections)}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Task:
+        """Rebuild a task.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            If the document is not one of a task.
+        """
+        fields = dict(document)
+        fields["kind"] = Kind(fields["kind"])
+        fields["corrections"] = tuple(fields["corrections"])
+        return cls(**fields)
