@@ -1,0 +1,334 @@
+"""How an attempt ended, as a value that needs no database: a worker makes it, a journal keeps it, the store takes it.
+
+The document of arrays is made and encoded here, where the result is; on the way into the database it is copied, not
+encoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import numpy as np
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+
+from htxas.domain.calculation import Calculation, Kind, State
+from htxas.domain.gate import Rejection
+from htxas.domain.result import GroundResult, Provenance, Result, SiteResult
+from htxas.domain.spectrum import broaden
+from htxas.domain.structure import Structure
+from htxas.errors import Cause, InternalError, StoreError
+from htxas.store.connection import Document
+from htxas.store.documents import ground_document, plain, site_document
+from htxas.store.records import Lease
+
+__all__ = ["CLEARED", "Outcome", "decode", "done", "encode", "failed", "quarantined", "size", "unstorable"]
+
+CLEARED: Document = {"cause": None, "message": None, "evidence": {}}
+"""Fields of a calculation that nothing is wrong with."""
+
+_FORMAT = 1
+_OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one attempt.
+
+    Attributes
+    ----------
+    lease
+        What was leased.
+    state
+        DONE, FAILED or QUARANTINED; READY if it is to be tried again with a correction.
+    fields
+        New fields of the calculation's document, ``state`` included.
+    arrays
+        Collection (``spectra`` or ``dos``) and document of arrays, or None.
+    entry
+        What the calculation's history gets: attempt, state, cause, message, corrections, worker, host, wall_s,
+        directory, ended.
+    """
+
+    lease: Lease
+    state: State
+    fields: Mapping[str, Any]
+    arrays: tuple[str, Mapping[str, Any]] | None
+    entry: Mapping[str, Any]
+
+
+def done(
+    lease: Lease,
+    calculation: Calculation,
+    structure: Structure,
+    result: Result,
+    *,
+    sigma_eV: float,
+    step_eV: float,
+    corrections: tuple[str, ...] = (),
+) -> Outcome:
+    """Return the outcome of a result that passed the gate.
+
+    Parameters
+    ----------
+    lease
+        What was leased.
+    calculation, structure
+        What was computed, checked against the lease and the shapes of the result.
+    result
+        :class:`SiteResult` for a site, :class:`GroundResult` for a ground state.
+    sigma_eV, step_eV
+        Broadening and step of the stored grid.
+    corrections
+        Names of those this attempt made.
+
+    Raises
+    ------
+    InternalError
+        If the result is not of this calculation or cannot be stored.
+    """
+    _check(lease, calculation, structure, result)
+    fields = {**CLEARED, "scalars": _scalars(result), **_origin(result.provenance)}
+    return _outcome(lease, State.DONE, fields, _arrays(lease, result, sigma_eV, step_eV), None, corrections)
+
+
+def quarantined(
+    lease: Lease,
+    calculation: Calculation,
+    structure: Structure,
+    result: Result,
+    rejection: Rejection,
+    *,
+    sigma_eV: float,
+    step_eV: float,
+    corrections: tuple[str, ...] = (),
+    again: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Return the outcome of a result that the gate refused, which is kept as evidence.
+
+    With ``again``, the correction to try next, it is READY and only its history tells of the refusal. Raises like
+    :func:`done`.
+    """
+    _check(lease, calculation, structure, result)
+    wrong = _wrong(rejection.cause, rejection.message, rejection.evidence)
+    origin = _origin(result.provenance)
+    if again is not None:
+        return _again(lease, wrong, origin, again, corrections)
+    fields = {**wrong, "scalars": _scalars(result), **origin}
+    arrays = _arrays(lease, result, sigma_eV, step_eV)
+    return _outcome(lease, State.QUARANTINED, fields, arrays, wrong, corrections)
+
+
+def failed(
+    lease: Lease,
+    cause: Cause,
+    message: str,
+    evidence: Mapping[str, Any],
+    provenance: Provenance | Mapping[str, Any] | None = None,
+    *,
+    corrections: tuple[str, ...] = (),
+    again: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Return the outcome of an attempt without a result; with ``again``, the correction to try next: READY.
+
+    Parameters
+    ----------
+    lease
+        What was leased.
+    cause, message, evidence
+        As in :class:`htxas.errors.EngineFailure`.
+    provenance
+        Of the attempt, or as much as is known: ``host``, ``directory``, ``wall_s``.
+    corrections
+        Names of those this attempt made.
+    again
+        State of the ladder after this failure: see :class:`htxas.launch.ladder.Step`.
+    """
+    wrong, origin = _wrong(cause, message, evidence), _origin(provenance)
+    if again is not None:
+        return _again(lease, wrong, origin, again, corrections)
+    return _outcome(lease, State.FAILED, {**wrong, **origin}, None, wrong, corrections)
+
+
+def unstorable(outcome: Outcome, why: str) -> Outcome:
+    """Return the failure that takes the place of an outcome which the database refuses."""
+    wrong = _wrong(Cause.BAD_OUTPUT, f"the result cannot be stored: {why}", {"state": outcome.state.value})
+    origin = {name: outcome.entry[name] for name in ("wall_s", "host", "directory")}
+    corrections = tuple(outcome.entry["corrections"])
+    return _outcome(
+        outcome.lease, State.FAILED, {**wrong, "provenance": None, **origin}, None, wrong, corrections
+    )
+
+
+def encode(outcome: Outcome) -> bytes:
+    """Return the outcome as BSON.
+
+    Raises
+    ------
+    InternalError
+        If BSON cannot hold a value.
+    """
+    lease, arrays = outcome.lease, outcome.arrays
+    document = {
+        "format": _FORMAT,
+        "lease": {"key": lease.key, "attempt": lease.attempt, "owner": lease.owner},
+        "state": outcome.state.value,
+        "fields": outcome.fields,
+        "collection": None if arrays is None else arrays[0],
+        "arrays": None if arrays is None else arrays[1],
+        "entry": outcome.entry,
+    }
+    try:
+        return bson.encode(document)
+    except (BSONError, OverflowError) as error:
+        raise InternalError(f"an outcome cannot be stored: {error}", where=lease.key) from error
+
+
+def decode(data: bytes) -> Outcome:
+    """Return the outcome of :func:`encode`.
+
+    Raises
+    ------
+    StoreError
+        If these bytes are not one, or one of a newer htxas.
+    """
+    try:
+        raw = RawBSONDocument(data)
+        if raw["format"] != _FORMAT:
+            raise StoreError(
+                f"an outcome is written in format {raw['format']}, this htxas knows {_FORMAT}",
+                hint="use a newer htxas",
+            )
+        collection = raw["collection"]
+        return Outcome(
+            lease=Lease(**_inflated(raw["lease"])),
+            state=State(raw["state"]),
+            fields=_inflated(raw["fields"]),
+            arrays=None if collection is None else (collection, raw["arrays"]),
+            entry=_inflated(raw["entry"]),
+        )
+    except (BSONError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"an outcome cannot be read: {type(error).__name__}: {error}") from error
+
+
+def size(outcome: Outcome) -> int:
+    """Return how many bytes its arrays take."""
+    if outcome.arrays is None:
+        return 0
+    document = outcome.arrays[1]
+    return len(document.raw) if isinstance(document, RawBSONDocument) else len(bson.encode(document))
+
+
+def _inflated(document: RawBSONDocument) -> Document:
+    return bson.decode(document.raw, _OPTIONS)
+
+
+def _outcome(
+    lease: Lease,
+    state: State,
+    fields: Mapping[str, Any],
+    arrays: tuple[str, Mapping[str, Any]] | None,
+    wrong: Mapping[str, Any] | None,
+    corrections: tuple[str, ...],
+) -> Outcome:
+    entry = {
+        "attempt": lease.attempt,
+        "state": state.value,
+        "cause": None if wrong is None else wrong["cause"],
+        "message": None if wrong is None else wrong["message"],
+        "corrections": list(corrections),
+        "worker": lease.owner,
+        "host": fields["host"],
+        "wall_s": fields["wall_s"],
+        "directory": fields["directory"],
+        "ended": _ended(fields["provenance"]),
+    }
+    return Outcome(lease, state, {**fields, "state": state.value}, arrays, entry)
+
+
+def _again(
+    lease: Lease,
+    wrong: Document,
+    origin: Document,
+    again: Mapping[str, Any],
+    corrections: tuple[str, ...],
+) -> Outcome:
+    fields = {**CLEARED, **origin, "ladder": plain(again)}
+    return _outcome(lease, State.READY, fields, None, wrong, corrections)
+
+
+def _ended(provenance: Mapping[str, Any] | None) -> datetime:
+    """Return when the attempt ended, to the millisecond: what BSON keeps, so that a replay is recognised."""
+    text = (provenance or {}).get("ended")
+    when = datetime.now(UTC)
+    if isinstance(text, str):
+        try:
+            when = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise InternalError(f"an engine's time of ending is not ISO 8601: {text}") from error
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    return when.replace(microsecond=when.microsecond // 1000 * 1000)
+
+
+def _wrong(cause: Cause, message: str, evidence: Mapping[str, Any]) -> Document:
+    return {"cause": cause.value, "message": message, "evidence": plain(evidence)}
+
+
+def _origin(provenance: Provenance | Mapping[str, Any] | None) -> Document:
+    if provenance is None:
+        return {"provenance": None, "wall_s": None, "host": None, "directory": None}
+    if isinstance(provenance, Provenance):
+        provenance = {name: getattr(provenance, name) for name in Provenance.__slots__}
+    document = plain(provenance)
+    return {"provenance": document, **{name: document.get(name) for name in ("wall_s", "host", "directory")}}
+
+
+def _scalars(result: Result) -> dict[str, float]:
+    if isinstance(result, SiteResult):
+        scalars = {
+            "excitation_energy_eV": float(result.excitation_energy_eV),
+            "strength_sum": float(result.sticks.isotropic.sum()),
+            "hole_overlap": float(result.hole_overlap),
+        }
+        if result.ionization_eV is not None:
+            scalars["ionization_eV"] = float(result.ionization_eV)
+        return scalars
+    return {
+        "total_energy_eV": float(result.total_energy_eV),
+        "homo_eV": float(result.homo_eV),
+        "lumo_eV": float(result.lumo_eV),
+        "gap_eV": float(result.gap_eV),
+        "dipole_D": float((result.dipole_D**2).sum() ** 0.5),
+    }
+
+
+def _arrays(lease: Lease, result: Result, sigma_eV: float, step_eV: float) -> tuple[str, RawBSONDocument]:
+    if isinstance(result, GroundResult):
+        return "dos", RawBSONDocument(bson.encode(ground_document(lease.key, lease.attempt, result)))
+    sound = len(result.sticks.energies_eV) > 0 and _finite(result)
+    grid = broaden(result.sticks, sigma_eV=sigma_eV, step_eV=step_eV) if sound else None
+    return "spectra", RawBSONDocument(bson.encode(site_document(lease.key, lease.attempt, result, grid)))
+
+
+def _finite(result: SiteResult) -> bool:
+    return bool(np.isfinite(result.sticks.energies_eV).all() and np.isfinite(result.sticks.strengths).all())
+
+
+def _check(lease: Lease, calculation: Calculation, structure: Structure, result: Result) -> None:
+    right = SiteResult if calculation.kind is Kind.SITE else GroundResult
+    if (
+        calculation.key != lease.key
+        or structure.key != calculation.structure_key
+        or not isinstance(result, right)
+    ):
+        raise InternalError("a result was reported for another calculation", where=lease.key)
+    if isinstance(result, GroundResult) and result.pdos.weights.shape[1] != len(structure):
+        raise InternalError(
+            f"PDOS of {result.pdos.weights.shape[1]} atoms for a structure of {len(structure)}",
+            where=lease.key,
+        )
