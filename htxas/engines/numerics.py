@@ -1,4 +1,4 @@
-"""What an attempt may do differently without altering the answer: declared by the engine, checked before anything runs."""
+"""What an attempt may do differently without altering the answer: declared by the engine, checked before it runs."""
 
 from __future__ import annotations
 

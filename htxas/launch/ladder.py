@@ -1,8 +1,8 @@
 """What to try after a failure: a bounded ladder for each cause, climbed one documented rung at a time.
 
-An engine knows the ways to the same converged answer (:attr:`htxas.engines.base.Engine.ladder`); what any engine needs -
-more time, more memory, once more after a crash - is in :data:`SHARED`. A cause's rungs are the engine's, then the shared
-ones. When they are used up, the failure is final: FAILED, or QUARANTINED if there is a result the gate refused.
+An engine knows the ways to the same converged answer (:attr:`htxas.engines.base.Engine.ladder`); what any engine may
+need - more time, more memory, once more after a crash - is in :data:`SHARED`. The rungs of a cause are the engine's,
+then the shared ones. When they are used up, the failure is final: FAILED, or QUARANTINED if the gate refused a result.
 
 Causes without a rung, and why
 ------------------------------

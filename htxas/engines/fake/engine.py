@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,14 @@ from htxas.domain.spectrum import Sticks
 from htxas.domain.structure import Structure
 from htxas.engines.base import JOB_FILE, Correction, Engine, Job, ResolvedParameters, write_job
 from htxas.engines.fake.numbers import WINDOW_EV
-from htxas.engines.fake.parameters import PRESETS, resolve
-from htxas.engines.numerics import Numeric
+from htxas.engines.fake.parameters import LADDER, NUMERICS, PRESETS, expected_s, resolve
+from htxas.engines.numerics import Numeric, refuse_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
 
 __all__ = ["ENGINE", "FakeEngine"]
 
-_VERSION = "fake-1"
-_OVERHEAD_S = 0.02
+_VERSION = "fake-2"
+_OVERHEAD_S = 0.002
 _LOG_LINES = 12
 
 
@@ -35,8 +34,8 @@ class FakeEngine:
 
     name = "fake"
     presets: Mapping[str, str] = PRESETS
-    ladder: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType({})
-    numerics: Mapping[str, Numeric] = MappingProxyType({})
+    ladder: Mapping[Cause, tuple[Correction, ...]] = LADDER
+    numerics: Mapping[str, Numeric] = NUMERICS
     keep: tuple[str, ...] = ("*.json", "*.log")
 
     def resolve(
@@ -75,10 +74,17 @@ class FakeEngine:
         parameters: Mapping[str, Any],
     ) -> float:
         """Return the pretended seconds and a little for the files."""
-        return float(parameters["seconds"]) + _OVERHEAD_S
+        return expected_s(parameters) + _OVERHEAD_S
 
     def write(self, job: Job, directory: Path) -> None:
-        """Write ``calculation.json``; there is nothing else."""
+        """Write ``calculation.json``; there is nothing else.
+
+        Raises
+        ------
+        EngineFailure
+            BAD_INPUT for unknown numerics.
+        """
+        refuse_numerics(self.name, self.numerics, job.numerics)
         write_job(job, directory)
 
     def command(self, directory: Path) -> list[str]:
@@ -147,7 +153,7 @@ def _provenance(outcome: dict[str, Any], directory: Path) -> Provenance:
         cpu_s=outcome["wall_s"],
         inputs_sha256={JOB_FILE: hashlib.sha256((directory / JOB_FILE).read_bytes()).hexdigest()},
         directory=str(directory),
-        extra={"fake": True},
+        extra={"fake": True, **outcome["extra"]},
     )
 
 

@@ -14,6 +14,7 @@ __all__ = ["EDGE_EV", "WINDOW_EV", "ground_numbers", "site_numbers"]
 EDGE_EV = 285.0
 WINDOW_EV = 22.0
 _STICKS = 24
+_LEVELS = 4  # of each kind at most: files of a hundred thousand calculations should be small
 
 
 def _random(calculation: Calculation) -> np.random.Generator:
@@ -27,8 +28,8 @@ def site_numbers(calculation: Calculation) -> dict[str, Any]:
     energies = edge + np.sort(np.concatenate([[0.0], WINDOW_EV * random.random(_STICKS - 1)]))
     strengths = 0.1 / _STICKS * (0.5 + random.random((_STICKS, 3)))
     return {
-        "energies_eV": energies.tolist(),
-        "strengths": strengths.tolist(),
+        "energies_eV": np.round(energies, 6).tolist(),
+        "strengths": np.round(strengths, 8).tolist(),
         "ionization_eV": edge + 5.0,
         "hole_overlap": 0.99,
         "total_energies_eV": {"ground": -1000.0, "excited": -1000.0 + edge},
@@ -38,14 +39,14 @@ def site_numbers(calculation: Calculation) -> dict[str, Any]:
 def ground_numbers(calculation: Calculation, structure: Structure) -> dict[str, Any]:
     """Return levels, half of them occupied, with weights that add up to 1."""
     random = _random(calculation)
-    n = len(structure)
+    n = min(_LEVELS, len(structure))
     levels = np.sort(np.concatenate([-20.0 + 14.0 * random.random(n), 1.0 + 10.0 * random.random(n)]))
-    weights = random.random((2 * n, n, 3))
+    weights = random.random((2 * n, len(structure), 3))
     weights /= weights.sum(axis=(1, 2), keepdims=True)
     return {
-        "energies_eV": levels.tolist(),
+        "energies_eV": np.round(levels, 6).tolist(),
         "occupations": [2.0] * n + [0.0] * n,
-        "weights": np.round(weights, 6).tolist(),
+        "weights": np.round(weights, 5).tolist(),
         "total_energy_eV": -1000.0 - 100.0 * float(random.random()),
         "dipole_D": random.normal(size=3).tolist(),
     }

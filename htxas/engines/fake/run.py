@@ -17,21 +17,27 @@ from typing import Any
 from htxas.domain.calculation import Kind
 from htxas.engines.base import Job, read_job
 from htxas.engines.fake.numbers import ground_numbers, site_numbers
-from htxas.engines.fake.parameters import FailureMode, failure_mode
+from htxas.engines.fake.parameters import FailureMode, failure_mode, seconds
+from htxas.errors import HtxasError
 
 __all__ = ["LOG_FILE", "OUTCOME_FILE", "main", "run_directory"]
 
 OUTCOME_FILE = "outcome.json"
 LOG_FILE = "fake.log"
+BALLAST_FILE = "ballast.bin"
 
 
 def run_directory(directory: Path) -> int:
     """Run one directory and return 0, or 1 if there is no outcome; the log says why."""
     try:
         _run(directory)
-    except (OSError, MemoryError, ValueError, KeyError):
-        with (directory / LOG_FILE).open("a") as log:
-            traceback.print_exc(file=log)
+    except (OSError, MemoryError, ValueError, LookupError, TypeError, HtxasError):
+        trace = traceback.format_exc()
+        try:
+            with (directory / LOG_FILE).open("a") as log:
+                log.write(trace)
+        except OSError:  # the folder has gone or the disk is full: the next directory may still be well
+            sys.stderr.write(trace)
         return 1
     return 0
 
@@ -40,13 +46,19 @@ def _run(directory: Path) -> None:
     started, clock = datetime.now(UTC), time.perf_counter()
     job = read_job(directory)
     c = job.calculation
-    mode = failure_mode(c, job.structure.formula, _attempt(directory))
-    with (directory / LOG_FILE).open("a") as log:
-        log.write(f"fake engine, {c.kind.value} of {job.structure.formula}: these numbers are not physics\n")
-    if c.parameters["seconds"]:
-        time.sleep(c.parameters["seconds"])
+    mode = failure_mode(job, _attempt(directory))
+    work_s = seconds(c)
+    if work_s or mode is not None:  # the no-op of benchmarks writes no log
+        with (directory / LOG_FILE).open("a") as log:
+            log.write(
+                f"fake engine, {c.kind.value} of {job.structure.formula}: these numbers are not physics\n"
+            )
+    if work_s:
+        time.sleep(work_s)
     if mode is not None:
         _fail_at_once(mode)
+    if c.parameters["ballast_bytes"]:
+        (directory / BALLAST_FILE).write_bytes(bytes(c.parameters["ballast_bytes"]))
     outcome = _outcome(job, mode)
     outcome["host"] = platform.node()
     outcome["started"] = started.isoformat()
@@ -91,7 +103,12 @@ def _outcome(job: Job, mode: FailureMode | None) -> dict[str, Any]:
             numbers["energies_eV"][-1] = float("nan")
         case FailureMode.BAD_OUTPUT:
             del numbers["energies_eV"]
-    return {"key": c.key, "kind": c.kind.value, "converged": converged, "numbers": numbers}
+    extra: dict[str, Any] = {}
+    if job.numerics:
+        extra["numerics"] = dict(job.numerics)
+    if job.previous_directory is not None:
+        extra["previous_directory"] = str(job.previous_directory)
+    return {"key": c.key, "kind": c.kind.value, "converged": converged, "numbers": numbers, "extra": extra}
 
 
 def _serve() -> int:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,8 @@ from htxas.domain.result import GroundResult, SiteResult
 from htxas.domain.structure import Structure
 from htxas.engines.base import Engine, Job
 from htxas.engines.fake.engine import ENGINE
-from htxas.engines.fake.parameters import failure_mode
+from htxas.engines.fake.numbers import site_numbers
+from htxas.engines.fake.parameters import FailureMode, failure_mode, seconds
 from htxas.engines.fake.run import main
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 
@@ -45,7 +50,7 @@ def test_results_pass_the_gate_and_repeat(kind: Kind, result_type: type, tmp_pat
     first, second = (ENGINE.read(work, tmp_path / n) for n in "ab")
     assert isinstance(first, result_type)
     assert inspect(first, GateLimits()) is None
-    assert first.provenance.engine_version == "fake-1"
+    assert first.provenance.engine_version == "fake-2"
     if isinstance(first, SiteResult) and isinstance(second, SiteResult):
         assert (first.sticks.energies_eV == second.sticks.energies_eV).all()
         assert first.scale.startswith("fake")
@@ -78,23 +83,93 @@ def test_a_result_of_another_calculation_is_bad_output(tmp_path: Path) -> None:
         ENGINE.read(job(Kind.SITE, seconds=0.001), tmp_path / "1")
 
 
+def many(number: int, **parameters: Any) -> list[Job]:
+    p = job(Kind.SITE, **parameters).calculation.parameters
+    return [Job(Calculation(Kind.SITE, f"{i:032x}", "fake", p, "C", "K", 0), CO) for i in range(number)]
+
+
 def test_a_fraction_fails_and_later_attempts_do_not() -> None:
-    calculations = [
-        Calculation(
-            Kind.SITE,
-            f"{i:032x}",
-            "fake",
-            job(Kind.SITE, fail_fraction=0.25).calculation.parameters,
-            "C",
-            "K",
-            0,
-        )
-        for i in range(400)
-    ]
-    failing = sum(failure_mode(c, "CO", 1) is not None for c in calculations)
+    failing = sum(failure_mode(j, 1) is not None for j in many(400, fail_fraction=0.25))
     assert 70 < failing < 130
-    once = job(Kind.SITE, fail_fraction=1.0, fail_attempts=2).calculation
-    assert [failure_mode(once, "CO", n) is not None for n in (1, 2, 3)] == [True, True, False]
+    once = job(Kind.SITE, fail_fraction=1.0, fail_attempts=2)
+    assert [failure_mode(once, n) is not None for n in (1, 2, 3)] == [True, True, False]
+
+
+def test_shares_of_several_failures() -> None:
+    shares = {"crash:2": 0.2, "oom:x2": 0.1}
+    modes = Counter(failure_mode(j, 1) for j in many(1000, fail_shares=shares))
+    assert 150 < modes[FailureMode.CRASH] < 250
+    assert 60 < modes[FailureMode.OOM] < 140
+    assert modes.keys() == {None, FailureMode.CRASH, FailureMode.OOM}
+
+
+@pytest.mark.parametrize(
+    ("failure", "cure"),
+    [
+        ("unconverged:damping", {"numerics": {"level_shift_Ha": 0.3, "damping": 0.5}}),
+        ("hole_left:hole", {"numerics": {"hole": "follow"}}),
+        ("oom:x4", {"memory_factor": 4.0}),
+    ],
+)
+def test_a_cure_gives_the_number_of_a_healthy_run(failure: str, cure: dict[str, Any], tmp_path: Path) -> None:
+    ill = job(Kind.SITE, fail={"CO:0": failure})
+    assert failure_mode(ill, 1) is not None
+    assert failure_mode(replace(ill, numerics={"level_shift_Ha": 0.3}, memory_factor=2.0), 7) is not None
+    well = replace(ill, **cure)
+    assert failure_mode(well, 1) is None
+    run(well, tmp_path / "1")
+    result = ENGINE.read(well, tmp_path / "1")
+    assert isinstance(result, SiteResult)
+    assert result.provenance.extra.get("numerics", {}) == well.numerics
+    assert result.sticks.energies_eV.tolist() == site_numbers(ill.calculation)["energies_eV"]
+
+
+def test_the_second_attempt_writes_a_whole_file(tmp_path: Path) -> None:
+    work = job(Kind.SITE, fail={"CO:0": "truncated:2"})
+    for attempt in ("1", "2"):
+        run(work, tmp_path / attempt)
+    with pytest.raises(EngineFailure, match="unreadable"):
+        ENGINE.read(work, tmp_path / "1")
+    assert inspect(ENGINE.read(work, tmp_path / "2"), GateLimits()) is None
+
+
+def test_durations_follow_their_quantiles() -> None:
+    quantiles = [0.0, 1.0, 1.0, 5.0]
+    drawn = sorted(seconds(j.calculation) for j in many(600, seconds_quantiles=quantiles))
+    assert drawn[0] >= 0.0
+    assert drawn[-1] <= 5.0
+    assert drawn[300] == pytest.approx(1.0, abs=0.05)
+    expected = ENGINE.estimate_s(
+        CO, Kind.SITE, many(1, seconds_quantiles=quantiles)[0].calculation.parameters
+    )
+    assert expected == pytest.approx(4.5 / 3, abs=0.01)
+    assert sum(drawn) / 600 == pytest.approx(expected, rel=0.12)
+
+
+def test_numerics_that_would_be_physics_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    for numerics, said in (
+        ({"functional": "PBE0"}, "never changes the physics"),
+        ({"damping": 2}, "within 0"),
+    ):
+        with pytest.raises(EngineFailure, match=said) as caught:
+            ENGINE.write(replace(job(Kind.SITE), numerics=numerics), tmp_path)
+        assert caught.value.cause is Cause.BAD_INPUT
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_server_survives_what_it_is_given(tmp_path: Path) -> None:
+    work = job(Kind.SITE, ballast_bytes=1000)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "calculation.json").write_text("[1]")
+    (tmp_path / "1").mkdir()
+    ENGINE.write(work, tmp_path / "1")
+    lines = "".join(f"{tmp_path / name}\n" for name in ("gone", "damaged", "1"))
+    command = ENGINE.server_command() or []
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, timeout=60)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [a["returncode"] for a in answers] == [1, 1, 0]
+    assert (tmp_path / "1" / "ballast.bin").stat().st_size == 1000
+    assert not (tmp_path / "1" / "fake.log").exists()
 
 
 @pytest.mark.parametrize(
@@ -104,6 +179,9 @@ def test_a_fraction_fails_and_later_attempts_do_not() -> None:
         ("instant", {"second": 1}, "did you mean 'seconds'"),
         ("instant", {"fail_mode": "explode"}, "cannot fail as"),
         ("instant", {"fail_fraction": 2.0}, "within 0..1"),
+        ("instant", {"fail_shares": {"crash": 0.9, "oom": 0.9}}, "add up to 1"),
+        ("instant", {"fail": {"CO:0": "unconverged:prayer"}}, "knows no cure"),
+        ("instant", {"seconds_quantiles": [2.0, 1.0]}, "ascending"),
     ],
 )
 def test_wrong_parameters(preset: str, parameters: dict[str, Any], said: str) -> None:
