@@ -6,31 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Active", "Plan", "Ready", "Room", "adapt", "affordable", "keep"]
+from htxas.store.demand import ReadyWork
+
+__all__ = ["Active", "Plan", "Room", "adapt", "affordable", "keep"]
 
 _H = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """READY calculations of one campaign that are about as long.
-
-    Attributes
-    ----------
-    campaign
-        Its name.
-    longest_s
-        The longest expected of them.
-    seconds
-        Expected seconds of all together, in one worker's place.
-    count
-        How many.
-    """
-
-    campaign: str
-    longest_s: float
-    seconds: float
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +108,7 @@ def affordable(
 
 def keep(
     wanted: int,
-    ready: Sequence[Ready],
+    ready: Sequence[ReadyWork],
     rooms: Sequence[Room],
     active: Sequence[Active],
     *,
@@ -150,7 +130,7 @@ def keep(
 
 
 def adapt(
-    ready: Sequence[Ready],
+    ready: Sequence[ReadyWork],
     rooms: Sequence[Room],
     active: Sequence[Active],
     *,
@@ -198,7 +178,7 @@ def _home(longest_s: float, rooms: Sequence[Room]) -> Room | None:
     return next((room for room in rooms if room.useful_s >= longest_s), None)
 
 
-def _fitting(ready: Sequence[Ready], rooms: Sequence[Room], plan: Plan) -> list[Ready]:
+def _fitting(ready: Sequence[ReadyWork], rooms: Sequence[Room], plan: Plan) -> list[ReadyWork]:
     fitting = [work for work in ready if _home(work.longest_s, rooms) is not None]
     unfit = [work for work in ready if _home(work.longest_s, rooms) is None]
     if unfit:
@@ -210,7 +190,7 @@ def _fitting(ready: Sequence[Ready], rooms: Sequence[Room], plan: Plan) -> list[
     return fitting
 
 
-def _within_budget(work: Ready, room: Room, left_node_h: Mapping[str, float]) -> float:
+def _within_budget(work: ReadyWork, room: Room, left_node_h: Mapping[str, float]) -> float:
     """Return the seconds of ``work`` that its campaign's budget can still pay."""
     if work.campaign not in left_node_h or not room.node_h:
         return work.seconds

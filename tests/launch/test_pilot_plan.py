@@ -5,15 +5,16 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htxas.launch.pilot_plan import Active, Ready, Room, adapt, affordable, keep
+from htxas.launch.pilot_plan import Active, Room, adapt, affordable, keep
+from htxas.store.demand import ReadyWork
 
 HOUR = 3600.0
 MAIN = Room("main", useful_s=10 * HOUR, workers=4, node_h=10.0, free=20)
 LONG = Room("long", useful_s=100 * HOUR, workers=4, node_h=100.0, free=3)
 
 
-def work(hours: float, longest_h: float = 1.0, campaign: str = "c") -> Ready:
-    return Ready(campaign, longest_h * HOUR, hours * HOUR, max(1, round(hours / longest_h)))
+def work(hours: float, longest_h: float = 1.0, campaign: str = "c") -> ReadyWork:
+    return ReadyWork(campaign, longest_h * HOUR, hours * HOUR, max(1, round(hours / longest_h)))
 
 
 def pilot(hours: float = 10.0, partition: str = "main", campaign: str | None = None) -> Active:
