@@ -11,6 +11,7 @@
     │   ├── Busy                    another process is doing it, and only one may
     │   ├── DatabaseUnavailable     no server, wrong password, folder in use
     │   ├── StoreError              schema too new, document refused by a validator
+    │   ├── ClusterError            a scheduler or its host refuses, or cannot be reached
     │   └── DatasetError            a training file or dataset that cannot be used
     ├── EngineFailure               a calculation ended without a result; carries a ``Cause``
     └── InternalError               exit status 2: our bug
@@ -25,6 +26,7 @@ __all__ = [
     "Busy",
     "CampaignFileError",
     "Cause",
+    "ClusterError",
     "DatabaseUnavailable",
     "DatasetError",
     "EngineFailure",
@@ -118,6 +120,10 @@ class DatabaseUnavailable(UserError):
 
 class StoreError(UserError):
     """The database holds something this version of htxas must not touch."""
+
+
+class ClusterError(UserError):
+    """A scheduler, or the host it is asked on, refuses or cannot be reached."""
 
 
 class DatasetError(UserError):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,11 +16,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from htxas.errors import CampaignFileError
 
-__all__ = ["Lines", "load_yaml", "validate_yaml"]
+__all__ = ["Lines", "load_yaml", "validate_part", "validate_yaml"]
 
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
-_UNITS = re.compile(r"_(eV_per_A|eV|A|s|D)$")
+_UNITS = re.compile(r"_(eV_per_A|eV|A|s|D|GB|MB)$")
 _NUMBER_AND_UNIT = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*[A-Za-z/]+\s*")
 
 
@@ -121,26 +121,41 @@ def validate_yaml(model: type[Model], path: Path, *, single_items: Sequence[str]
     for key in single_items:
         if isinstance(document.get(key), dict):
             document[key] = [document[key]]
+    return validate_part(model, lines, document), lines
+
+
+def validate_part(model: type[Model], lines: Lines, document: Any, prefix: Path_ = ()) -> Model:
+    """Return one section of a file, found at ``prefix``, as ``model``.
+
+    Raises
+    ------
+    CampaignFileError
+        About the first thing that is wrong, with the number of others.
+    """
     try:
-        return model.model_validate(document), lines
+        return model.model_validate(document)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         # A mistyped key is also a missing one: the typing error is what the user can see.
-        first = min(problems, key=lambda p: (p["type"] != "extra_forbidden", _line_of(lines, p["loc"])))
-        raise _explain(model, lines, first, len(problems) - 1) from None
+        first = min(
+            problems, key=lambda p: (p["type"] != "extra_forbidden", _line_of(lines, (*prefix, *p["loc"])))
+        )
+        raise _explain(model, lines, first, len(problems) - 1, prefix) from None
 
 
 def _line_of(lines: Lines, location: Path_) -> int:
     return int(lines.where(location).removeprefix(f"{lines.path}:").split(":")[0])
 
 
-def _explain(model: type[BaseModel], lines: Lines, problem: ErrorDetails, others: int) -> CampaignFileError:
-    location = problem["loc"]
+def _explain(
+    model: type[BaseModel], lines: Lines, problem: ErrorDetails, others: int, prefix: Path_
+) -> CampaignFileError:
+    location = tuple(part for part in (*prefix, *problem["loc"]) if part != "[key]")
     more = f"; and {others} more" if others else ""
     key = str(location[-1]) if location else ""
     match problem["type"]:
         case "extra_forbidden":
-            known = sorted(_fields_at(model, location[:-1]))
+            known = sorted(_fields_at(model, problem["loc"][:-1]))
             near = get_close_matches(key, known, n=1)
             stem = [k for k in known if _UNITS.sub("", k) == _UNITS.sub("", key)]
             guess = (stem or near)[:1]
@@ -167,8 +182,10 @@ def _number_expected(key: str, value: Any, more: str) -> tuple[str, str | None]:
 
 def _fields_at(model: type[BaseModel], location: Path_) -> Iterator[str]:
     current: Any = model
+    named = False  # the next part is the user's own key of a mapping of sections
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            named = False
             continue
         field = current.model_fields.get(part)
         if field is None:
@@ -176,6 +193,7 @@ def _fields_at(model: type[BaseModel], location: Path_) -> Iterator[str]:
         current = next(_models_in(field.annotation), None)
         if current is None:
             return
+        named = get_origin(field.annotation) in (dict, Mapping)
     yield from current.model_fields
 
 

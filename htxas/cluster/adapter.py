@@ -1,0 +1,62 @@
+"""What every scheduler module provides: commands as argument lists, and what their answers mean. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from htxas.cluster.host import Completed
+from htxas.cluster.jobs import Cancelled, NodeInfo, Snapshot, Submission, Unknown
+
+__all__ = ["Adapter"]
+
+
+class Adapter(Protocol):
+    """A scheduler.
+
+    Attributes
+    ----------
+    programs
+        Commands the host must have.
+    batch
+        Most ids in one command.
+    directive
+        How directive lines of its scripts begin; empty if it has none.
+    task_variable
+        Environment variable with the index of an array task.
+    """
+
+    programs: tuple[str, ...]
+    batch: int
+    directive: str
+    task_variable: str
+
+    def build_submit(self, script: str, *, name: str, array: int) -> list[str]:
+        """Return the command that submits the script at path ``script``; tasks of an array count from 1."""
+
+    def parse_submit(self, answer: Completed, *, array: int) -> Submission:
+        """Return what became of a submission."""
+
+    def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[str]:
+        """Return the command that asks about ``ids``, or all jobs of ``user``."""
+
+    def parse_query(self, answer: Completed, ids: Sequence[str] | None) -> Snapshot | Unknown:
+        """Return the jobs in an answer, or why it is not one."""
+
+    def build_accounting(self, ids: Sequence[str]) -> list[list[str]]:
+        """Return commands that may know ended jobs, best first; empty if there are none."""
+
+    def parse_accounting(self, answer: Completed, ids: Sequence[str]) -> Snapshot | Unknown:
+        """Return the ended jobs in an answer, or why it is not one."""
+
+    def build_cancel(self, ids: Sequence[str]) -> list[str]:
+        """Return the command that ends jobs."""
+
+    def parse_cancel(self, answer: Completed, ids: Sequence[str]) -> Mapping[str, Cancelled]:
+        """Return what became of each request."""
+
+    def build_nodes(self) -> list[str] | None:
+        """Return the command that lists nodes, or None if there is none."""
+
+    def parse_nodes(self, answer: Completed) -> Mapping[str, NodeInfo] | Unknown:
+        """Return nodes by name, or why the answer is not one."""
