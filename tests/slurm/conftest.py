@@ -1,5 +1,5 @@
 """Fixtures of this folder."""
 
-from tests.slurm.fixtures import slurm, slurm_cluster
+from tests.slurm.fixtures import grid_engine, slurm, slurm_cluster
 
-__all__ = ["slurm", "slurm_cluster"]
+__all__ = ["grid_engine", "slurm", "slurm_cluster"]

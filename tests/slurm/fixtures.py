@@ -15,7 +15,9 @@ from types import ModuleType
 
 import pytest
 
-__all__ = ["MiniSlurm", "absent", "drained", "minislurm", "slurm", "slurm_cluster"]
+from tests.slurm.gridengine import GridEngine, why_not
+
+__all__ = ["MiniSlurm", "absent", "drained", "grid_engine", "minislurm", "slurm", "slurm_cluster"]
 
 NODES, CPUS = 3, 4
 
@@ -84,3 +86,16 @@ def slurm(slurm_cluster: MiniSlurm, monkeypatch: pytest.MonkeyPatch) -> Iterator
     slurm_cluster.restore()
     subprocess.run(["scancel", *jobs()] if jobs() else ["true"], check=True)
     drained()
+
+
+@pytest.fixture(scope="session")
+def grid_engine() -> Iterator[GridEngine]:
+    """A Grid Engine of one host with four slots, in a network of its own."""
+    if reason := why_not():
+        absent("sge", reason)
+    engine = GridEngine(Path(tempfile.mkdtemp(prefix="htxas-sge-", dir="/tmp")))
+    try:
+        engine.start()
+        yield engine
+    finally:
+        engine.stop()
