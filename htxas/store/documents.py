@@ -20,7 +20,15 @@ from htxas.domain.spectrum import Spectrum, Sticks
 from htxas.domain.structure import Structure
 from htxas.errors import Cause, InternalError, StoreError
 from htxas.store.connection import Document
-from htxas.store.records import Batch, CalculationRecord, MoleculeRecord, SiteRef, StructureRecord
+from htxas.store.records import (
+    Batch,
+    CalculationRecord,
+    MoleculeRecord,
+    PilotRecord,
+    PilotState,
+    SiteRef,
+    StructureRecord,
+)
 
 __all__ = [
     "batch_from",
@@ -30,6 +38,8 @@ __all__ = [
     "molecule_document",
     "molecule_from",
     "pack",
+    "pilot_document",
+    "pilot_from",
     "plain",
     "record_from",
     "site_document",
@@ -200,8 +210,22 @@ def record_from(document: Document) -> CalculationRecord:
         scalars=document["scalars"],
         updated=document["updated"],
         provenance=document["provenance"],
-        lost=document.get("lost", 0),  # older databases did not count
+        ladder=document["ladder"],
+        history=tuple(document["history"]),
+        interrupted=document["interrupted"],
     )
+
+
+def pilot_document(record: PilotRecord) -> Document:
+    """Document of a pilot."""
+    document: Document = plain(asdict(record))
+    return {"_id": document.pop("id"), **document}
+
+
+def pilot_from(document: Document) -> PilotRecord:
+    """Rebuild a pilot."""
+    fields = dict(document)
+    return PilotRecord(id=fields.pop("_id"), **{**fields, "state": PilotState(fields["state"])})
 
 
 def calculation_from(document: Document, parameters: Mapping[str, Any]) -> Calculation:

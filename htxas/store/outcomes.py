@@ -159,10 +159,9 @@ def unstorable(outcome: Outcome, why: str) -> Outcome:
     """Return the failure that takes the place of an outcome which the database refuses."""
     wrong = _wrong(Cause.BAD_OUTPUT, f"the result cannot be stored: {why}", {"state": outcome.state.value})
     origin = {name: outcome.entry[name] for name in ("wall_s", "host", "directory")}
-    corrections = tuple(outcome.entry["corrections"])
-    return _outcome(
-        outcome.lease, State.FAILED, {**wrong, "provenance": None, **origin}, None, wrong, corrections
-    )
+    state = {"state": State.FAILED.value}
+    entry = {**outcome.entry, **state, "cause": wrong["cause"], "message": wrong["message"]}
+    return Outcome(outcome.lease, State.FAILED, {**wrong, "provenance": None, **origin, **state}, None, entry)
 
 
 def encode(outcome: Outcome) -> bytes:

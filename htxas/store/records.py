@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from htxas.domain.calculation import Calculation, Kind, State
@@ -14,13 +17,28 @@ from htxas.errors import Cause
 __all__ = [
     "Batch",
     "CalculationRecord",
+    "Control",
+    "ControlState",
     "Lease",
+    "Leased",
+    "MOST_INTERRUPTED",
     "MolecularSpectrum",
     "MoleculeRecord",
+    "PilotRecord",
+    "PilotState",
     "PlannedCalculation",
     "SiteRef",
     "StructureRecord",
 ]
+
+MOST_INTERRUPTED: Mapping[Cause, int] = MappingProxyType(
+    {Cause.LOST: 3, Cause.WALLTIME: 3, Cause.NODE_FAILURE: 10, Cause.DISK_FULL: 10}
+)
+"""What may end an attempt without an outcome, and how often before the calculation is taken out of the queue.
+
+Nodes and disks fail by themselves; whatever vanishes three times in the middle of the same calculation does so because
+of it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +150,14 @@ class CalculationRecord:
         UTC.
     provenance
         :class:`htxas.domain.result.Provenance` as a document.
-    lost
-        Leases since the last outcome that ended without one, the present one included.
+    ladder
+        What the next attempt (or, once it is over, the last one) does differently: a
+        :class:`htxas.launch.ladder.Step` as a document; None for a first attempt.
+    history
+        The last 20 attempts that ended with an outcome or were interrupted, oldest first: ``attempt``, ``state``,
+        ``cause``, ``message``, ``corrections``, ``worker``, ``host``, ``wall_s``, ``directory``, ``ended``.
+    interrupted
+        How often, since it was submitted or retried, an attempt ended without an outcome, by cause.
     """
 
     key: str
@@ -159,7 +183,14 @@ class CalculationRecord:
     scalars: dict[str, float]
     updated: datetime
     provenance: dict[str, Any] | None
-    lost: int = 0
+    ladder: dict[str, Any] | None = None
+    history: tuple[dict[str, Any], ...] = ()
+    interrupted: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        """How often its worker vanished and left nothing."""
+        return self.interrupted.get(Cause.LOST.value, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +238,116 @@ class Lease:
     key: str
     attempt: int
     owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A calculation in hand: the lease, and the record as it was leased."""
+
+    lease: Lease
+    record: CalculationRecord
+
+
+class ControlState(StrEnum):
+    """What its user wants of a campaign."""
+
+    ACTIVE = "active"  # compute it
+    PAUSED = "paused"  # start nothing new; what runs may end
+    CANCELLED = "cancelled"  # start nothing new and stop what runs
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How a campaign is to be treated.
+
+    Attributes
+    ----------
+    state
+        Compute it, wait, or stop.
+    priority
+        Higher goes first; 0 for most.
+    budget_node_h
+        Node-hours it may use in all, or None.
+    """
+
+    state: ControlState = ControlState.ACTIVE
+    priority: int = 0
+    budget_node_h: float | None = None
+
+
+class PilotState(StrEnum):
+    """Where a queue job stands, as far as we know."""
+
+    SUBMITTING = "submitting"  # about to be handed over: if nothing follows, look for a job of that name
+    QUEUED = "queued"  # the scheduler has it
+    RUNNING = "running"  # it has its allocation
+    ENDED = "ended"  # confirmed over
+    LOST_TRACK = "lost_track"  # the scheduler no longer tells, and nothing else does
+
+
+@dataclass(frozen=True, slots=True)
+class PilotRecord:
+    """A queue job of ours.
+
+    Attributes
+    ----------
+    id
+        Ours; part of the job's name, so that a job is found whose number was lost on the way.
+    cluster, partition
+        As in the profile.
+    job_id, array_task
+        The scheduler's number of the job (of the array) and index in the array; None before it is known.
+    state
+        Where it stands.
+    campaign
+        What it works on; None for all.
+    nodes, cores
+        Nodes, and cores in all.
+    walltime_s
+        Asked for.
+    submitted, started, ended, end_time
+        UTC. ``end_time`` is when the allocation ends.
+    script_sha256
+        Of the script as submitted.
+    bundle
+        Folder of its bundle, for nodes without a database.
+    reason
+        Why it waits, or how it ended.
+    allocated_s, engine_s
+        Seconds of all its workers' places, and those of them that engines used.
+    scheduler_state
+        In the scheduler's word.
+    seen
+        When the scheduler told last.
+    owner
+        The agent in it.
+    restart
+        How often the scheduler has requeued it.
+    """
+
+    id: str
+    cluster: str
+    job_id: str | None
+    array_task: int | None
+    state: PilotState
+    campaign: str | None
+    partition: str
+    nodes: int
+    cores: int
+    walltime_s: float
+    submitted: datetime
+    started: datetime | None = None
+    ended: datetime | None = None
+    end_time: datetime | None = None
+    script_sha256: str | None = None
+    bundle: str | None = None
+    reason: str | None = None
+    allocated_s: float = 0.0
+    engine_s: float = 0.0
+    scheduler_state: str | None = None
+    seen: datetime | None = None
+    owner: str | None = None
+    restart: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

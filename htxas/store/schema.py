@@ -14,6 +14,8 @@ molecules           content key of campaign and name      structure, sites and m
 molecular_spectra   content key of sites and broadening   assembled spectra, complete ones only
 batches             content key of its calculations       what a Firework carries
 workers             owner                                 heartbeats
+pilots              pilot id                              queue jobs
+spending            owner and campaign                    node-seconds used
 locks               what is locked                        holder, end, fencing token
 ==================  ====================================  ===================================================
 """
@@ -30,10 +32,12 @@ from pymongo.write_concern import WriteConcern
 from htxas.domain.calculation import Kind, State
 from htxas.errors import StoreError
 from htxas.store.connection import Document
+from htxas.store.records import MOST_INTERRUPTED, PilotState
+from htxas.store.upgrade import drop_replaced, fill_in
 
 __all__ = ["SCHEMA_VERSION", "ensure_schema"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _NAMESPACE_EXISTS = 48
 _SPECTRA_STORAGE = {"wiredTiger": {"configString": "block_compressor=zstd"}}
@@ -97,6 +101,10 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "worker": _or_null(_STRING),
         "campaigns": _STRINGS,
         "scalars": _OBJECT,
+        "ladder": _or_null(_OBJECT),
+        "history": {"bsonType": "array", "items": _OBJECT},
+        "interrupted": _OBJECT,
+        "interruptions": _INT,
         "updated": _DATE,
     },
     "spectra": {
@@ -140,6 +148,14 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "rerun": {"bsonType": "bool"},
     },
     "workers": {"info": _OBJECT, "seen": _DATE},
+    "pilots": {
+        "cluster": _STRING,
+        "job_id": _or_null(_STRING),
+        "array_task": _or_null(_INT),
+        "state": {"enum": [s.value for s in PilotState]},
+        "submitted": _DATE,
+    },
+    "spending": {"owner": _STRING, "campaign": _STRING, "sequence": _INT, "node_s": _NUMBER},
     "locks": {"owner": _or_null(_STRING), "token": _INT, "until": _DATE},
 }
 
@@ -154,7 +170,21 @@ _INDEXES: dict[str, list[IndexModel]] = {
         # Answers all of `htxas status` without reading a document (only `campaigns` is an array).
         _index("campaigns", "state", "kind", "cause", "wall_s", "estimate_s", name="status"),
         _index("state", "finished", name="recent"),
-        _index("worker", name="owner", partialFilterExpression={"state": State.RUNNING.value}),
+        # Who holds what, and what came to grief on the way: neither reads a document.
+        _index(
+            "worker",
+            "state",
+            "attempts",
+            name="leases",
+            partialFilterExpression={"state": State.RUNNING.value},
+        ),
+        _index(
+            "campaigns",
+            "interruptions",
+            *(f"interrupted.{c.value}" for c in MOST_INTERRUPTED),
+            name="interrupted",
+            partialFilterExpression={"interruptions": {"$gt": 0}},
+        ),
         _index("structure_key"),
         _index("formula"),
         _index("smiles"),
@@ -165,6 +195,8 @@ _INDEXES: dict[str, list[IndexModel]] = {
         _index("campaign", "fw_id", "after", name="unsubmitted"),
         _index("rerun", partialFilterExpression={"rerun": True}),
     ],
+    "pilots": [_index("cluster", "state")],
+    "spending": [_index("campaign", "node_s", name="spent")],
 }
 
 
@@ -191,6 +223,8 @@ def ensure_schema(db: Database[Document]) -> None:
     # Not journaled one by one: the version, written last and journaled, makes all before it durable.
     eager = db.with_options(write_concern=WriteConcern(w=1, j=False))
     existing = set(db.list_collection_names())
+    if "calculations" in existing:
+        fill_in(eager)  # before the validators that ask for it, so that workers of today go on undisturbed
     for name, fields in _FIELDS.items():
         validator = {"$jsonSchema": {"bsonType": "object", "required": list(fields), "properties": fields}}
         if name not in existing:
@@ -208,4 +242,7 @@ def ensure_schema(db: Database[Document]) -> None:
             eager.command("collMod", name, validator=validator)
         if name in _INDEXES:
             eager[name].create_indexes(_INDEXES[name])
+    if "calculations" in existing:
+        fill_in(eager)  # again: what an older htxas put in meanwhile
+        drop_replaced(eager)
     db["meta"].update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)

@@ -12,17 +12,21 @@ from htxas.errors import DatabaseUnavailable, StoreError
 from htxas.settings import DatabaseLocation, database_folder, database_location, database_patience_s
 from htxas.store.assembly import Assembly
 from htxas.store.connection import MINIMUM_SERVER, translate
+from htxas.store.control import Controlling
+from htxas.store.delivery import Delivery
 from htxas.store.folder import ServerFolder
 from htxas.store.locks import Locks
 from htxas.store.reading import Reading
+from htxas.store.retrying import Retrying
 from htxas.store.schema import ensure_schema
+from htxas.store.single import Single
 from htxas.store.submission import Submission
 from htxas.store.work import Work
 
 __all__ = ["Store"]
 
 
-class Store(Submission, Work, Reading, Assembly, Locks):
+class Store(Submission, Single, Work, Delivery, Retrying, Controlling, Reading, Assembly, Locks):
     """Structures, calculations, results, campaigns and molecules in one database.
 
     Open it with :meth:`open`, close it with :meth:`close` or use it as a context manager. Everything it takes and

@@ -1,280 +1,180 @@
-"""Leases, results and failures: who computes what, and what came of it.
+"""Leases: who computes what.
 
-A worker may report on a calculation only while it holds its lease: every report is conditional on key, attempt,
-owner and state. Times are the server's, so clocks of workers do not matter.
+A lease is taken from READY calculations only, and ended by an outcome (:mod:`htxas.store.delivery`), by its holder,
+or by somebody who weighed the evidence that the holder is dead. None ends by itself: the clock that says a lease is
+over cannot tell a dead worker from one whose network is away. ``lease_until`` is evidence, nothing more.
 
-A result and the change of state that makes it visible are one transaction. The alternative, arrays first and state
-last, leaves a window in which a worker that lost its lease overwrites the arrays of the one that took over.
+Times are the server's, so clocks of workers do not matter.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from pymongo import ReturnDocument
-from pymongo.client_session import ClientSession
+from pymongo import UpdateOne
 
-from htxas.domain.calculation import Calculation, Kind, State
-from htxas.domain.gate import Rejection
-from htxas.domain.result import GroundResult, Provenance, Result, SiteResult
-from htxas.domain.spectrum import broaden
-from htxas.domain.structure import Structure
-from htxas.errors import Cause, InternalError, NotFound
+from htxas.domain.calculation import State
+from htxas.errors import Cause, InternalError
 from htxas.store.connection import Connected, Document, chunks
-from htxas.store.documents import ground_document, plain, site_document
-from htxas.store.records import Lease
+from htxas.store.documents import plain, record_from
+from htxas.store.outcomes import CLEARED
+from htxas.store.records import MOST_INTERRUPTED, Lease, Leased
 
-__all__ = ["MOST_LOST", "Work"]
+__all__ = ["HISTORY", "MOST_LOST", "UNLEASED", "Work", "fence"]
 
-MOST_LOST = 3
-"""Leases of a calculation that may end without any outcome before it is taken out of the queue."""
+MOST_LOST = MOST_INTERRUPTED[Cause.LOST]
 
-_CLEARED: Document = {"cause": None, "message": None, "evidence": {}}
-_UNLEASED: Document = {"lease_until": None, "lease_token": None}
-_FREE: list[Document] = [
-    {"state": State.READY.value},
-    {"state": State.RUNNING.value, "$expr": {"$lt": ["$lease_until", "$$NOW"]}},
-]
+HISTORY = 20
+"""Attempts that a calculation remembers."""
+
+UNLEASED: Document = {"lease_until": None, "lease_token": None}
 
 
 class Work(Connected):
-    """The part of the store that workers use."""
+    """The part of the store that gives and takes back leases."""
 
-    def lease(self, key: str, owner: str, ttl_s: float = 600) -> Lease | None:
-        """Take a calculation that is READY, or RUNNING with an expired lease; None if it is neither.
+    def lease_many(self, keys: Iterable[str], owner: str, ttl_s: float = 600) -> list[Leased]:
+        """Take those among ``keys`` that are READY; return them in the order given.
 
-        None, too, for one whose last ``MOST_LOST`` leases ended without any outcome: see :meth:`give_up`. They are
-        counted when they begin and uncounted by an outcome or an orderly return, so it does not matter how a
-        worker dies.
+        Two commands for a thousand keys. If the database goes away between two thousands, what was taken is still
+        ``owner``'s: see :meth:`held`.
 
-        Raises
-        ------
-        NotFound
-            If there is no such calculation.
+        Parameters
+        ----------
+        keys
+            Calculation keys.
+        owner
+            Unique for ever: a name used twice could report on what another process leased.
+        ttl_s
+            Seconds from now to ``lease_until``.
         """
-        token = secrets.token_hex(8)
+        leased: list[Leased] = []
+        for chunk in chunks(dict.fromkeys(keys)):
+            leased += self._persist(self._lease, chunk, owner, secrets.token_hex(8), ttl_s)
+        return leased
+
+    def _lease(self, keys: list[str], owner: str, token: str, ttl_s: float) -> list[Leased]:
         taken = {
-            **{k: {"$literal": v} for k, v in _CLEARED.items()},
+            **{k: {"$literal": v} for k, v in CLEARED.items()},
             "state": State.RUNNING.value,
             "attempts": {"$add": ["$attempts", 1]},
-            "lost": {"$add": [{"$ifNull": ["$lost", 0]}, 1]},
             "worker": {"$literal": owner},
             "lease_token": {"$literal": token},
             "lease_until": {"$add": ["$$NOW", _milliseconds(ttl_s)]},
             "updated": "$$NOW",
         }
+        calculations, wanted = self._db["calculations"], {"$in": keys}
+        calculations.update_many({"_id": wanted, "state": State.READY.value}, [{"$set": taken}])
+        # By the token, not by the answer to the update: that may have been lost, and this be the second try.
+        query = {"_id": wanted, "lease_token": token, "state": State.RUNNING.value}
+        found = {d["_id"]: d for d in self._all("calculations", query)}
+        return [
+            Leased(Lease(key, int(found[key]["attempts"]), owner), record_from(found[key]))
+            for key in keys
+            if key in found
+        ]
 
-        def take() -> Lease | None:
-            found = self._db["calculations"].find_one_and_update(
-                {"_id": key, "$or": _FREE, "lost": {"$not": {"$gte": MOST_LOST}}},
-                [{"$set": taken}],
-                projection={"attempts": 1},
-                return_document=ReturnDocument.AFTER,
-            )
-            if found is None:
-                found = self._db["calculations"].find_one({"_id": key}, {"attempts": 1, "lease_token": 1})
-                if found is None:
-                    raise NotFound("no such calculation", where=key)
-                if found["lease_token"] != token:  # ours if the first answer was lost on the way
-                    return None
-            return Lease(key, int(found["attempts"]), owner)
+    def held(self, owner: str) -> list[Lease]:
+        """Return what ``owner`` holds."""
+        found = self._persist(self._all, "calculations", _holding(owner), {"attempts": 1, "worker": 1})
+        return [Lease(d["_id"], int(d["attempts"]), owner) for d in found]
 
-        return self._persist(take)
+    def holders(self) -> dict[str, int]:
+        """Return how many leases each owner holds."""
+        stages: list[Document] = [
+            {"$match": {"state": State.RUNNING.value}},
+            {"$group": {"_id": "$worker", "count": {"$sum": 1}}},
+            {"$sort": {"_id": 1}},
+        ]
+        rows = self._persist(lambda: list(self._db["calculations"].aggregate(stages, hint="leases")))
+        return {row["_id"]: int(row["count"]) for row in rows}
 
-    def give_up(self, key: str, message: str, evidence: Mapping[str, Any]) -> bool:
-        """End a calculation that has been leased ``MOST_LOST`` times without any outcome: FAILED, cause LOST.
-
-        False if it is in somebody's hands, has an outcome, or was not lost that often.
-        """
-        fields: Document = {
-            "state": State.FAILED.value,
-            "cause": Cause.LOST.value,
-            "message": message,
-            "evidence": plain(evidence),
-            **_UNLEASED,
-        }
-        change = {"$set": fields, "$currentDate": {"updated": True, "finished": True}}
-        query = {"_id": key, "$or": _FREE, "lost": {"$gte": MOST_LOST}}
-        return self._persist(lambda: self._db["calculations"].update_one(query, change).matched_count == 1)
-
-    def renew(self, owner: str, ttl_s: float = 600) -> int:
-        """Extend all leases of ``owner`` to ``ttl_s`` from now; return how many it holds."""
+    def renew(self, owner: str, ttl_s: float = 600) -> set[str]:
+        """Move ``lease_until`` of all that ``owner`` holds to ``ttl_s`` from now; return the keys of it."""
         update = [{"$set": {"lease_until": {"$add": ["$$NOW", _milliseconds(ttl_s)]}}}]
-        query = {"worker": owner, "state": State.RUNNING.value}
-        return self._persist(lambda: self._db["calculations"].update_many(query, update).matched_count)
+        self._persist(lambda: self._db["calculations"].update_many(_holding(owner), update))
+        return {lease.key for lease in self.held(owner)}
 
-    def release(self, lease: Lease, *, lost: bool = False) -> bool:
-        """Give a calculation back unfinished: READY again. False if the lease was lost.
-
-        Parameters
-        ----------
-        lease
-            As :meth:`lease` gave it.
-        lost
-            Whether it counts as one that ended without an outcome (an error of ours), not as an orderly return.
-        """
-        change = _giving_back()
-        if not lost:
-            change["$inc"] = {"lost": -1}
-        return self._persist(
-            lambda: self._db["calculations"].update_one(_fence(lease), change).matched_count == 1
-        )
-
-    def release_owner(self, owner: str) -> int:
-        """Give back everything a dead ``owner`` held; return how many."""
-        query = {"worker": owner, "state": State.RUNNING.value}
-        return self._persist(
-            lambda: self._db["calculations"].update_many(query, _giving_back()).matched_count
-        )
-
-    def finish(
+    def release(
         self,
-        lease: Lease,
-        calculation: Calculation,
-        structure: Structure,
-        result: Result,
+        leases: Sequence[Lease],
         *,
-        spectrum_sigma_eV: float = 0.5,
-        step_eV: float = 0.1,
-    ) -> bool:
-        """Store a result that passed the gate: DONE. False, and nothing stored, if the lease was lost.
+        cause: Cause | None = None,
+        message: str = "",
+        evidence: Mapping[str, Any] | None = None,
+        in_hand: Collection[str] = (),
+    ) -> dict[str, str]:
+        """End leases without an outcome: READY again, or FAILED where that happened too often.
 
         Parameters
         ----------
-        lease
-            As :meth:`lease` gave it.
-        calculation, structure
-            What was computed, checked against the lease and the shapes of the result.
-        result
-            :class:`SiteResult` for a site, :class:`GroundResult` for a ground state.
-        spectrum_sigma_eV, step_eV
-            Broadening and step of the stored grid.
+        leases
+            What to give back.
+        cause
+            None for an orderly return. Otherwise what ended the attempts ``in_hand``, one of
+            :data:`~htxas.store.records.MOST_INTERRUPTED`: each gets an entry in its history and is counted against
+            its limit.
+        message, evidence
+            What happened. ``host`` and ``directory`` in the evidence go into the history, and so does ``elapsed_s``;
+            after WALLTIME at least twice that is expected of the next attempt.
+        in_hand
+            Keys of those that were being computed; the others go back as if nothing had been.
+
+        Returns
+        -------
+        dict of str to str
+            By key: ``ready`` or ``failed``, or ``refused`` if the lease was not held any more.
 
         Raises
         ------
         InternalError
-            If the result is not of this calculation.
+            For a cause that ends an attempt with an outcome.
         """
-        _check(lease, calculation, structure, result)
-        fields = {"state": State.DONE.value, **_CLEARED, **_outcome(result)}
-        return self._conclude(lease, fields, self._array_document(lease, result, spectrum_sigma_eV, step_eV))
+        if cause is not None and cause not in MOST_INTERRUPTED:
+            raise InternalError(f"{cause.value} is an outcome, not an interruption")
+        answers: dict[str, str] = {}
+        charged = set(in_hand) if cause is not None else set()
+        for chunk in chunks(leases):
+            writes = []
+            for lease in chunk:
+                change: list[Document] = _GIVING_BACK
+                if cause is not None and lease.key in charged:
+                    change = _interruption(lease, cause, message, plain(evidence or {}))
+                writes.append(UpdateOne(fence(lease), change))
+            self._persist(lambda w: self._db["calculations"].bulk_write(w, ordered=False), writes)
+            answers |= self._released(chunk, None if cause is None else cause.value, charged)
+        return answers
 
-    def fail(
-        self,
-        lease: Lease,
-        cause: Cause,
-        message: str,
-        evidence: Mapping[str, Any],
-        provenance: Provenance | Mapping[str, Any] | None = None,
-    ) -> bool:
-        """Record that the calculation ended without a result: FAILED. False if the lease was lost."""
-        fields: Document = {
-            "state": State.FAILED.value,
-            "cause": cause.value,
-            "message": message,
-            "evidence": plain(evidence),
-            **_origin(provenance),
-        }
-        return self._conclude(lease, fields, None)
+    def _released(self, leases: Sequence[Lease], cause: str | None, charged: set[str]) -> dict[str, str]:
+        """Tell from the documents what became of leases: the answer to the write may have been lost."""
+        fields = {"attempts": 1, "worker": 1, "state": 1, "history.attempt": 1, "history.cause": 1}
+        query = {"_id": {"$in": [lease.key for lease in leases]}}
+        found = {d["_id"]: d for d in self._persist(self._all, "calculations", query, fields)}
+        answers = {}
+        for lease in leases:
+            document = found.get(lease.key, {})
+            entries = [e for e in document.get("history", []) if e["attempt"] == lease.attempt]
+            ours = (document.get("attempts"), document.get("worker")) == (lease.attempt, lease.owner)
+            expected = [cause] if lease.key in charged else []
+            ended = ours and [e["cause"] for e in entries] == expected
+            answers[lease.key] = document["state"] if ended else "refused"
+        return answers
 
-    def quarantine(
+    def release_owner(
         self,
-        lease: Lease,
-        result: Result,
-        rejection: Rejection,
+        owner: str,
         *,
-        spectrum_sigma_eV: float = 0.5,
-        step_eV: float = 0.1,
-    ) -> bool:
-        """Keep a result that the gate refused as evidence: QUARANTINED. False if the lease was lost."""
-        fields = {
-            **_outcome(result),
-            "state": State.QUARANTINED.value,
-            "cause": rejection.cause.value,
-            "message": rejection.message,
-            "evidence": plain(rejection.evidence),
-        }
-        return self._conclude(lease, fields, self._array_document(lease, result, spectrum_sigma_eV, step_eV))
-
-    def _array_document(
-        self, lease: Lease, result: Result, sigma_eV: float, step_eV: float
-    ) -> tuple[str, Document]:
-        if isinstance(result, GroundResult):
-            return "dos", ground_document(lease.key, lease.attempt, result)
-        sound = len(result.sticks.energies_eV) > 0 and _finite(result)
-        grid = broaden(result.sticks, sigma_eV=sigma_eV, step_eV=step_eV) if sound else None
-        return "spectra", site_document(lease.key, lease.attempt, result, grid)
-
-    def _conclude(self, lease: Lease, fields: Document, arrays: tuple[str, Document] | None) -> bool:
-        change = {
-            "$set": {**fields, **_UNLEASED, "lost": 0},
-            "$currentDate": {"updated": True, "finished": True},
-        }
-
-        def body(session: ClientSession) -> bool:
-            calculations = self._db["calculations"]
-            if calculations.update_one(_fence(lease), change, session=session).matched_count == 0:
-                # Ours already, if the answer to the commit was lost and this is the second try.
-                again = {**_fence(lease), "state": fields["state"]}
-                return calculations.find_one(again, {"_id": 1}, session=session) is not None
-            if arrays is not None:
-                collection, document = arrays
-                self._db[collection].replace_one({"_id": lease.key}, document, upsert=True, session=session)
-            return True
-
-        return self._persist(lambda: self._in_transaction(body))
-
-    def retry(
-        self, campaign: str | None, *, cause: Cause | None = None, keys: Iterable[str] | None = None
-    ) -> list[str]:
-        """Make FAILED and QUARANTINED calculations READY; return the ids of the batches to run again.
-
-        A batch stays on that list until :meth:`rerun_done`: a retry killed half-way is completed by the next.
-
-        Parameters
-        ----------
-        campaign
-            Only its calculations, or None for all.
-        cause
-            Only these.
-        keys
-            Only these.
-        """
-        query: Document = {"state": {"$in": [State.FAILED.value, State.QUARANTINED.value]}}
-        if campaign is not None:
-            query["campaigns"] = campaign
-        if cause is not None:
-            query["cause"] = cause.value
-        for chunk in [None] if keys is None else chunks(keys):
-            selected = query if chunk is None else {**query, "_id": {"$in": chunk}}
-            self._persist(self._retry, selected)
-        # Not filtered by campaign: a calculation two campaigns share travels in the batch of the first.
-        return [
-            b["_id"]
-            for b in self._cursor("batches", {"rerun": True}, projection={"_id": 1}, sort=[("_id", 1)])
-        ]
-
-    def _retry(self, query: Document) -> None:
-        calculations = self._db["calculations"]
-        found = calculations.aggregate([{"$match": query}, {"$group": {"_id": "$batch"}}])
-        for chunk in chunks(d["_id"] for d in found):
-            self._db["batches"].update_many({"_id": {"$in": chunk}}, {"$set": {"rerun": True}})
-            calculations.update_many(
-                {**query, "batch": {"$in": chunk}},
-                {
-                    "$set": {"state": State.READY.value, "lost": 0, **_CLEARED},
-                    "$currentDate": {"updated": True},
-                },
-            )
-
-    def rerun_done(self, batch_ids: Iterable[str]) -> None:
-        """Say that these batches of :meth:`retry` are queued again."""
-        for chunk in chunks(batch_ids):
-            change = {"$set": {"rerun": False}}
-            self._persist(self._db["batches"].update_many, {"_id": {"$in": chunk}}, change)
+        cause: Cause | None = None,
+        message: str = "",
+        evidence: Mapping[str, Any] | None = None,
+        in_hand: Collection[str] = (),
+    ) -> int:
+        """Give back everything that ``owner`` holds, as :meth:`release` does; return how many."""
+        held = self.held(owner)
+        answers = self.release(held, cause=cause, message=message, evidence=evidence, in_hand=in_hand)
+        return sum(answer != "refused" for answer in answers.values())
 
     def heartbeat(self, owner: str, info: Mapping[str, Any]) -> None:
         """Say that a worker lives, with a few facts about it."""
@@ -296,11 +196,8 @@ class Work(Connected):
         self._persist(lambda: self._db["workers"].delete_one({"_id": owner}))
 
 
-def _milliseconds(seconds: float) -> int:
-    return round(1000 * seconds)
-
-
-def _fence(lease: Lease) -> Document:
+def fence(lease: Lease) -> Document:
+    """Return what a calculation must still be for its leaseholder to report on it."""
     return {
         "_id": lease.key,
         "attempts": lease.attempt,
@@ -309,59 +206,47 @@ def _fence(lease: Lease) -> Document:
     }
 
 
-def _giving_back() -> Document:
-    return {"$set": {"state": State.READY.value, **_UNLEASED}, "$currentDate": {"updated": True}}
+_GIVING_BACK: list[Document] = [{"$set": {"state": State.READY.value, **UNLEASED, "updated": "$$NOW"}}]
 
 
-def _finite(result: SiteResult) -> bool:
-    return bool(np.isfinite(result.sticks.energies_eV).all() and np.isfinite(result.sticks.strengths).all())
+def _holding(owner: str) -> Document:
+    return {"worker": owner, "state": State.RUNNING.value}
 
 
-def _check(lease: Lease, calculation: Calculation, structure: Structure, result: Result) -> None:
-    right = SiteResult if calculation.kind is Kind.SITE else GroundResult
-    if (
-        calculation.key != lease.key
-        or structure.key != calculation.structure_key
-        or not isinstance(result, right)
-    ):
-        raise InternalError("a result was reported for another calculation", where=lease.key)
-    if isinstance(result, GroundResult) and result.pdos.weights.shape[1] != len(structure):
-        raise InternalError(
-            f"PDOS of {result.pdos.weights.shape[1]} atoms for a structure of {len(structure)}",
-            where=lease.key,
-        )
+def _milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)
 
 
-def _origin(provenance: Provenance | Mapping[str, Any] | None) -> Document:
-    if provenance is None:
-        return {"provenance": None}
-    if isinstance(provenance, Provenance):
-        provenance = {name: getattr(provenance, name) for name in Provenance.__slots__}
-    document = plain(provenance)
-    return {
-        "provenance": document,
-        "wall_s": document.get("wall_s"),
-        "host": document.get("host"),
-        "directory": document.get("directory"),
+def _interruption(lease: Lease, cause: Cause, message: str, evidence: Mapping[str, Any]) -> list[Document]:
+    """Return the change that ends an attempt without an outcome and counts it."""
+    elapsed_s = evidence.get("elapsed_s")
+    count = f"interrupted.{cause.value}"
+    over = {"$gte": [f"${count}", MOST_INTERRUPTED[cause]]}
+    entry = {
+        "attempt": lease.attempt,
+        "state": {"$cond": [over, State.FAILED.value, State.READY.value]},
+        "cause": cause.value,
+        "message": {"$literal": message},
+        "corrections": {"$ifNull": ["$ladder.corrections", []]},
+        "worker": {"$literal": lease.owner},
+        "host": {"$literal": evidence.get("host")},
+        "wall_s": {"$literal": elapsed_s},
+        "directory": {"$literal": evidence.get("directory")},
+        "ended": "$$NOW",
     }
-
-
-def _outcome(result: Result) -> Document:
-    scalars: dict[str, float]
-    if isinstance(result, SiteResult):
-        scalars = {
-            "excitation_energy_eV": float(result.excitation_energy_eV),
-            "strength_sum": float(result.sticks.isotropic.sum()),
-            "hole_overlap": float(result.hole_overlap),
-        }
-        if result.ionization_eV is not None:
-            scalars["ionization_eV"] = float(result.ionization_eV)
-    else:
-        scalars = {
-            "total_energy_eV": float(result.total_energy_eV),
-            "homo_eV": float(result.homo_eV),
-            "lumo_eV": float(result.lumo_eV),
-            "gap_eV": float(result.gap_eV),
-            "dipole_D": float((result.dipole_D**2).sum() ** 0.5),
-        }
-    return {"scalars": scalars, **_origin(result.provenance)}
+    final = {"cause": cause.value, "message": message, "evidence": evidence}
+    change: Document = {
+        **UNLEASED,
+        "history": {"$slice": [{"$concatArrays": ["$history", [entry]]}, -HISTORY]},
+        "state": entry["state"],
+        **{k: {"$cond": [over, {"$literal": v}, {"$literal": CLEARED[k]}]} for k, v in final.items()},
+        "finished": {"$cond": [over, "$$NOW", "$finished"]},
+        "updated": "$$NOW",
+    }
+    if cause is Cause.WALLTIME and elapsed_s is not None:
+        change["estimate_s"] = {"$max": ["$estimate_s", 2.0 * float(elapsed_s)]}
+    counted = {
+        count: {"$add": [{"$ifNull": [f"${count}", 0]}, 1]},
+        "interruptions": {"$add": ["$interruptions", 1]},
+    }
+    return [{"$set": counted}, {"$set": change}]
