@@ -21,12 +21,13 @@ from htxas.store.retrying import Retrying
 from htxas.store.schema import ensure_schema
 from htxas.store.single import Single
 from htxas.store.submission import Submission
+from htxas.store.watching import Watching
 from htxas.store.work import Work
 
 __all__ = ["Store"]
 
 
-class Store(Submission, Single, Work, Delivery, Retrying, Controlling, Reading, Assembly, Locks):
+class Store(Submission, Single, Work, Delivery, Retrying, Controlling, Reading, Assembly, Watching, Locks):
     """Structures, calculations, results, campaigns and molecules in one database.
 
     Open it with :meth:`open`, close it with :meth:`close` or use it as a context manager. Everything it takes and
