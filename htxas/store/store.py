@@ -14,6 +14,7 @@ from htxas.store.assembly import Assembly
 from htxas.store.connection import MINIMUM_SERVER, translate
 from htxas.store.control import Controlling
 from htxas.store.delivery import Delivery
+from htxas.store.demand import Demand
 from htxas.store.folder import ServerFolder
 from htxas.store.locks import Locks
 from htxas.store.reading import Reading
@@ -27,7 +28,9 @@ from htxas.store.work import Work
 __all__ = ["Store"]
 
 
-class Store(Submission, Single, Work, Delivery, Retrying, Controlling, Reading, Assembly, Watching, Locks):
+class Store(
+    Submission, Single, Work, Delivery, Retrying, Controlling, Reading, Assembly, Watching, Demand, Locks
+):
     """Structures, calculations, results, campaigns and molecules in one database.
 
     Open it with :meth:`open`, close it with :meth:`close` or use it as a context manager. Everything it takes and
