@@ -12,7 +12,8 @@ from htxas.campaign.batches import Task, Work
 from htxas.campaign.cost import Calibration
 from htxas.campaign.plan import Plan, PlannedMolecule, Skipped
 from htxas.domain.calculation import State
-from htxas.launch.submit import CHUNK, layout, measured
+from htxas.launch.estimates import measured
+from htxas.launch.submit import CHUNK, layout
 from htxas.store.store import Store
 
 __all__ = ["Preview", "preview", "skipped_document"]
@@ -98,11 +99,12 @@ def _new_works(
         found.new += len(left)
         for molecule in chunk:
             tasks = []
+            atoms = len(molecule.structure.structure)
             for p in (molecule.ground, *molecule.sites):
                 key = p.calculation.key
                 if key in left:
                     left.discard(key)
-                    tasks.append(Task(key, calibration.seconds(p.calculation.kind, p.estimate_s)))
+                    tasks.append(Task(key, calibration.seconds(p.calculation.kind, p.estimate_s, atoms)))
             found.new_estimate_s += sum(t.seconds for t in tasks)
             with_ground = bool(tasks) and tasks[0].key == molecule.ground.calculation.key
             yield Work(tasks[0] if with_ground else None, tuple(tasks[1:] if with_ground else tasks))

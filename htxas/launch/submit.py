@@ -6,33 +6,30 @@ leaves is completed by submitting again: what is there is found there, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
 
 from fireworks import LaunchPad
 
 from htxas.campaign.batches import Task, Work, pack, useful_target_s
-from htxas.campaign.cost import Calibration, CostModel, Ratio, ratio
+from htxas.campaign.cost import Calibration
 from htxas.campaign.file import CampaignFile
 from htxas.campaign.plan import Plan, PlannedMolecule
-from htxas.domain.calculation import Kind, State
-from htxas.domain.identity import content_key
-from htxas.domain.structure import Structure
+from htxas.domain.calculation import State
+from htxas.launch.estimates import measured
 from htxas.launch.fireworks_pad import database_errors, prepare_launchpad
 from htxas.launch.workflows import queue_batches
 from htxas.store.locks import HeldLock
 from htxas.store.records import Batch, PlannedCalculation
 from htxas.store.store import Store
 
-__all__ = ["CHUNK", "Submitted", "layout", "measured", "submit"]
+__all__ = ["CHUNK", "Submitted", "layout", "submit"]
 
 CHUNK = 400
 """Molecules per chunk."""
 
 _QUEUED_AT_ONCE = 500
-_MEASURED = 200
 
 
 @dataclass(slots=True)
@@ -54,22 +51,6 @@ class Submitted:
     known: int = 0
     batches: int = 0
     _batch_ids: list[str] = field(default_factory=list)
-
-
-def measured(store: Store, campaign: CampaignFile) -> Calibration:
-    """Return how the last finished calculations with these parameters compare with the engine's prior of today."""
-    cost = CostModel(campaign.load_engine(), campaign.parameters)
-
-    def of(kind: Kind, parameters: Mapping[str, Any], prior_s: Callable[[Structure], float]) -> Ratio:
-        key = content_key(parameters)
-        timings = store.timings(engine=campaign.engine, kind=kind, parameters_key=key, limit=_MEASURED)
-        structures = store.structures({structure_key for structure_key, _ in timings})
-        return ratio((prior_s(structures[k].structure), wall_s) for k, wall_s in timings if k in structures)
-
-    return Calibration(
-        ground=of(Kind.GROUND, campaign.parameters.ground, cost.ground_s),
-        site=of(Kind.SITE, campaign.parameters.site, cost.site_s),
-    )
 
 
 def layout(campaign: CampaignFile, works: Iterable[Work], total_s: float) -> Iterator[Batch]:
@@ -151,16 +132,18 @@ def _put(
 def _works(chunk: Sequence[PlannedMolecule], homeless: set[str], calibration: Calibration) -> Iterator[Work]:
     left = set(homeless)  # two molecules of one structure share their calculations: the first one takes them
 
-    def take(planned: PlannedCalculation) -> Task | None:
+    def take(planned: PlannedCalculation, atoms: int) -> Task | None:
         key = planned.calculation.key
         if key not in left:
             return None
         left.remove(key)
-        return Task(key, calibration.seconds(planned.calculation.kind, planned.estimate_s))
+        return Task(key, calibration.seconds(planned.calculation.kind, planned.estimate_s, atoms))
 
     for molecule in chunk:
-        ground = take(molecule.ground)
-        yield Work(ground, tuple(t for t in map(take, molecule.sites) if t is not None))
+        atoms = len(molecule.structure.structure)
+        ground = take(molecule.ground, atoms)
+        sites = (take(site, atoms) for site in molecule.sites)
+        yield Work(ground, tuple(t for t in sites if t is not None))
 
 
 def _queue(store: Store, launchpad: LaunchPad, campaign: str, lock: HeldLock) -> None:

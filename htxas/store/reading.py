@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from htxas.domain.calculation import Calculation, Kind, State
 from htxas.domain.identity import KEY_LENGTH
@@ -24,7 +24,7 @@ from htxas.store.documents import (
 )
 from htxas.store.records import CalculationRecord, MoleculeRecord, StructureRecord
 
-__all__ = ["Reading", "Sort"]
+__all__ = ["Reading", "Sort", "StoredTiming"]
 
 Sort = Literal["key", "energy", "-energy", "updated", "-updated", "wall_s", "-wall_s"]
 
@@ -36,6 +36,14 @@ _SORT_FIELDS = {
 }
 _RECENT_S = 600
 _STATES = (State.FAILED.value, State.QUARANTINED.value)
+
+
+class StoredTiming(NamedTuple):
+    """What a finished calculation took: structure, wall seconds, and where."""
+
+    structure_key: str
+    wall_s: float
+    host: str | None
 
 
 class Reading(Connected):
@@ -285,8 +293,8 @@ class Reading(Connected):
             found |= {d["_id"]: structure_from(d) for d in documents}
         return found
 
-    def timings(self, *, engine: str, kind: Kind, parameters_key: str, limit: int) -> list[tuple[str, float]]:
-        """Return structure key and wall seconds of the last finished calculations with these parameters."""
+    def timings(self, *, engine: str, kind: Kind, parameters_key: str, limit: int) -> list[StoredTiming]:
+        """Return what the last finished calculations with these parameters took, newest first."""
         query: Document = {
             "state": State.DONE.value,
             "engine": engine,
@@ -294,14 +302,14 @@ class Reading(Connected):
             "parameters_key": parameters_key,
             "wall_s": {"$gt": 0},
         }
-        fields = {"structure_key": 1, "wall_s": 1}
+        fields = {"structure_key": 1, "wall_s": 1, "host": 1}
         calculations = self._db["calculations"]
         found = self._persist(
             lambda: list(
                 calculations.find(query, fields, sort=[("finished", -1)], limit=limit, hint="recent")
             )
         )
-        return [(d["structure_key"], float(d["wall_s"])) for d in found]
+        return [StoredTiming(d["structure_key"], float(d["wall_s"]), d.get("host")) for d in found]
 
     def molecule(self, campaign: str | None, name: str) -> MoleculeRecord:
         """Return a molecule by its name in a campaign, or in any if they agree on it.
