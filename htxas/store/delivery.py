@@ -17,7 +17,7 @@ from pymongo.client_session import ClientSession
 
 from htxas.domain.calculation import State
 from htxas.errors import Cause, InternalError, StoreError
-from htxas.store.connection import Connected, Document
+from htxas.store.connection import CHUNK, Connected, Document
 from htxas.store.outcomes import Outcome, size, unstorable
 from htxas.store.work import HISTORY, UNLEASED, fence
 
@@ -68,7 +68,7 @@ class Delivery(Connected):
         calculations = self._db["calculations"]
         fields = {"attempts": 1, "worker": 1, "state": 1, **{f"history.{sign}": 1 for sign in _SIGNS}}
         query = {"_id": {"$in": [o.lease.key for o in chunk]}}
-        known = {d["_id"]: d for d in calculations.find(query, fields, session=session)}
+        known = {d["_id"]: d for d in calculations.find(query, fields, batch_size=CHUNK, session=session)}
         answers: list[str] = []
         changes: list[UpdateOne] = []
         arrays: dict[str, list[ReplaceOne[Document]]] = defaultdict(list)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import string
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +24,7 @@ from htxas.store.documents import (
     spectrum_from,
     structure_from,
 )
-from htxas.store.records import CalculationRecord, MoleculeRecord, StructureRecord
+from htxas.store.records import MOST_INTERRUPTED, CalculationRecord, MoleculeRecord, StructureRecord
 
 __all__ = ["Reading", "Sort", "StoredTiming"]
 
@@ -35,7 +37,8 @@ _SORT_FIELDS = {
     "wall_s": "wall_s",
 }
 _RECENT_S = 600
-_STATES = (State.FAILED.value, State.QUARANTINED.value)
+_WRONG = (State.FAILED.value, State.QUARANTINED.value)
+_EXAMPLE = ("kind", "message", "evidence", "directory", "host", "attempts", "history")
 
 
 class StoredTiming(NamedTuple):
@@ -53,7 +56,7 @@ class Reading(Connected):
         """Return how many calculations are in each state; every state is there."""
         within: Document = {} if campaign is None else {"campaigns": campaign}
         # The count command scans the index alone; count_documents, which aggregates, takes twice as long.
-        hint = "recent" if campaign is None else "status"
+        hint = "ended" if campaign is None else "status"
         return {
             state: int(
                 self._persist(
@@ -81,40 +84,56 @@ class Reading(Connected):
                 }
             },
         ]
-        hint: Document = {} if campaign is None else {"hint": "status"}
-        return self._persist(lambda: list(self._db["calculations"].aggregate(stages, **hint)))
+        return self._persist(lambda: list(self._db["calculations"].aggregate(stages, hint="status")))
+
+    def _interrupted(self, campaign: str | None) -> dict[str, int]:
+        """Count interrupted attempts by cause, from an index that only they are in."""
+        # "Any name" rather than nothing at all: without a bound on its first field the index alone does not answer.
+        match: Document = {
+            "campaigns": {"$gte": ""} if campaign is None else campaign,
+            "interruptions": {"$gt": 0},
+        }
+        sums = {c.value: {"$sum": f"$interrupted.{c.value}"} for c in MOST_INTERRUPTED}
+        stages: list[Document] = [{"$match": match}, {"$group": {"_id": None, **sums}}]
+        rows = self._persist(lambda: list(self._db["calculations"].aggregate(stages, hint="interrupted")))
+        return {c: int(n) for row in rows for c, n in row.items() if c != "_id" and n}
 
     def cause_counts(self, campaign: str | None = None) -> list[Document]:
         """Return what went wrong, most frequent first.
 
-        Each entry has ``state``, ``cause``, ``count`` and of one example ``key``, ``message`` and ``directory``.
+        Each entry has ``state``, ``cause``, ``count`` and of one example ``key``, ``kind``, ``message``, ``evidence``,
+        ``log`` (the last lines of its log, if any were kept), ``directory``, ``host``, ``attempts`` and ``history``.
         """
-        query: Document = {"state": {"$in": list(_STATES)}}
-        if campaign is not None:
-            query["campaigns"] = campaign
-        stages: list[Document] = [
-            {"$match": query},
-            {
-                "$group": {
-                    "_id": {"state": "$state", "cause": "$cause"},
-                    "count": {"$sum": 1},
-                    "key": {"$first": "$_id"},
-                    "message": {"$first": "$message"},
-                    "directory": {"$first": "$directory"},
+        counts: Counter[tuple[str, str]] = Counter()
+        for row in self._tally(campaign):
+            if row["_id"]["state"] in _WRONG:
+                counts[row["_id"]["state"], row["_id"]["cause"]] += row["count"]
+        rows = []
+        for (state, cause), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            query = {"state": state, "cause": cause} | ({} if campaign is None else {"campaigns": campaign})
+            example = self._persist(self._db["calculations"].find_one, query, _EXAMPLE)
+            if example is None:  # retried meanwhile
+                continue
+            log = example["evidence"].get("log", [])
+            rows.append(
+                {
+                    "state": state,
+                    "cause": cause,
+                    "count": count,
+                    "key": example.pop("_id"),
+                    "log": log,
+                    **example,
                 }
-            },
-            {"$sort": {"count": -1, "_id": 1}},
-        ]
-        rows = self._persist(lambda: list(self._db["calculations"].aggregate(stages)))
-        return [{**row.pop("_id"), **row} for row in rows]
+            )
+        return rows
 
     def progress(self, campaign: str | None = None) -> Document:
         """Return how far a campaign is.
 
-        Keys: ``campaign``, ``total``, ``counts`` (by state), ``kinds`` (by kind, then state), ``causes`` (by cause),
-        ``done_wall_s`` (seconds spent on what is done), ``left_estimate_s`` (expected for READY and RUNNING),
-        ``recent_done`` and ``recent_s`` (done within that many seconds, at most 600), ``rate_per_s`` (0 if nothing
-        was done in that time).
+        Keys: ``campaign``, ``total``, ``counts`` (by state), ``kinds`` (by kind, then state), ``causes`` (failed and
+        quarantined, by cause), ``interrupted`` (attempts that ended without an outcome, by cause), ``done_wall_s``
+        (seconds spent on what is done), ``left_estimate_s`` (expected for READY and RUNNING), ``recent_done`` and
+        ``recent_s`` (done within that many seconds, at most 600), ``rate_per_s`` (0 if nothing was done in that time).
         """
         counts = {s.value: 0 for s in State}
         kinds = {k.value: dict(counts) for k in Kind}
@@ -137,6 +156,7 @@ class Reading(Connected):
             "counts": counts,
             "kinds": kinds,
             "causes": causes,
+            "interrupted": self._interrupted(campaign),
             "done_wall_s": done_wall_s,
             "left_estimate_s": left_s,
             "recent_done": recent,
@@ -145,18 +165,22 @@ class Reading(Connected):
         }
 
     def _recent(self, campaign: str | None) -> tuple[int, float]:
-        since = {"$gte": ["$finished", {"$subtract": ["$$NOW", 1000 * _RECENT_S]}]}
-        match: Document = {"state": State.DONE.value, "$expr": since}
+        # The server's time as a value: an index alone does not answer a query with $$NOW.
+        now = self._persist(self._client.admin.command, "hello")["localTime"]
+        match: Document = {
+            "state": State.DONE.value,
+            "finished": {"$gte": now - timedelta(seconds=_RECENT_S)},
+        }
         if campaign is not None:
             match["campaigns"] = campaign
-        age = {"$divide": [{"$subtract": ["$$NOW", "$finished"]}, 1000]}
+        age = {"$divide": [{"$subtract": [now, "$finished"]}, 1000]}
         # A run younger than the window began about one calculation before its first one ended.
         began = {"$add": [age, {"$ifNull": ["$wall_s", 0]}]}
         stages: list[Document] = [
             {"$match": match},
             {"$group": {"_id": None, "count": {"$sum": 1}, "age_s": {"$max": began}}},
         ]
-        rows = self._persist(lambda: list(self._db["calculations"].aggregate(stages, hint="recent")))
+        rows = self._persist(lambda: list(self._db["calculations"].aggregate(stages, hint="ended")))
         if not rows:
             return 0, float(_RECENT_S)
         return int(rows[0]["count"]), min(float(_RECENT_S), max(1.0, float(rows[0]["age_s"])))
@@ -305,9 +329,7 @@ class Reading(Connected):
         fields = {"structure_key": 1, "wall_s": 1, "host": 1}
         calculations = self._db["calculations"]
         found = self._persist(
-            lambda: list(
-                calculations.find(query, fields, sort=[("finished", -1)], limit=limit, hint="recent")
-            )
+            lambda: list(calculations.find(query, fields, sort=[("finished", -1)], limit=limit, hint="ended"))
         )
         return [StoredTiming(d["structure_key"], float(d["wall_s"]), d.get("host")) for d in found]
 

@@ -169,7 +169,8 @@ _INDEXES: dict[str, list[IndexModel]] = {
     "calculations": [
         # Answers all of `htxas status` without reading a document (only `campaigns` is an array).
         _index("campaigns", "state", "kind", "cause", "wall_s", "estimate_s", name="status"),
-        _index("state", "finished", name="recent"),
+        # What was done lately, and how fast.
+        _index("state", "finished", "campaigns", "wall_s", name="ended"),
         # Who holds what, and what came to grief on the way: neither reads a document.
         _index(
             "worker",

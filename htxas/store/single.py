@@ -66,7 +66,8 @@ class Single(Work, Delivery, Reading):
         """Store a refused result."""
         calculation = self.identity(lease.key)
         structure = self.structure(calculation.structure_key).structure
-        grid = {"sigma_eV": spectrum_sigma_eV, "step_eV": step_eV}
-        return self.deliver([quarantined(lease, calculation, structure, result, rejection, **grid)]) != [
-            "refused"
-        ]
+        sigma_eV = spectrum_sigma_eV
+        outcome = quarantined(
+            lease, calculation, structure, result, rejection, sigma_eV=sigma_eV, step_eV=step_eV
+        )
+        return self.deliver([outcome]) != ["refused"]

@@ -18,6 +18,7 @@ from htxas.store.records import MOST_INTERRUPTED
 
 __all__ = ["drop_replaced", "fill_in"]
 
+_REPLACED = ("owner", "recent")
 _INDEX_NOT_FOUND = 27
 _MESSAGE = "its worker ended without a word as often as is allowed"
 
@@ -57,8 +58,9 @@ def fill_in(db: Database[Document]) -> None:
 
 def drop_replaced(db: Database[Document]) -> None:
     """Drop the indexes of version 1 that version 2 has better ones for."""
-    try:
-        db["calculations"].drop_index("owner")
-    except OperationFailure as error:
-        if error.code != _INDEX_NOT_FOUND:
-            raise
+    for name in _REPLACED:
+        try:
+            db["calculations"].drop_index(name)
+        except OperationFailure as error:
+            if error.code != _INDEX_NOT_FOUND:
+                raise

@@ -48,6 +48,8 @@ class Ending:
         How many within the window, and within its last part.
     estimate_s, wall_s
         Expected and spent seconds of all of them.
+    span_s
+        Seconds since the one that began first began.
     """
 
     campaign: str
@@ -58,6 +60,7 @@ class Ending:
     now: int
     estimate_s: float
     wall_s: float
+    span_s: float
 
 
 class Watching(Connected):
@@ -81,6 +84,7 @@ class Watching(Connected):
         match: Document = {"state": {"$in": list(_ENDED)}, "$expr": since}
         if campaign is not None:
             match["campaigns"] = campaign
+        age = {"$divide": [{"$subtract": ["$$NOW", "$finished"]}, 1000]}
         lately = {"$gte": ["$finished", {"$subtract": ["$$NOW", round(1000 * now_s)]}]}
         stages: list[Document] = [
             {"$match": match},
@@ -91,6 +95,7 @@ class Watching(Connected):
                     "now": {"$sum": {"$cond": [lately, 1, 0]}},
                     "estimate_s": {"$sum": "$estimate_s"},
                     "wall_s": {"$sum": "$wall_s"},
+                    "span_s": {"$max": {"$add": [age, {"$ifNull": ["$wall_s", 0]}]}},
                 }
             },
             {"$unwind": "$_id.campaigns"},
@@ -98,6 +103,7 @@ class Watching(Connected):
                 "$group": {
                     "_id": "$_id",
                     **{f: {"$sum": f"${f}"} for f in ("count", "now", "estimate_s", "wall_s")},
+                    "span_s": {"$max": "$span_s"},
                 }
             },
             {"$sort": {"_id": 1}},
@@ -113,10 +119,25 @@ class Watching(Connected):
                 now=int(row["now"]),
                 estimate_s=float(row["estimate_s"]),
                 wall_s=float(row["wall_s"]),
+                span_s=float(row["span_s"]),
             )
             for row in rows
             if campaign is None or row["_id"]["campaigns"] == campaign
         ]
+
+    def stamp(self, name: str) -> None:
+        """Remember that something was done now: ``reconcile``."""
+        change = [{"$set": {"stamp": "$$NOW"}}]
+        self._persist(lambda: self._db["notices"].update_one({"_id": f"stamp:{name}"}, change, upsert=True))
+
+    def stamps(self) -> dict[str, float]:
+        """Return for how many seconds each thing that was stamped was not done again."""
+        stages: list[Document] = [
+            {"$match": {"stamp": {"$exists": True}}},
+            {"$project": {"age_s": {"$divide": [{"$subtract": ["$$NOW", "$stamp"]}, 1000]}}},
+        ]
+        rows = self._persist(lambda: list(self._db["notices"].aggregate(stages)))
+        return {str(r["_id"]).removeprefix("stamp:"): float(r["age_s"]) for r in rows}
 
     def watch_value(self, name: str, value: str) -> float:
         """Remember ``value`` under ``name``; return for how many seconds it has been the same (0 if it is new)."""

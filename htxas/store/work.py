@@ -78,13 +78,13 @@ class Work(Connected):
 
     def held(self, owner: str) -> list[Lease]:
         """Return what ``owner`` holds."""
-        found = self._persist(self._all, "calculations", _holding(owner), {"attempts": 1, "worker": 1})
+        found = self._persist(self._all, "calculations", _holding(owner), {"attempts": 1})
         return [Lease(d["_id"], int(d["attempts"]), owner) for d in found]
 
     def holders(self) -> dict[str, int]:
         """Return how many leases each owner holds."""
         stages: list[Document] = [
-            {"$match": {"state": State.RUNNING.value}},
+            {"$match": {"worker": {"$gte": ""}, "state": State.RUNNING.value}},
             {"$group": {"_id": "$worker", "count": {"$sum": 1}}},
             {"$sort": {"_id": 1}},
         ]
