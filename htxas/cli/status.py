@@ -2,100 +2,100 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from htxas.store.store import Store
+    from htxas.launch.watch import Watcher
 
 __all__ = ["status"]
 
-_WATCH_S = 2.0
+_TICK_S = 0.5
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
-def status(name: str | None, as_json: bool, watch: bool) -> None:
-    """Show how far campaigns are, or one of them: states, causes, rate, time left, workers.
+@click.option("--json", "as_json", is_flag=True, help="As JSON; with --watch one line per look.")
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C; outlasts the database.")
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(0.5),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks.",
+)
+def status(name: str | None, as_json: bool, watch: bool, every_s: float) -> None:
+    """Show how far campaigns are, or one of them: states, causes, rate, time left, pilots, agents.
 
     \b
     htxas status
     htxas status qm9 --watch
     htxas status qm9 --json | jq .campaigns[0].counts.done
     """
-    from htxas.store.store import Store
+    from htxas.launch.watch import Watcher
 
-    with Store.open() as store:
-        if name is not None:
-            store.campaign(name)
+    with Watcher(name) as watcher:
         if as_json:
-            while True:
-                click.echo(json.dumps(_look(store, name), indent=None if watch else 1))
-                if not watch:
-                    return
-                time.sleep(_WATCH_S)
-        _show(store, name, watch)
+            _print_json(watcher, watch, every_s)
+        elif watch:
+            _live(watcher, every_s)
+        else:
+            _show(watcher.look())
 
 
-def _look(store: Store, name: str | None) -> dict[str, Any]:
-    from htxas.launch.liveness import is_dead
+def _print_json(watcher: Watcher, watch: bool, every_s: float) -> None:
+    from htxas.report.terminal import to_json
 
-    names = [name] if name is not None else [c["name"] for c in store.campaigns()]
-    workers = store.workers()
-    unfinished = store.unfinished_submissions(name)
-    return {
-        "campaigns": [{**store.progress(n), "submission_finished": n not in unfinished} for n in names],
-        "workers": [
-            {"owner": w["owner"], "host": w["info"].get("host"), "silent_s": w["age_s"], "dead": is_dead(w)}
-            for w in workers
-        ],
-    }
+    while True:
+        click.echo(to_json(watcher.look(), indent=None if watch else 1))
+        if not watch:
+            return
+        time.sleep(every_s)
 
 
-def _show(store: Store, name: str | None, watch: bool) -> None:
+def _show(seen: dict[str, Any]) -> None:
+    from htxas.report.terminal import console
+    from htxas.report.watching import page
+
+    screen = console()
+    screen.print(page(seen, screen.width))
+
+
+def _live(watcher: Watcher, every_s: float) -> None:
+    """Draw twice a second; look in a thread, so that a database that hangs does not stop the clock."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from datetime import datetime
+
     from rich.live import Live
 
     from htxas.report.terminal import console
+    from htxas.report.watching import page
 
-    if not watch:
-        console().print(_table(_look(store, name)))
-        return
-    with Live(_table(_look(store, name)), console=console(), auto_refresh=False) as live:
-        while True:
-            time.sleep(_WATCH_S)
-            live.update(_table(_look(store, name)), refresh=True)
-
-
-def _table(seen: dict[str, Any]) -> Table:
-    from rich.table import Table
-
-    from htxas.cli._text import duration
-
-    table = Table(
-        "campaign", "calculations", "done", "running", "ready", "failed", "quarantined", "why", "left"
-    )
-    for p in seen["campaigns"]:
-        counts = p["counts"]
-        active = counts["ready"] + counts["running"]
-        left = duration(active / p["rate_per_s"]) if p["rate_per_s"] and active else "-"
-        causes = ", ".join(f"{n:,} {cause}" for cause, n in sorted(p["causes"].items()))
-        states = [f"{counts[s]:,}" for s in ("done", "running", "ready", "failed", "quarantined")]
-        table.add_row(p["campaign"], f"{p['total']:,}", *states, causes or "-", left)
-    alive = sum(not w["dead"] for w in seen["workers"])
-    dead = len(seen["workers"]) - alive
-    table.caption = f"{alive} workers" + (
-        f", {dead} dead: the next htxas run frees their work" if dead else ""
-    )
-    for p in seen["campaigns"]:
-        if not p["submission_finished"]:
-            table.caption += (
-                f"\nthe submission of {p['campaign']} is not finished: htxas campaign submit FILE"
-            )
-    return table
+    screen = console()
+    seen = watcher.look()
+    looked = answered = time.monotonic()
+    pending: Future[dict[str, Any]] | None = None
+    thread = ThreadPoolExecutor(1, thread_name_prefix="look")
+    first = page(seen, screen.width)
+    try:
+        with Live(first, console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
+            while True:
+                if pending is None and time.monotonic() - looked >= every_s:
+                    pending, looked = thread.submit(watcher.look), time.monotonic()
+                if pending is not None and pending.done():
+                    seen, pending = pending.result(), None
+                    if seen["database"]["up"]:
+                        answered = time.monotonic()
+                if not seen["database"]["up"]:
+                    seen["database"]["silent_s"] = time.monotonic() - answered
+                clock = datetime.now().astimezone().strftime("%H:%M:%S")
+                live.update(page(seen, screen.width, now=clock), refresh=True)
+                time.sleep(_TICK_S)
+    except KeyboardInterrupt:  # how it is meant to end: the last page stays on the terminal
+        screen.print(page(seen, screen.width))
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)

@@ -24,9 +24,9 @@ def console() -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
-def to_json(document: Any) -> str:
-    """Return JSON text. Numbers that are not finite, which JSON does not know, become null."""
-    return json.dumps(_finite(document), indent=1, default=str, allow_nan=False)
+def to_json(document: Any, *, indent: int | None = 1) -> str:
+    """Return JSON text, on one line if ``indent`` is None. Numbers that are not finite, which JSON does not know, become null."""
+    return json.dumps(_finite(document), indent=indent, default=str, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

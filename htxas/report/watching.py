@@ -1,0 +1,206 @@
+"""The status page: campaigns, what fails, pilots, agents. Narrow terminals get the columns that matter most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from htxas.report.words import duration, plural
+
+__all__ = ["JUMP", "page"]
+
+JUMP = "▲"
+"""Beside a cause that has become frequent within the last hour."""
+
+_WIDE, _MIDDLE = 130, 95
+_STATES = ("done", "running", "ready", "failed", "quarantined")
+
+Document = Mapping[str, Any]
+
+
+def page(seen: Document, width: int, *, now: str | None = None) -> Group:
+    """Return the page for a terminal of ``width`` columns.
+
+    Parameters
+    ----------
+    seen
+        What :func:`htxas.launch.watch.look` returns.
+    width
+        Columns.
+    now
+        Time of day for the header of a live page.
+    """
+    parts: list[RenderableType] = []
+    if now is not None:
+        parts.append(Text(f"htxas status, {now}", style="bold"))
+    if not seen["database"]["up"]:
+        parts.append(_outage(seen["database"]))
+    parts.append(_campaigns(seen["campaigns"], width))
+    parts += _failures(seen["campaigns"])
+    if any(row["cluster"] for row in seen["pilots"]):
+        parts.append(_pilots(seen["pilots"], width))
+    parts.append(_agents(seen))
+    parts += _hints(seen)
+    return Group(*parts)
+
+
+def _outage(database: Document) -> Text:
+    return Text(
+        f"The database has not answered for {duration(database['silent_s'])}; below is what it said last. "
+        "Workers go on and keep their results until it is back.",
+        style="bold red",
+    )
+
+
+def _rate(per_min: float) -> str:
+    if per_min <= 0:
+        return "-"
+    return f"{per_min:,.0f}" if per_min >= 10 else f"{per_min:.2g}"
+
+
+def _table(*, title: str | None = None) -> Table:
+    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+
+
+def _campaigns(campaigns: Iterable[Document], width: int) -> RenderableType:
+    rows = list(campaigns)
+    if not rows:
+        return Text("no campaign was submitted: htxas campaign submit FILE")
+    table = _table()
+    table.add_column("campaign", overflow="fold", min_width=8)
+    wide, middle = width >= _WIDE, width >= _MIDDLE
+    if middle:
+        table.add_column("", width=20 if wide else 10)
+    for title in ["%", "done", "of"] if not wide else ["%", *_STATES]:
+        table.add_column(title, justify="right", no_wrap=True)
+    if not wide:
+        for title in ("running", "bad"):
+            table.add_column(title, justify="right", no_wrap=True)
+    for title in ("sites/min", "last hour") if middle else ("/min",):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("left", justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_campaign_cells(row, wide, middle))
+    return table
+
+
+def _campaign_cells(row: Document, wide: bool, middle: bool) -> list[RenderableType]:
+    counts, total = row["counts"], row["total"]
+    over = counts["done"] + counts["failed"] + counts["quarantined"]
+    share = over / total if total else 0.0
+    percent = f"{int(100 * share)}" if total else "-"
+    cells: list[RenderableType] = [_name(row)]
+    if middle:
+        cells.append(ProgressBar(total=max(total, 1), completed=over))
+    bad = counts["failed"] + counts["quarantined"]
+    if wide:
+        cells += [percent, *(f"{counts[s]:,}" for s in _STATES[:3])]
+        cells += [Text(f"{counts[s]:,}", style="red" if counts[s] else "") for s in _STATES[3:]]
+    else:
+        cells += [percent, f"{counts['done']:,}", f"{total:,}", f"{counts['running']:,}"]
+        cells.append(Text(f"{bad:,}", style="red" if bad else ""))
+    flow = row["throughput"]
+    cells.append(_rate(flow["sites_per_min"]))
+    if middle:
+        cells.append(_rate(flow["sites_per_min_hour"]))
+    cells.append(_left(row))
+    return cells
+
+
+def _name(row: Document) -> Text:
+    text = Text(str(row["campaign"]))
+    if row["control"] != "active":
+        text.append(f" {row['control']}", style="yellow")
+    if row["over_budget"]:
+        text.append(" budget spent", style="yellow")
+    return text
+
+
+def _left(row: Document) -> str:
+    if not row["counts"]["ready"] + row["counts"]["running"]:
+        return "-"
+    return "?" if row["left_s"] is None else duration(row["left_s"])
+
+
+def _failures(campaigns: Iterable[Document]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for row in campaigns:
+        if not row["failures"]:
+            continue
+        text = Text(f"{row['campaign']}: ")
+        for i, failure in enumerate(row["failures"]):
+            text.append(", " if i else "")
+            text.append(f"{failure['count']:,} {failure['cause']}", style="red")
+            if failure["last_hour"]:
+                text.append(f" ({failure['last_hour']:,} in the last hour)")
+            if failure["jump"]:
+                text.append(f" {JUMP} {100 * failure['share_last_hour']:.0f} % of all", style="bold red")
+        lines.append(text)
+    if lines:
+        lines.insert(0, Text("failures", style="bold"))
+        lines.append(Text("why, with an example and what to do: htxas failures", style="dim"))
+        lines.append(Text(""))
+    return lines
+
+
+def _pilots(rows: Iterable[Document], width: int) -> Table:
+    table = _table(title="pilots")
+    middle = width >= _MIDDLE
+    columns = ["cluster", "queued", "running", *(["nodes", "cores"] if middle else []), "ended", "lost track"]
+    for title in [*columns, "agents", "used"]:
+        table.add_column(title, justify="left" if title == "cluster" else "right")
+    for row in rows:
+        states = row["states"]
+        cells = [
+            row["cluster"] or "(none)",
+            f"{states['submitting'] + states['queued']:,}",
+            f"{states['running']:,}",
+            *([f"{row['nodes']:,}", f"{row['cores']:,}"] if middle else []),
+            f"{states['ended']:,}",
+            f"{states['lost_track']:,}",
+            f"{row['agents']:,}",
+            _percent(row["utilisation"]),
+        ]
+        table.add_row(*cells)
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _agents(seen: Document) -> Text:
+    agents, used = seen["agents"], seen["utilisation"]
+    text = Text(
+        f"{plural(agents['alive'], 'agent')}, {agents['busy']:,} of {plural(agents['places'], 'place')} busy"
+    )
+    if agents["silent"]:
+        text.append(f", {agents['silent']:,} silent", style="yellow")
+    if agents["dead"]:
+        text.append(f", {agents['dead']:,} dead", style="red")
+    if used["share"] is not None:
+        text.append(f"; engines ran {_percent(used['share'])} of {duration(used['allocated_s'])} allocated")
+    return text
+
+
+def _hints(seen: Document) -> list[RenderableType]:
+    lines = []
+    if seen["agents"]["dead"]:
+        lines.append("the work of dead agents is freed by the next htxas run, or by: htxas reconcile")
+    for row in seen["campaigns"]:
+        if not row["submission_finished"]:
+            lines.append(f"the submission of {row['campaign']} is not finished: htxas campaign submit FILE")
+        if row["control"] == "paused":
+            lines.append(f"{row['campaign']} is paused: htxas campaign resume {row['campaign']}")
+        if row["over_budget"]:
+            lines.append(
+                f"{row['campaign']} has spent {row['spent_node_h']:,.1f} of {row['budget_node_h']:,.1f} node-hours: "
+                f"htxas campaign budget {row['campaign']} HOURS"
+            )
+    return [Text(line, style="dim") for line in lines]
