@@ -20,16 +20,13 @@ class Adapter(Protocol):
         Commands the host must have.
     batch
         Most ids in one command.
-    directive
-        How directive lines of its scripts begin; empty if it has none.
-    task_variable
-        Environment variable with the index of an array task.
+    asks_all
+        Its query takes no ids: one answer tells about all jobs of the user.
     """
 
     programs: tuple[str, ...]
     batch: int
-    directive: str
-    task_variable: str
+    asks_all: bool
 
     def build_submit(self, script: str, *, name: str, array: int) -> list[str]:
         """Return the command that submits the script at path ``script``; tasks of an array count from 1."""

@@ -114,7 +114,11 @@ class Host(Protocol):
 
 
 def _run(
-    argv: Sequence[str], shown: Sequence[str], timeout_s: float, stdin: str | None, environment: dict[str, str]
+    argv: Sequence[str],
+    shown: Sequence[str],
+    timeout_s: float,
+    stdin: str | None,
+    environment: dict[str, str],
 ) -> Completed:
     """Run ``argv``, report it as ``shown``."""
     try:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from htxas.errors import NotFound
@@ -25,7 +24,6 @@ __all__ = [
     "problems",
 ]
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _LONGEST_WARNING_S = 65535  # sbatch --signal takes 16 bits
 
 
@@ -140,7 +138,7 @@ class EngineProfile:
     memory_per_worker_MB: int | None = None
     launcher: tuple[str, ...] = ()
     program: tuple[str, ...] = ()
-    environment: Mapping[str, str] = _NOTHING
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +251,9 @@ class Profile:
     options: tuple[str, ...] = ()
     parallel_environment: str | None = None
     memory_resource: str | None = None
-    engines: Mapping[str, EngineProfile] = _NOTHING
+    engines: Mapping[str, EngineProfile] = field(default_factory=dict)
     disk: DiskLimits = field(default_factory=DiskLimits)
-    dask: Mapping[str, Any] = _NOTHING
+    dask: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
 
     @property
@@ -275,7 +273,9 @@ class Profile:
             return next(iter(self.partitions.values()))
         if name not in self.partitions:
             known = ", ".join(self.partitions)
-            raise NotFound(f"{self.name} has no partition {name!r}", where=self.where, hint=f"there is: {known}")
+            raise NotFound(
+                f"{self.name} has no partition {name!r}", where=self.where, hint=f"there is: {known}"
+            )
         return self.partitions[name]
 
     def workers(self, partition: Partition) -> int:

@@ -17,7 +17,12 @@ def parse_walltime_s(value: str | int) -> int:
 
     Examples
     --------
-    >>> parse_walltime_s("24:00:00"), parse_walltime_s("1-00:00:00"), parse_walltime_s("2-12"), parse_walltime_s(90)
+    >>> (
+    ...     parse_walltime_s("24:00:00"),
+    ...     parse_walltime_s("1-00:00:00"),
+    ...     parse_walltime_s("2-12"),
+    ...     parse_walltime_s(90),
+    ... )
     (86400, 86400, 216000, 90)
 
     Raises
