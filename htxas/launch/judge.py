@@ -5,6 +5,7 @@ Here death needs a positive proof, and each proof has a name (:class:`Reason`):
 
 ======================  =====================================================================================
 ``lock_free``           the kernel of this machine let go of the owner's lock
+``process_gone``        this machine has no such process, the lock's file is gone, and it is silent
 ``rebooted``            this machine has started anew since
 ``bundle_closed``       the bundle's results were collected to the end
 ``requeued``            the scheduler started the owner's job again, or put it back into the queue
@@ -12,6 +13,7 @@ Here death needs a positive proof, and each proof has a name (:class:`Reason`):
 ``job_gone``            the scheduler answered well, twice, a minute apart, without knowing the job
 ``allocation_over``     silent until well after the last second its allocation can have had
 ``abandoned``           no scheduler knows of it, its leases ran out, and it has been silent for a day
+``unregistered``        it holds leases, but took its name off the list of owners long ago
 ======================  =====================================================================================
 
 A proof that is about the job rather than the process does not count while the owner shows signs of life: leases are
@@ -55,16 +57,15 @@ class Life(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why; the first six are signs of life, the next eight proofs of death, the rest neither."""
+    """Why: signs of life, proofs of death, and neither."""
 
     LOCK_HELD = "lock_held"
     BEATING = "beating"
     WRITING = "writing"
-    QUEUED = "queued"
     IN_BUNDLE = "in_bundle"
-    RUNNING = "running"
 
     LOCK_FREE = "lock_free"
+    PROCESS_GONE = "process_gone"
     REBOOTED = "rebooted"
     BUNDLE_CLOSED = "bundle_closed"
     REQUEUED = "requeued"
@@ -72,6 +73,7 @@ class Reason(StrEnum):
     JOB_GONE = "job_gone"
     ALLOCATION_OVER = "allocation_over"
     ABANDONED = "abandoned"
+    UNREGISTERED = "unregistered"
 
     DATABASE_WAS_AWAY = "database_was_away"
     UNREACHABLE = "unreachable"
@@ -119,6 +121,8 @@ class Job:
         What the pilot wrote when it ended, in a few words; None if there is none.
     record_ended
         Why the pilot's record says that it ended: written by somebody who had proof. None if it does not.
+    successor
+        Whether a later start of the same job has shown a sign of life.
     """
 
     id: str
@@ -132,6 +136,7 @@ class Job:
     accounting: str | None = None
     exit_file: str | None = None
     record_ended: str | None = None
+    successor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,8 @@ class Evidence:
         Whether the owner's machine is this one.
     lock_free
         Whether its lock could be taken; None if it cannot be seen from here.
+    pid_gone
+        Whether this machine has no process of its number.
     boot_changed
         Whether this machine has another boot id than the one the owner saw.
     silent_s
@@ -162,12 +169,15 @@ class Evidence:
         Whether it is the owner of a bundle for nodes without a database: such a one never beats.
     bundle_closed
         Whether the last results of the bundle were collected.
+    registered
+        Whether it has a heartbeat at all; without, ``silent_s`` is the age of its youngest lease.
     """
 
     here: bool
     silent_s: float
     database_up_s: float
     lock_free: bool | None = None
+    pid_gone: bool = False
     boot_changed: bool = False
     lease_left_s: float | None = None
     journal_age_s: float | None = None
@@ -175,6 +185,7 @@ class Evidence:
     job: Job | None = None
     bundle: bool = False
     bundle_closed: bool = False
+    registered: bool = True
 
     @property
     def quiet_s(self) -> float:
@@ -216,6 +227,11 @@ def judge(evidence: Evidence) -> Verdict:
         )
     if e.boot_changed and e.lock_free and e.quiet_s >= SETTLED_S:
         return _dead(Reason.REBOOTED, "its machine has started anew since", Cause.NODE_FAILURE)
+    if e.here and e.lock_free is None and e.pid_gone and e.quiet_s >= SETTLED_S:
+        why = "this machine has no such process, and the file of its lock is gone"
+        return _dead(Reason.PROCESS_GONE, why, _job_cause(e.job))
+    if not e.registered:
+        return _unregistered(e)
     alive = _signs_of_life(e)
     proof = _about_the_job(e)
     if proof is not None and not (alive and alive.reason is not Reason.LOCK_HELD):
@@ -256,7 +272,7 @@ def _about_the_job(e: Evidence) -> Verdict | None:
     # An answer from before the last sign of life tells of another time.
     answer = job.answer if job.answer_age_s <= e.silent_s else Answer.UNKNOWN
     restarted = job.restarts is not None and job.restarts > job.restart
-    if restarted and answer in (Answer.QUEUED, Answer.RUNNING, Answer.ENDED):
+    if job.successor or (restarted and answer in (Answer.QUEUED, Answer.RUNNING, Answer.ENDED)):
         return _dead(Reason.REQUEUED, f"job {job.id} was started again by the scheduler", Cause.NODE_FAILURE)
     if answer is Answer.QUEUED:
         why = f"job {job.id} is back in the queue ({job.raw})"
@@ -318,6 +334,14 @@ def _bundle(e: Evidence) -> Verdict:
         why = f"the bundle's time ended {e.end_passed_s:.0f} s ago: htxas collect brings in what it has and closes it"
         return _unknown(Reason.IN_BUNDLE, why)
     return Verdict(Life.ALIVE, Reason.IN_BUNDLE, "its calculations are in a bundle")
+
+
+def _unregistered(e: Evidence) -> Verdict:
+    """Judge one without a heartbeat: owners register before they lease, and leave only at their end."""
+    if e.lock_free is False or e.quiet_s < STUCK_S:
+        return _unknown(Reason.STILL_THERE, f"it took leases {e.silent_s:.0f} s ago, but has no heartbeat")
+    why = f"its leases are {e.silent_s:.0f} s old, and it is not on the list of owners any more"
+    return _dead(Reason.UNREGISTERED, why, None)
 
 
 def _over(e: Evidence) -> Cause | None:

@@ -1,4 +1,4 @@
-"""Mending what dead workers left: leases, Fireworks that still say RUNNING, batches with calculations nobody will run.
+"""Mending what dead owners left: undelivered journals, leases, Fireworks that say RUNNING, calculations nobody carries.
 
 FireWorks' ``detect_lostruns`` is not used: it needs four hours of silence, compares times modulo 24 h, and can take
 a healthy rerun for an inconsistency. Who holds a Firework is known from the name of its launch's worker.
@@ -8,26 +8,45 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from fireworks import LaunchPad
 
-from htxas.domain.calculation import State
-from htxas.errors import Busy
-from htxas.launch.fireworks_pad import Document, campaign_query, database_errors, fireworks_of, rerun
-from htxas.launch.liveness import is_dead
+from htxas.errors import Busy, Cause
+from htxas.launch.bulk import make_ready, reignite
+from htxas.launch.compute import attempt_directory
+from htxas.launch.delivery import deliver_journals
+from htxas.launch.evidence import directory_tail, log_tail
+from htxas.launch.fireworks_pad import Document, campaign_query, database_errors, fireworks_of
+from htxas.launch.judge import Life, Verdict, judge
+from htxas.launch.liveness import LOG_FILE
+from htxas.launch.witness import Scene, evidence, owner_folder
+from htxas.store.records import ControlState, Lease
 from htxas.store.store import Store
 
-__all__ = ["Requeued", "free_fireworks", "recover", "requeue_forgotten"]
+__all__ = [
+    "Concluded",
+    "Requeued",
+    "break_stale_locks",
+    "conclude_owner",
+    "free_fireworks",
+    "free_ownerless",
+    "owners",
+    "recover",
+    "recovery_lock",
+    "requeue_forgotten",
+]
 
+LOCK = "recovery"
 _LOCK_PATIENCE_S = 1.0
 _STALE_LOCK_S = 5.0
 _RECOVERY_TTL_S = 10.0
 _RECOVERY_WAIT_S = 30.0
-_RESERVED_S = 60.0
+_OWNERLESS_S = 60.0
 _LOOK_S = 0.2
 _CHUNK = 1000
 _log = logging.getLogger(__name__)
@@ -49,14 +68,53 @@ class Requeued:
     unsubmitted: int
 
 
-def recover(store: Store, launchpad: LaunchPad) -> int:
-    """Free everything that dead workers hold; return how many workers were dead.
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """How the affairs of a dead owner were settled.
 
-    Safe beside living workers, and to repeat. One process at a time does it: another one's is waited for, and then
-    there is nothing left to free.
+    Attributes
+    ----------
+    stored
+        Results found in its journals and stored now.
+    known
+        Results in its journals that were stored before, by itself.
+    refused
+        Results that came too late: somebody else has the calculation.
+    released
+        Calculations given back.
+    charged
+        Those of them that were being computed, and count as interrupted.
+    fireworks
+        Fireworks made READY.
     """
+
+    stored: int = 0
+    known: int = 0
+    refused: int = 0
+    released: int = 0
+    charged: int = 0
+    fireworks: int = 0
+
+
+def recovery_lock(store: Store, wait_s: float = _RECOVERY_WAIT_S) -> Any:
+    """Return the lock, as a context manager, under which owners are concluded: one process at a time does it."""
+    return store.lock(LOCK, ttl_s=_RECOVERY_TTL_S, wait_s=wait_s)
+
+
+def recover(store: Store, launchpad: LaunchPad) -> int:
+    """Settle the affairs of all owners that are provably dead from here; return how many.
+
+    Cheap enough to be called every minute: it looks at heartbeats, and at the locks of processes of this machine. It
+    asks no scheduler and no other host; that is what :func:`htxas.launch.reconcile.reconcile` does. Safe beside
+    living owners, and to repeat. One process at a time does it: another one's is waited for.
+    """
+    if not owners(store):
+        with database_errors():
+            held = launchpad.fireworks.find_one(_held(), {"_id": 1})
+        if held is None:
+            return 0
     try:
-        with store.lock("recovery", ttl_s=_RECOVERY_TTL_S, wait_s=_RECOVERY_WAIT_S):
+        with recovery_lock(store):
             return _recover(store, launchpad)
     except Busy as error:
         _log.warning("%s", error)
@@ -64,76 +122,192 @@ def recover(store: Store, launchpad: LaunchPad) -> int:
 
 
 def _recover(store: Store, launchpad: LaunchPad) -> int:
-    workers = store.workers()
-    dead = {w["owner"] for w in workers if is_dead(w)}
-    for owner in dead:
-        store.release_owner(owner)
-    free_fireworks(launchpad, dead)
-    _free_ownerless(launchpad, [w for w in workers if w["owner"] not in dead])
-    _unlock(launchpad, {}, _STALE_LOCK_S)
-    for owner in dead:  # last: a kill before this line is mended by the next call
-        store.forget_worker(owner)
+    workers = owners(store)
+    scene = Scene.of(store.server_started(), workers, store.pilots())
+    dead: dict[str, Verdict] = {}
+    for worker in workers:
+        verdict = judge(evidence(worker, scene))
+        if verdict.life is Life.DEAD and readable(worker):
+            dead[worker["owner"]] = verdict
+    for worker in workers:
+        if worker["owner"] in dead:
+            verdict = dead[worker["owner"]]
+            conclude_owner(
+                store, launchpad, worker["owner"], verdict.cause, verdict.why, info=worker["info"], last=None
+            )
+    free_ownerless(store, launchpad, [w["owner"] for w in workers if w["owner"] not in dead])
+    break_stale_locks(launchpad)
     return len(dead)
 
 
+def owners(store: Store) -> list[Document]:
+    """Return all owners as ``Store.workers`` tells of them, and those that hold leases without a heartbeat.
+
+    The latter have ``registered`` False.
+    """
+    unseen = [
+        {"owner": u["owner"], "info": {}, "age_s": u["age_s"], "registered": False}
+        for u in store.unseen_holders()
+        if u["owner"]
+    ]
+    return [*store.workers(), *unseen]
+
+
+def readable(worker: Mapping[str, Any]) -> bool:
+    """Whether the journals of an owner can be read from here, or it has none to be read."""
+    info = worker["info"]
+    return owner_folder(worker["owner"], info) is not None or not (info.get("held") or info.get("in_hand"))
+
+
+def conclude_owner(
+    store: Store,
+    launchpad: LaunchPad,
+    owner: str,
+    cause: Cause | None,
+    why: str,
+    *,
+    info: Mapping[str, Any] | None = None,
+    last: datetime | None = None,
+) -> Concluded:
+    """Settle the affairs of an owner that is dead: deliver, release, free, forget. May be repeated at any point.
+
+    Its journals go first, while its leases still hold: what it finished is stored, and only what it had begun and not
+    finished counts as interrupted.
+
+    Parameters
+    ----------
+    store, launchpad
+        Where.
+    owner
+        Its name.
+    cause
+        What happened to the calculations it had in hand; None if they are not to blame and count nothing.
+    why
+        For people, one line.
+    info
+        What its last heartbeat told; looked up if not given.
+    last
+        When it cannot have worked any more; by default its last heartbeat.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        If the database goes away; do it again.
+    OSError
+        If a journal cannot be read; nothing was released then.
+    """
+    if info is None:
+        found = {w["owner"]: w for w in store.workers()}.get(owner, {"info": {}, "seen": None})
+        info, last = found["info"], last or found["seen"]
+    folder = owner_folder(owner, info)
+    in_hand = set(info.get("in_hand") or ())
+    stored = known = refused = 0
+    if folder is not None:
+        delivered = deliver_journals(store, folder)
+        stored, known, refused = delivered.stored, delivered.again, delivered.refused
+        in_hand = set(delivered.keys_started_without_outcome)
+    leases = store.held(owner)
+    charged = [lease for lease in leases if lease.key in in_hand]
+    for lease in charged if cause is not None else ():
+        facts = _facts(lease, info, folder, last)
+        store.release([lease], cause=cause, message=why, evidence=facts, in_hand=[lease.key])
+    released = store.release_owner(owner)
+    freed = free_fireworks(launchpad, {owner})
+    store.forget_worker(owner)  # last: a kill before this line is mended by the next call
+    count = len(charged) if cause is not None else 0
+    _log.info("%s is dead: %s; %d stored, %d released", owner, why, stored, len(leases))
+    return Concluded(stored, known, refused, released + count, count, freed)
+
+
+def _facts(
+    lease: Lease, info: Mapping[str, Any], folder: Path | None, last: datetime | None
+) -> dict[str, Any]:
+    """Return what is known of an interrupted attempt."""
+    directory = attempt_directory(lease.key, lease.attempt)
+    log = directory_tail(directory) or ([] if folder is None else log_tail(folder / LOG_FILE))
+    facts: dict[str, Any] = {"host": info.get("host"), "log": log}
+    try:
+        began = directory.stat().st_ctime
+    except OSError:
+        return facts
+    ends = [e for e in (info.get("end"), None if last is None else last.timestamp()) if e is not None]
+    facts["directory"] = str(directory)
+    facts["elapsed_s"] = max(0.0, (min(ends) if ends else time.time()) - began)
+    return facts
+
+
 def free_fireworks(launchpad: LaunchPad, owners: Iterable[str]) -> int:
-    """Make READY the Fireworks that these workers hold or gave back; return how many."""
+    """Make READY the Fireworks that these owners hold or gave back; return how many."""
     names = sorted(owners)
     if not names:
         return 0
+    of_theirs: Document = {"fworker.name": {"$in": names}}
+    states = ["RUNNING", "RESERVED", "FIZZLED", "COMPLETED"]
     with database_errors():
-        launches = launchpad.launches.find(
-            {
-                "fworker.name": {"$in": names},
-                "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED", "COMPLETED"]},
-            },
-            {"fw_id": 1},
-        )
+        launches = launchpad.launches.find({**of_theirs, "state": {"$in": states}}, {"fw_id": 1})
         query = {
             "fw_id": {"$in": sorted({launch["fw_id"] for launch in launches})},
             "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED"]},
             **campaign_query(None),
         }
         fw_ids = [f["fw_id"] for f in launchpad.fireworks.find(query, {"fw_id": 1})]
-        _unlock(launchpad, {"nodes": {"$in": fw_ids}})
-    return rerun(launchpad, fw_ids)
+        _unlock(launchpad, {"nodes": {"$in": fw_ids}}, _LOCK_PATIENCE_S)
+        freed = make_ready(launchpad, fw_ids)
+        # `lpad detect_lostruns` would take them for runs that may be lost.
+        launchpad.launches.update_many(
+            {**of_theirs, "state": {"$in": ["RUNNING", "RESERVED"]}}, {"$set": {"state": "FIZZLED"}}
+        )
+    return freed
 
 
-def _free_ownerless(launchpad: LaunchPad, living: Sequence[Mapping[str, Any]]) -> None:
-    """Free our Fireworks that no living worker holds: killed before its first sign of life, or in mid-checkout.
+def _held() -> Document:
+    return {**campaign_query(None), "state": {"$in": ["RUNNING", "RESERVED"]}}
 
-    A worker that FireWorks' own ``rlaunch`` started is another name to FireWorks: its batch tells what it holds.
+
+def free_ownerless(
+    store: Store, launchpad: LaunchPad, living: Collection[str], *, dry_run: bool = False
+) -> int:
+    """Free our Fireworks that nobody on the list of owners holds; return how many.
+
+    Left by those killed before their first sign of life, or in the middle of a checkout. A Firework that FireWorks'
+    own ``rlaunch`` runs goes by another name: the leases of its batch tell who is at work.
     """
-    names = {w["owner"] for w in living}
-    batches = {w["info"].get("batch") for w in living}
-    before = (datetime.now(UTC) - timedelta(seconds=_RESERVED_S)).isoformat()
-    query = {**campaign_query(None), "state": {"$in": ["RUNNING", "RESERVED"]}}
+    before = time.time() - _OWNERLESS_S
     with database_errors():
-        fields = {"fw_id": 1, "state": 1, "launches": 1, "updated_on": 1, "spec.htxas.batch": 1}
-        held = list(launchpad.fireworks.find(query, fields))
-        lost = []
-        for firework in held:
-            if firework["spec"]["htxas"]["batch"] in batches:
-                continue
-            ids = firework["launches"]
-            launches = launchpad.launches.find({"launch_id": {"$in": ids}}, {"fworker.name": 1, "state": 1})
-            active = [x for x in launches if x["state"] in ("RUNNING", "RESERVED", "COMPLETED")]
-            if any(x["fworker"]["name"] in names or x["state"] == "RESERVED" for x in active):
-                continue
-            if _iso(firework["updated_on"]) < before:
-                lost.append(firework["fw_id"])
-        _unlock(launchpad, {"nodes": {"$in": lost}})
-    rerun(launchpad, lost)
+        fields = {"fw_id": 1, "launches": 1, "updated_on": 1, "spec.htxas.batch": 1}
+        held = [
+            f
+            for f in launchpad.fireworks.find(_held(), fields)
+            if _when(f["updated_on"]).timestamp() < before
+        ]
+        ids = [i for f in held for i in f["launches"]]
+        launches = launchpad.launches.find(
+            {"launch_id": {"$in": ids}}, {"launch_id": 1, "fworker.name": 1, "state": 1}
+        )
+        names = {x["launch_id"]: x["fworker"]["name"] for x in launches}
+    suspects = [f for f in held if not any(names.get(i) in living for i in f["launches"])]
+    lost = [
+        f["fw_id"] for f in suspects if not store.holders_of_batch(f["spec"]["htxas"]["batch"]) & set(living)
+    ]
+    if dry_run or not lost:
+        return len(lost)
+    _unlock(launchpad, {"nodes": {"$in": lost}}, _LOCK_PATIENCE_S)
+    return make_ready(launchpad, lost)
 
 
-def _iso(when: datetime | str) -> str:
-    """Return FireWorks' time as text; it stores both kinds, always in UTC."""
-    if isinstance(when, str):
-        return when if "+" in when else when + "+00:00"
-    return when.replace(tzinfo=UTC).isoformat()
+def _when(when: datetime | str) -> datetime:
+    """Return FireWorks' time; it stores both kinds, always in UTC."""
+    parsed = datetime.fromisoformat(when) if isinstance(when, str) else when
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
 
 
-def _unlock(launchpad: LaunchPad, which: Document, patience_s: float = _LOCK_PATIENCE_S) -> None:
+def break_stale_locks(launchpad: LaunchPad) -> int:
+    """Break the locks of dead processes on workflows; return how many. Takes seconds if there is one."""
+    with database_errors():
+        return _unlock(launchpad, {}, _STALE_LOCK_S)
+
+
+def _unlock(launchpad: LaunchPad, which: Document, patience_s: float) -> int:
     """Break the locks that dead processes hold on workflows.
 
     A lock has no owner and no end. A living process holds one for milliseconds; one that is still there, on an
@@ -157,29 +331,44 @@ def _unlock(launchpad: LaunchPad, which: Document, patience_s: float = _LOCK_PAT
         for workflow_id, updated in before.items():
             same = {"_id": workflow_id, "updated_on": updated, "locked": {"$exists": True}}
             launchpad.workflows.update_one(same, {"$unset": {"locked": True}})
+    return len(before)
 
 
-def requeue_forgotten(store: Store, launchpad: LaunchPad, campaign: str | None) -> Requeued:
+def requeue_forgotten(
+    store: Store,
+    launchpad: LaunchPad,
+    campaign: str | None,
+    *,
+    dry_run: bool = False,
+    check: Callable[[], object] | None = None,
+) -> Requeued:
     """Queue batches again whose Firework is over while calculations of theirs are READY.
 
-    That is what an interrupted ``retry``, a lost lease or a batch shared with another campaign leaves. To be asked when
-    nothing is left to run; few calculations are READY then.
+    That is what an interrupted ``retry``, a lost lease or a batch shared with another campaign leaves. What only
+    cancelled campaigns want stays where it is; a Firework that was defused with its campaign runs again if another
+    one wants some of it. ``check`` is called now and then, to keep a lock.
     """
+    cancelled = [n for n, c in store.controls().items() if c.state is ControlState.CANCELLED]
     fireworks = unsubmitted = 0
-    batches: set[str] = set()
-    for record in store.find(campaign=campaign, state=State.READY):
-        if record.batch is None:
-            unsubmitted += 1
+    batches: list[str] = []
+    for batch, count in store.ready_batches(campaign, not_for=cancelled):
+        if batch is None:
+            unsubmitted += count
         else:
-            batches.add(record.batch)
+            batches.append(batch)
         if len(batches) >= _CHUNK:
-            fireworks += _requeue(launchpad, batches)
+            fireworks += _requeue(launchpad, batches, dry_run)
             batches.clear()
-    return Requeued(fireworks + _requeue(launchpad, batches), unsubmitted)
+            if check is not None:
+                check()
+    return Requeued(fireworks + _requeue(launchpad, batches, dry_run), unsubmitted)
 
 
-def _requeue(launchpad: LaunchPad, batches: set[str]) -> int:
+def _requeue(launchpad: LaunchPad, batches: Sequence[str], dry_run: bool) -> int:
     found = fireworks_of(launchpad, batches)
-    carried = {f["batch"] for f in found.values() if f["state"] not in ("COMPLETED", "FIZZLED")}
-    over = {f["batch"]: fw_id for fw_id, f in found.items() if f["batch"] not in carried}
-    return rerun(launchpad, over.values())
+    over = [i for i, f in found.items() if f["state"] in ("COMPLETED", "FIZZLED")]
+    defused = [i for i, f in found.items() if f["state"] == "DEFUSED"]
+    if dry_run:
+        return len(over) + len(defused)
+    count = make_ready(launchpad, over)
+    return count + (reignite(launchpad, {"fw_id": {"$in": defused}}) if defused else 0)

@@ -17,6 +17,7 @@ from htxas.store.delivery import Delivery
 from htxas.store.demand import Demand
 from htxas.store.folder import ServerFolder
 from htxas.store.locks import Locks
+from htxas.store.mending import Mending
 from htxas.store.reading import Reading
 from htxas.store.retrying import Retrying
 from htxas.store.schema import ensure_schema
@@ -29,7 +30,18 @@ __all__ = ["Store"]
 
 
 class Store(
-    Submission, Single, Work, Delivery, Retrying, Controlling, Reading, Assembly, Watching, Demand, Locks
+    Submission,
+    Single,
+    Work,
+    Delivery,
+    Retrying,
+    Controlling,
+    Reading,
+    Assembly,
+    Watching,
+    Demand,
+    Mending,
+    Locks,
 ):
     """Structures, calculations, results, campaigns and molecules in one database.
 
