@@ -44,6 +44,7 @@ __all__ = [
     "archives_of",
     "bytes_on_disk",
     "finish_removal",
+    "matching_archives",
     "pack",
     "read_archived",
     "unpack",
@@ -80,6 +81,14 @@ def archives_of(key: str) -> list[int]:
     found = (runs_folder() / key[:2]).glob(f"{key}.*{SUFFIX}")
     numbers = (p.name[len(key) + 1 : -len(SUFFIX)] for p in found)
     return sorted(int(n) for n in numbers if n.isdecimal())
+
+
+def matching_archives(prefix: str) -> list[str]:
+    """Return the keys of packed calculations that start with ``prefix``, at least its first two digits."""
+    if len(prefix) < 2 or not set(prefix) <= set("0123456789abcdef"):
+        return []
+    found = (runs_folder() / prefix[:2]).glob(f"{prefix}*{SUFFIX}")
+    return sorted({p.name.partition(".")[0] for p in found})
 
 
 def bytes_on_disk(status: os.stat_result) -> int:

@@ -25,6 +25,7 @@ __all__ = [
     "Held",
     "Room",
     "Usage",
+    "file_system",
     "folder_usage",
     "held_in",
     "is_key",
@@ -118,6 +119,34 @@ def folder_usage(folder: Path) -> Usage:
     return Usage(used, files)
 
 
+def file_system() -> dict[str, int]:
+    """Return ``bytes``, ``free_bytes``, ``files`` and ``free_files`` of the file system of the run folders.
+
+    ``files`` is 0 where the file system has no fixed number of them.
+    """
+    folder = runs_folder()
+    while not folder.exists():
+        folder = folder.parent
+    status = os.statvfs(folder)
+    return {
+        "bytes": status.f_blocks * status.f_frsize,
+        "free_bytes": status.f_bavail * status.f_frsize,
+        "files": status.f_files,
+        "free_files": status.f_favail,
+    }
+
+
+def _file_system_share() -> tuple[float, str]:
+    """Return how full the file system is (1.0: no more work) and the sentence that says so."""
+    status = file_system()
+    free, least = status["free_bytes"], min(_LEAST_FREE_BYTES, _LEAST_FREE_SHARE * status["bytes"])
+    # Nine tenths full when as much again is left above the least: full disks of others are none of our business.
+    share = min(1.0, max(0.0, 1.0 - (free - least) / (10 * least))) if least else 0.0
+    if status["files"] and status["free_files"] < min(_LEAST_FREE_FILES, _LEAST_FREE_SHARE * status["files"]):
+        return 1.0, f"only {status['free_files']:,} files more fit on the file system"
+    return share, f"only {free / 1e6:,.0f} MB are free on the file system"
+
+
 def held_in(prefix: str) -> Iterator[Held]:
     """Yield what each calculation of one prefix takes: one entry per archive and per directory."""
     folder = runs_folder() / prefix
@@ -189,7 +218,7 @@ class DiskQuota:
 
     def room(self) -> Room:
         """Return whether there is room for more calculations, else why not."""
-        shares: list[tuple[float, str]] = [self._file_system()]
+        shares: list[tuple[float, str]] = [_file_system_share()]
         if self.most_bytes is not None or self.most_files is not None:
             used = self.used()
             if self.most_bytes is not None:
@@ -210,20 +239,6 @@ class DiskQuota:
         if self._asked is None or now - self._asked_at > fresh_s:
             self._asked, self._asked_at = self._estimate(budget_s), now
         return self._asked
-
-    def _file_system(self) -> tuple[float, str]:
-        folder = runs_folder()
-        while not folder.exists():
-            folder = folder.parent
-        status = os.statvfs(folder)
-        size, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
-        least = min(_LEAST_FREE_BYTES, _LEAST_FREE_SHARE * size)
-        # Full when `least` is all that is free, nine tenths full when that much is left above it.
-        share = min(1.0, max(0.0, 1.0 - (free - least) / (10 * least))) if least else 0.0
-        text = f"only {free / 1e6:,.0f} MB are free on the file system"
-        if status.f_files and status.f_favail < min(_LEAST_FREE_FILES, _LEAST_FREE_SHARE * status.f_files):
-            return 1.0, f"only {status.f_favail:,} files more fit on the file system"
-        return share, text
 
     def _estimate(self, budget_s: float) -> Usage:
         if not self._parts:

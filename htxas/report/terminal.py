@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-__all__ = ["console", "to_json"]
+__all__ = ["console", "error_console", "to_json"]
 
 _PIPE_WIDTH = 160
 
@@ -24,8 +24,13 @@ def console() -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
+def error_console() -> Console:
+    """Return a console on standard error, for progress that must not mix with output."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
 def to_json(document: Any, *, indent: int | None = 1) -> str:
-    """Return JSON text, on one line if ``indent`` is None. Numbers that are not finite, which JSON does not know, become null."""
+    """Return JSON text, on one line if ``indent`` is None. Numbers that are not finite become null: JSON has none."""
     return json.dumps(_finite(document), indent=indent, default=str, allow_nan=False)
 
 

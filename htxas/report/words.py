@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["duration", "plural"]
+__all__ = ["duration", "plural", "size"]
 
 
 def duration(seconds: float) -> str:
@@ -22,3 +22,17 @@ def plural(count: int, noun: str) -> str:
     """Return count and noun: ``1 molecule``, ``2 molecules``, ``1,234 batches``."""
     ending = "es" if noun.endswith(("ch", "s")) else "s"
     return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def size(n_bytes: float) -> str:
+    """Return bytes in decimal units, as disks and quotas are sold.
+
+    >>> size(512), size(20_480), size(3.2e9)
+    ('512 B', '20.5 kB', '3.2 GB')
+    """
+    value = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} B" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
