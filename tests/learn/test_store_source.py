@@ -19,6 +19,7 @@ from htxas.errors import DatasetError, NotFound
 from htxas.learn.dataset import freeze
 from htxas.learn.recipe import Recipe
 from htxas.learn.source import FileSource, Method, StoreSource, store_record
+from htxas.store.outcomes import done
 from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
 
 pytestmark = pytest.mark.mongo
@@ -38,9 +39,9 @@ _PROVENANCE = Provenance(
 
 
 def _finish(store: Any, calculation: Calculation, structure: Any, result: Any) -> None:
-    lease = store.lease(calculation.key, "test")
-    assert lease is not None
-    assert store.finish(lease, calculation, structure, result)
+    (leased,) = store.lease_many([calculation.key], "test")
+    outcome = done(leased.lease, calculation, structure, result, sigma_eV=0.5, step_eV=0.1)
+    assert store.deliver([outcome]) == ["stored"]
 
 
 @pytest.fixture

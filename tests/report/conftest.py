@@ -19,6 +19,7 @@ from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.domain.spectrum import Sticks, broaden, combine
 from htxas.domain.structure import Structure
 from htxas.errors import Cause, NotFound
+from htxas.store.outcomes import done, failed
 from htxas.store.records import (
     CalculationRecord,
     MolecularSpectrum,
@@ -241,16 +242,16 @@ def fill(store: Any, world: World) -> None:
     store.put_structures(world.structures.values())
     store.put_calculations(CAMPAIGN, [PlannedCalculation(c, 10.0) for c in world.calculations.values()])
     store.put_molecules(world.molecules.values())
-    for key in [*world.grounds, *world.sites, *sorted(world.failed)]:
-        lease = store.lease(key, "test")
-        assert lease is not None
-        calculation = world.calculations[key]
+    outcomes = []
+    for leased in store.lease_many([*world.grounds, *world.sites, *sorted(world.failed)], "test"):
+        lease, calculation = leased.lease, world.calculations[leased.lease.key]
         structure = world.structures[calculation.structure_key].structure
-        if key in world.failed:
-            store.fail(lease, Cause.SCF_UNCONVERGED, "gave up after 100 cycles", {"cycles": 100})
+        if lease.key in world.failed:
+            outcomes.append(failed(lease, Cause.SCF_UNCONVERGED, "gave up after 100 cycles", {"cycles": 100}))
         else:
-            result = world.grounds.get(key) or world.sites[key]
-            assert store.finish(lease, calculation, structure, result)
+            result = world.grounds.get(lease.key) or world.sites[lease.key]
+            outcomes.append(done(lease, calculation, structure, result, sigma_eV=0.5, step_eV=0.1))
+    assert set(store.deliver(outcomes)) == {"stored"}
 
 
 @pytest.fixture

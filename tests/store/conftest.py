@@ -13,7 +13,9 @@ from htxas.domain.identity import content_key
 from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.domain.spectrum import Sticks
 from htxas.domain.structure import Structure
-from htxas.store.records import Batch, MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
+from htxas.errors import Cause
+from htxas.store.outcomes import Outcome, done, failed
+from htxas.store.records import Batch, Lease, MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
 from htxas.store.store import Store
 
 CAMPAIGN = "demo"
@@ -80,18 +82,34 @@ class World:
     def structure_of(self, key: str) -> Structure:
         return self.structures[self.calculations[key].structure_key].structure
 
+    def lease(self, store: Store, key: str, owner: str = "w") -> Lease:
+        (leased,) = store.lease_many([key], owner)
+        return leased.lease
+
+    def outcome(self, lease: Lease, energy_eV: float = 285.0, sigma_eV: float = 0.5) -> Outcome:
+        """A good end of an attempt."""
+        calculation, structure = self.calculations[lease.key], self.structure_of(lease.key)
+        site = calculation.kind is Kind.SITE
+        result = site_result(energy_eV) if site else ground_result(len(structure))
+        return done(lease, calculation, structure, result, sigma_eV=sigma_eV, step_eV=0.1)
+
     def finish(
         self, store: Store, key: str, *, energy_eV: float = 285.0, owner: str = "w", sigma_eV: float = 0.5
     ) -> bool:
-        calculation = self.calculations[key]
-        lease = store.lease(key, owner)
-        assert lease is not None
-        result = (
-            site_result(energy_eV)
-            if calculation.kind is Kind.SITE
-            else ground_result(len(self.structure_of(key)))
-        )
-        return store.finish(lease, calculation, self.structure_of(key), result, spectrum_sigma_eV=sigma_eV)
+        lease = self.lease(store, key, owner)
+        return store.deliver([self.outcome(lease, energy_eV, sigma_eV)]) != ["refused"]
+
+    def fail(
+        self,
+        store: Store,
+        key: str,
+        cause: Cause,
+        message: str = "x",
+        evidence: dict | None = None,
+        **facts: str,
+    ) -> bool:
+        lease = self.lease(store, key)
+        return store.deliver([failed(lease, cause, message, evidence or {}, facts)]) == ["stored"]
 
 
 def site_result(energy_eV: float = 285.0, **changes: object) -> SiteResult:

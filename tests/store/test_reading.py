@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from pymongo.collection import Collection
 
 from htxas.domain.calculation import Kind, State
 from htxas.errors import Cause, NotFound, StoreError, UserError
@@ -19,7 +20,8 @@ def filled(store, world):
     for energy, site in zip((285.0, 287.5), world.molecules[0].sites, strict=True):
         world.finish(store, site.key, energy_eV=energy)
     failed = world.molecules[1].sites[0].key
-    store.fail(store.lease(failed, "w"), Cause.SCF_UNCONVERGED, "100 cycles", {}, {"directory": "/r"})
+    log = {"log": ["cycle 99", "cycle 100"]}
+    world.fail(store, failed, Cause.SCF_UNCONVERGED, "100 cycles", log, directory="/r", host="node1")
     return store
 
 
@@ -44,24 +46,84 @@ def test_progress(filled):
     assert (empty["total"], empty["rate_per_s"]) == (0, 0.0)
 
 
+def test_progress_counts_what_was_interrupted(filled, world):
+    key = world.molecules[1].ground_key
+    for _ in range(2):
+        lease = world.lease(filled, key)
+        filled.release([lease], cause=Cause.NODE_FAILURE, message="x", in_hand=[key])
+    assert filled.progress("demo")["interrupted"] == {"node_failure": 2}
+    assert filled.progress()["interrupted"] == {"node_failure": 2}
+    assert filled.progress("other")["interrupted"] == {}
+
+
 def test_cause_counts_name_an_example(filled, world):
     (row,) = filled.cause_counts("demo")
+    (attempt,) = row.pop("history")
+    assert (attempt["cause"], attempt["message"]) == ("scf_unconverged", "100 cycles")
     assert row == {
         "state": "failed",
         "cause": "scf_unconverged",
         "count": 1,
         "key": world.molecules[1].sites[0].key,
+        "kind": "site",
         "message": "100 cycles",
         "directory": "/r",
+        "host": "node1",
+        "attempts": 1,
+        "evidence": {"log": ["cycle 99", "cycle 100"]},
+        "log": ["cycle 99", "cycle 100"],
     }
+    assert filled.cause_counts()[0]["count"] == 1
     assert filled.cause_counts("other") == []
 
 
-def test_status_is_answered_by_the_index_alone(filled):
-    stages = [{"$match": {"campaigns": "demo"}}, {"$group": {"_id": "$state", "t": {"$sum": "$wall_s"}}}]
-    command = {"aggregate": "calculations", "pipeline": stages, "cursor": {}, "hint": "status"}
-    plan = filled._db.command("explain", command, verbosity="executionStats")
+def test_cause_counts_begin_with_the_most_frequent(filled, world):
+    for key in (world.molecules[1].ground_key, world.molecules[1].sites[1].key):
+        world.fail(filled, key, Cause.ENGINE_CRASH)
+    rows = [(r["cause"], r["count"]) for r in filled.cause_counts("demo")]
+    assert rows == [("engine_crash", 2), ("scf_unconverged", 1)]
+
+
+@pytest.mark.parametrize("campaign", ["demo", None])
+def test_status_is_answered_by_indexes_alone(filled, world, campaign, monkeypatch):
+    lease = world.lease(filled, world.molecules[1].ground_key, "a")
+    filled.release([lease], cause=Cause.LOST, message="x", in_hand=[lease.key])
+    world.lease(filled, lease.key, "a")
+    asked = []
+    real = Collection.aggregate
+
+    def explained(self, stages, **options):
+        command = {"aggregate": self.name, "pipeline": stages, "cursor": {}, **options}
+        plan = filled._db.command("explain", command, verbosity="executionStats")
+        asked.append((options["hint"], list(_examined(plan))))
+        return real(self, stages, **options)
+
+    monkeypatch.setattr(Collection, "aggregate", explained)
+    assert filled.progress(campaign)["interrupted"] == {"lost": 1}
+    assert filled.holders() == {"a": 1}
+    assert [hint for hint, _ in asked] == ["status", "ended", "interrupted", "leases"]
+    assert all(documents == [0] for _, documents in asked)
+
+
+def test_what_an_owner_holds_is_answered_by_the_index_alone(filled, world):
+    world.lease(filled, world.molecules[1].ground_key, "a")
+    query = {"worker": "a", "state": "running"}
+    plan = filled._db["calculations"].find(query, {"attempts": 1}, hint="leases").explain()
     assert plan["executionStats"]["totalDocsExamined"] == 0
+    assert plan["executionStats"]["nReturned"] == 1
+
+
+def _examined(plan):
+    """Yield how many documents a plan read, wherever this server's version says it."""
+    if isinstance(plan, dict):
+        if "totalDocsExamined" in plan:
+            yield plan["totalDocsExamined"]
+        else:
+            for part in plan.values():
+                yield from _examined(part)
+    elif isinstance(plan, list):
+        for part in plan:
+            yield from _examined(part)
 
 
 def test_a_key_by_its_first_digits(filled, world):

@@ -19,8 +19,8 @@ def test_opening_twice_changes_nothing(store):
     ensure_schema(store._db)
     after = {name: store._db[name].index_information() for name in store._db.list_collection_names()}
     assert before == after
-    assert len(before) == 12
-    assert {"status", "recent", "owner", "energy"} <= set(before["calculations"])
+    assert len(before) == 14
+    assert {"status", "ended", "leases", "interrupted", "energy"} <= set(before["calculations"])
 
 
 def test_many_processes_may_create_it_at_once(mongod_uri):
