@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retry": ("htxas.cli.retry:retry", "Make failed calculations ready again."),
     "estimates": ("htxas.cli.estimates:estimates", "Show how good the expected times are."),
     "disk": ("htxas.cli.disk:disk", "Show what is used on disk; pack what is finished."),
+    "metrics": ("htxas.cli.metrics:metrics", "Tell Prometheus how things stand."),
     "site": ("htxas.cli.site:site", "Show or plot the spectrum of one site."),
     "molecule": ("htxas.cli.molecule:molecule", "Show or plot a molecule: its sites, their sum, its DOS."),
     "query": ("htxas.cli.query:query", "Find calculations by composition, SMILES, state, energy."),

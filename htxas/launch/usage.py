@@ -177,15 +177,20 @@ class Room:
     ----------
     ok
         Whether to go on.
-    why
-        One line, empty if ok.
+    what
+        What is fullest, in numbers.
     share
-        Fullest of all limits, 1.0 is full.
+        How full that is; 1.0 is full.
     """
 
     ok: bool
-    why: str
+    what: str
     share: float
+
+    @property
+    def why(self) -> str:
+        """Why there is no room, and what to do; empty if there is."""
+        return "" if self.ok else f"{self.what} ({runs_folder()}); htxas disk says what can be freed"
 
     def __bool__(self) -> bool:
         return self.ok
@@ -228,10 +233,8 @@ class DiskQuota:
             if self.most_files is not None:
                 share = used.files / self.most_files if self.most_files else 1.0
                 shares.append((share, f"the run folders hold {used.files:,} of {self.most_files:,} files"))
-        share, why = max(shares)
-        if share < _NEARLY:
-            return Room(True, "", share)
-        return Room(False, f"{why} ({runs_folder()}); htxas disk says what can be freed", share)
+        share, what = max(shares)
+        return Room(share < _NEARLY, what, share)
 
     def used(self, *, budget_s: float = _BUDGET_S, fresh_s: float = _FRESH_S) -> Usage:
         """Return what the run folders take, measuring for at most ``budget_s`` if the last answer is too old."""

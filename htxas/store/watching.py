@@ -22,7 +22,12 @@ from htxas.store.connection import Connected, Document, chunks
 
 __all__ = ["Ending", "Placed", "Watching"]
 
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+_UNTOLD: Document = {
+    "told": None,
+    "tries": 0,
+    "claimed_until": datetime(2000, 1, 1, tzinfo=UTC),
+    "token": None,
+}
 _ENDED = (State.DONE.value, State.FAILED.value, State.QUARANTINED.value)
 
 
@@ -173,8 +178,7 @@ class Watching(Connected):
 
         def claim() -> str | None:
             notices = self._db["notices"]
-            empty = {"told": None, "tries": 0, "claimed_until": _LONG_AGO, "token": None}
-            notices.update_one({"_id": name}, {"$setOnInsert": empty}, upsert=True)
+            notices.update_one({"_id": name}, {"$setOnInsert": _UNTOLD}, upsert=True)
             free = {
                 "_id": name,
                 "told": None,
@@ -202,10 +206,11 @@ class Watching(Connected):
         change = {"$currentDate": {"told": True}}
         self._persist(lambda: self._db["notices"].update_one(mine, change))
 
-    def clear_notice(self, name: str) -> None:
-        """Record that it no longer holds: should it come to hold again, users are told again."""
-        self._persist(lambda: self._db["notices"].delete_one({"_id": name}))
+    def arm_notice(self, name: str) -> None:
+        """Record that it does not hold: should it come to hold, users are told, even if they were before."""
+        self._persist(lambda: self._db["notices"].update_one({"_id": name}, {"$set": _UNTOLD}, upsert=True))
 
-    def open_notices(self) -> set[str]:
-        """Return what was claimed or told and not cleared."""
-        return {d["_id"] for d in self._persist(self._all, "notices", {"tries": {"$gt": 0}}, {"_id": 1})}
+    def notices(self) -> dict[str, int]:
+        """Return how often telling of each notice was tried since it held last."""
+        found = self._persist(self._all, "notices", {"tries": {"$exists": True}}, {"tries": 1})
+        return {d["_id"]: int(d["tries"]) for d in found}
