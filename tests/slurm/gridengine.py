@@ -142,6 +142,15 @@ def why_not() -> str | None:
     return None
 
 
+def _with(configuration: str, values: Mapping[str, str]) -> str:
+    """Replace values in lines of a name and its value."""
+    lines = []
+    for line in configuration.splitlines():
+        name = line.split(maxsplit=1)[0] if line.strip() else ""
+        lines.append(f"{name} {values[name]}" if name in values else line)
+    return "\n".join(lines) + "\n"
+
+
 class GridEngine:
     """One host, queues ``all.q`` and ``short.q``, parallel environment ``smp``.
 
@@ -233,9 +242,8 @@ class GridEngine:
             "reporting_params": "accounting=true reporting=false flush_time=00:00:01 accounting_flush_time=00:00:00 "
             "joblog=false sharelog=00:00:00",
         }  # fmt: skip
-        lines = [f"{l.split()[0]} {values[l.split()[0]]}" if l.split()[:1] and l.split()[0] in values else l
-                 for l in configuration.splitlines()]  # fmt: skip
-        (self.root / "configuration").write_text("\n".join(lines) + "\n")
+        configuration = _with(configuration, values)
+        (self.root / "configuration").write_text(configuration)
         self.run(f"{_BINARIES}/spoolinit", "berkeleydb", "libspoolb", f"{self.root}/spooldb", "init")
         for what, where in (
             ("configuration", f"{self.root}/configuration"),
@@ -252,9 +260,7 @@ class GridEngine:
             self._from_file("-Aq", name, _QUEUE.format(name=name, host=HOST, slots=self.slots))
         scheduler = self.run("qconf", "-ssconf")
         changed = {"schedule_interval": "0:0:1", "flush_submit_sec": "1", "flush_finish_sec": "1"}
-        lines = [f"{l.split()[0]} {changed[l.split()[0]]}" if l.split() and l.split()[0] in changed else l
-                 for l in scheduler.splitlines()]  # fmt: skip
-        self._from_file("-Msconf", "sched", "\n".join(lines) + "\n")
+        self._from_file("-Msconf", "sched", _with(scheduler, changed))
 
     def _from_file(self, option: str, name: str, text: str) -> None:
         path = self.root / f"{name}.conf"
