@@ -75,6 +75,8 @@ class Allocation:
         A scheduler that does not confine its jobs leaves all of the node's CPUs in the affinity mask. Two jobs that
         pinned themselves to the first few of them would share those and leave the others idle.
         """
+        if self.scheduler == "local" and self.job_id is not None:  # such jobs do not know of each other
+            return False
         return len(self.cores) == self.granted
 
 
@@ -245,7 +247,7 @@ def _lsf_job(environ: Mapping[str, str]) -> tuple[str | None, int | None]:
 
 
 def _local_job(environ: Mapping[str, str]) -> tuple[str | None, int | None]:
-    return environ.get("HTXAS_JOB_ID"), _number(environ, "HTXAS_ARRAY_TASK")
+    return environ.get("HTXAS_LOCAL_JOB"), _number(environ, "HTXAS_ARRAY_TASK")
 
 
 _JOB = {"slurm": _slurm_job, "pbs": _pbs_job, "sge": _sge_job, "lsf": _lsf_job, "local": _local_job}
@@ -287,7 +289,7 @@ def _granted(kind: str, environ: Mapping[str, str], node: str, node_index: int) 
             if _same_host(host, node) and count.isdecimal():
                 return int(count)
         return _number(environ, "LSB_DJOB_NUMPROC")
-    return _number(environ, "HTXAS_CORES")
+    return None
 
 
 def _expanded(text: str) -> list[int]:
@@ -326,11 +328,6 @@ def _memory(kind: str, environ: Mapping[str, str], cores: int, machine_MB: float
             limits.append(per_node)
         elif per_core:
             limits.append(per_core * cores)
-    given = _number(
-        environ, "HTXAS_MEMORY_MB"
-    )  # our scripts repeat what they ask for where the scheduler tells not
-    if given:
-        limits.append(float(given))
     return min(limits, default=None)
 
 

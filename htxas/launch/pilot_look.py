@@ -1,0 +1,214 @@
+"""Pilots as the database and the scheduler together tell of them.
+
+While the scheduler gives no usable answer nothing is concluded. A pilot that a good answer does not list is not gone
+for that: its end is told by its own exit file, by the accounting, or by nothing (LOST_TRACK).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from htxas.cluster.jobs import JobInfo, JobState, Snapshot, Unknown
+from htxas.cluster.profile import Profile
+from htxas.cluster.queue import Queue
+from htxas.cluster.script import JOB_PREFIX, pilot_folder
+from htxas.errors import ClusterError
+from htxas.launch.pilot_exit import exit_name, read_exit
+from htxas.store.records import PilotRecord, PilotState
+from htxas.store.store import Store
+
+__all__ = ["Seen", "array_task", "ending_of", "refresh"]
+
+_IN_FLIGHT_S = 120.0
+_TOLD_AGAIN_S = 60.0
+_FRESH_S = 60.0
+_ACTIVE = (PilotState.SUBMITTING, PilotState.QUEUED, PilotState.RUNNING)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Seen:
+    """The pilots of a cluster, looked at.
+
+    Attributes
+    ----------
+    pilots
+        Those being submitted, queued or running, oldest first.
+    unknown
+        Why the scheduler's answer cannot be used; None if it can. Records are as they were then.
+    changed
+        Pilots whose state changed.
+    """
+
+    pilots: list[PilotRecord]
+    unknown: str | None = None
+    changed: int = 0
+
+
+def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
+    """Ask the scheduler once and bring the records of a cluster's pilots up to date.
+
+    A pilot that a good answer does not list is not gone for that: its end is told by the accounting, by its own exit
+    file, or by nothing (LOST_TRACK). While it beats, it runs, whatever the scheduler has forgotten.
+    """
+    records = _of_interest(store, profile.name)
+    if not records:
+        return Seen([])
+    answer = queue.snapshot(None)
+    if isinstance(answer, Unknown):
+        return Seen([p for p in records if p.state is not PilotState.LOST_TRACK], unknown=answer.reason)
+    found = {p.id: job for p in records if (job := _job_of(p, answer.jobs)) is not None}
+    beating = _beating(store)
+    missing = [p for p in records if p.id not in found]
+    endings = _endings(profile, queue, [p for p in missing if p.id not in beating])
+    now = datetime.now(UTC)
+    seen = Seen([])
+    for pilot in records:
+        if pilot.id in found:
+            fields = _told(pilot, found[pilot.id], now)
+        elif pilot.id in beating:
+            fields = _beats(pilot, beating[pilot.id])
+        else:
+            fields = _untold(pilot, endings.get(pilot.id), now)
+        changes = {k: v for k, v in fields.items() if getattr(pilot, k) != v}
+        if changes.keys() - {"seen"} or _long_ago(pilot.seen, now):
+            store.update_pilot(pilot.id, **changes)
+            seen.changed += "state" in changes
+        fresh = replace(pilot, **changes)
+        if fresh.state in _ACTIVE:
+            seen.pilots.append(fresh)
+    return seen
+
+
+def _of_interest(store: Store, cluster: str) -> list[PilotRecord]:
+    """Return the active pilots, and those lost track of: a controller that comes back may know them again."""
+    lost = [p for p in store.pilots(cluster, active=False) if p.state is PilotState.LOST_TRACK]
+    return sorted([*store.pilots(cluster, active=True), *lost], key=lambda p: (p.submitted, p.id))
+
+
+def _job_of(pilot: PilotRecord, jobs: Mapping[str, JobInfo]) -> JobInfo | None:
+    """Return the pilot's job in an answer: by its id, or by name and array task if the id was lost on the way."""
+    if pilot.job_id is not None:
+        return jobs.get(pilot.job_id)
+    name = JOB_PREFIX + pilot.id.partition("-")[0]
+    for job in jobs.values():
+        if job.name == name and array_task(job.id) == pilot.array_task:
+            return job
+    return None
+
+
+_TASK = re.compile(r"\d+(?:_(\d+)|\[(\d+)\](?:\.\S*)?|\.(\d+)|-(\d+)\.\S+)")
+
+
+def array_task(job_id: str) -> int | None:
+    """Return the array task in a scheduler's id; None if it is no task's.
+
+    >>> [array_task(i) for i in ("12", "12_3", "12[3].head", "12.3", "12[3]", "12.head", "12-3.head")]
+    [None, 3, 3, 3, 3, None, 3]
+    """
+    match = _TASK.fullmatch(job_id)
+    return None if match is None else int(next(g for g in match.groups() if g is not None))
+
+
+def _beating(store: Store) -> dict[str, dict[str, Any]]:
+    """Return the heartbeats of pilots that are not older than a minute, by pilot."""
+    fresh = (w for w in store.workers() if w["age_s"] < _FRESH_S and w["info"].get("pilot"))
+    return {w["info"]["pilot"]: w for w in fresh}
+
+
+def _told(pilot: PilotRecord, job: JobInfo, now: datetime) -> dict[str, Any]:
+    """Return the fields of a pilot that the scheduler tells of."""
+    fields: dict[str, Any] = {"job_id": job.id, "scheduler_state": job.raw, "seen": now}
+    if job.restarts is not None:
+        fields["restart"] = max(pilot.restart, job.restarts)
+    if job.state.waiting:
+        fields |= {"state": PilotState.QUEUED, "reason": job.reason or None, "ended": None}
+    elif job.state.on_nodes:
+        fields |= {"state": PilotState.RUNNING, "reason": None, "ended": None}
+        if job.start is not None:
+            fields["started"] = _when(job.start)
+        if job.end is not None:
+            fields["end_time"] = _when(job.end)
+    elif job.state.ended:
+        # What the pilot wrote itself says more than the scheduler's word for a script that returned.
+        own = pilot.reason if pilot.ended is not None and job.state is JobState.DONE else None
+        fields |= {
+            "state": PilotState.ENDED,
+            "reason": own or ending_of(job),
+            "ended": pilot.ended or _end(job, now),
+        }
+    return fields
+
+
+def ending_of(job: JobInfo) -> str:
+    """Return in a few words how the scheduler says that a job ended."""
+    extra = f" ({job.reason})" if job.reason and job.reason not in ("None", job.raw) else ""
+    return f"{job.raw}{extra}"
+
+
+def _end(job: JobInfo, now: datetime) -> datetime:
+    return now if job.end is None else _when(job.end)
+
+
+def _when(unix: float) -> datetime:
+    return datetime.fromtimestamp(unix, UTC)
+
+
+def _beats(pilot: PilotRecord, worker: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a pilot that the scheduler does not list, but that is at work."""
+    info = worker["info"]
+    fields: dict[str, Any] = {"state": PilotState.RUNNING, "owner": worker["owner"], "ended": None}
+    if pilot.job_id is None and info.get("job_id"):
+        fields["job_id"] = info["job_id"]
+    return fields
+
+
+def _untold(pilot: PilotRecord, ending: tuple[str, datetime | None] | None, now: datetime) -> dict[str, Any]:
+    """Return the fields of a pilot that neither the scheduler lists nor its own heart tells of."""
+    if ending is not None:
+        reason, ended = ending
+        return {"state": PilotState.ENDED, "reason": reason, "ended": pilot.ended or ended or now}
+    if (now - pilot.submitted).total_seconds() < _IN_FLIGHT_S:
+        return {}  # the scheduler may still be taking it in
+    if pilot.state is PilotState.SUBMITTING and pilot.job_id is None and pilot.owner is None:
+        return {"state": PilotState.ENDED, "reason": "never reached the queue", "ended": now}
+    return {"state": PilotState.LOST_TRACK, "reason": "the scheduler no longer lists it, and it left no word"}
+
+
+def _long_ago(seen: datetime | None, now: datetime) -> bool:
+    return seen is None or (now - seen).total_seconds() > _TOLD_AGAIN_S
+
+
+def _endings(
+    profile: Profile, queue: Queue, pilots: Sequence[PilotRecord]
+) -> dict[str, tuple[str, datetime | None]]:
+    """Return how pilots ended that the scheduler no longer lists: by their own word, or else by the accounting."""
+    endings: dict[str, tuple[str, datetime | None]] = {}
+    unexplained: dict[str, str] = {}
+    for pilot in pilots:
+        if pilot.owner is not None:
+            path = f"{pilot_folder(profile, pilot.id)}/{exit_name(pilot.restart)}"
+            try:
+                text = queue.host.get(path)
+            except ClusterError as error:
+                _log.warning("%s", error)
+                continue
+            told = None if text is None else read_exit(text)
+            if told is not None:
+                endings[pilot.id] = (str(told), _when(told.ended))
+                continue
+        if pilot.job_id is not None:
+            unexplained[pilot.job_id] = pilot.id
+    if unexplained:
+        answer = queue.accounting(list(unexplained))
+        if isinstance(answer, Snapshot):
+            for job_id, pilot_id in unexplained.items():
+                job = answer.jobs.get(job_id)
+                if job is not None and job.state.ended:
+                    endings[pilot_id] = (ending_of(job), None if job.end is None else _when(job.end))
+    return endings
