@@ -24,11 +24,21 @@ __all__ = ["train"]
     help="Local processes; 0: in this one. Default: one per core.",
 )
 @click.option("--scheduler", metavar="ADDR", help="Use this Dask scheduler; it must see the same folders.")
+@click.option("--cluster", metavar="NAME", help="Workers as jobs of this cluster of htxas.yaml.")
+@click.option("--dry-run", is_flag=True, help="With --cluster: print the script of a job, start none.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write. Default: models/NAME."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print metrics as JSON.")
-def train(file: Path, workers: int | None, scheduler: str | None, out: Path | None, as_json: bool) -> None:
+def train(
+    file: Path,
+    workers: int | None,
+    scheduler: str | None,
+    cluster: str | None,
+    dry_run: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     r"""Train models on spectra, beside simple baselines.
 
     FILE names a dataset (a campaign or an exported file), targets and model kinds. What is already trained is not
@@ -37,15 +47,23 @@ def train(file: Path, workers: int | None, scheduler: str | None, out: Path | No
     \b
     htxas train workflows/train_reference.yaml
     htxas train FILE.yaml --workers 2 --out report/
+    htxas train FILE.yaml --cluster mycluster
     """
     from rich.console import Console
 
     from htxas.learn.config import read_plan
     from htxas.learn.summary import headline, rich_table, verdict
 
+    if sum(option is not None for option in (workers, scheduler, cluster)) > 1:
+        raise click.UsageError("give one of --workers, --scheduler and --cluster")
+    if dry_run and cluster is None:
+        raise click.UsageError("--dry-run goes with --cluster")
     plan = read_plan(file)
+    if dry_run:
+        click.echo(_script(cluster), nl=False)
+        return
     console = Console(stderr=as_json)
-    trained = _run(plan, workers, scheduler, out, console)
+    trained = _run(plan, workers, scheduler, cluster, out, console)
     if as_json:
         click.echo(json.dumps(trained.summary | {"out_dir": str(trained.out_dir)}, indent=1))
         return
@@ -56,14 +74,31 @@ def train(file: Path, workers: int | None, scheduler: str | None, out: Path | No
     console.print(f"table, plots and models: {trained.out_dir}", highlight=False, soft_wrap=True)
 
 
+def _script(cluster: str | None) -> str:
+    import tempfile
+
+    from htxas.learn.parallel import WORKER_ENVIRONMENT
+    from htxas.learn.queue_cluster import job_script, queue_workers
+
+    with tempfile.TemporaryDirectory(prefix="htxas-train-") as folder:
+        return job_script(queue_workers(cluster), WORKER_ENVIRONMENT, Path(folder))
+
+
 def _run(
-    plan: TrainingPlan, workers: int | None, scheduler: str | None, out: Path | None, console: Any
+    plan: TrainingPlan,
+    workers: int | None,
+    scheduler: str | None,
+    cluster: str | None,
+    out: Path | None,
+    console: Any,
 ) -> Trained:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from htxas.learn.queue_cluster import queue_workers
     from htxas.learn.training import freeze_plan, plan_runs, train_plan
     from htxas.settings import datasets_folder, models_folder
 
+    queue = None if cluster is None else queue_workers(cluster)
     out_dir = (out if out is not None else models_folder() / plan.name).resolve()
     dataset = freeze_plan(plan, datasets_folder())
     runs = plan_runs(plan, dataset)
@@ -75,7 +110,13 @@ def _run(
             progress.update(task, advance=1, description=spec.name)
 
         return train_plan(
-            plan, dataset, out_dir, workers=_workers(workers), scheduler=scheduler, on_done=advance
+            plan,
+            dataset,
+            out_dir,
+            workers=_workers(workers),
+            scheduler=scheduler,
+            queue=queue,
+            on_done=advance,
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from htxas.errors import DatasetError, HtxasError
+from htxas.learn.queue_cluster import QueueWorkers, queue_client
 from htxas.learn.runs import RunSpec, execute, finished
 
 __all__ = ["WORKER_ENVIRONMENT", "run_all"]
@@ -37,6 +38,7 @@ def run_all(
     *,
     workers: int,
     scheduler: str | None = None,
+    queue: QueueWorkers | None = None,
     on_done: Report | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run all specs and return their cards by :attr:`RunSpec.name`, in the order of ``specs``.
@@ -53,6 +55,8 @@ def run_all(
         Local worker processes; 0 runs in this process, with the same results to the bit.
     scheduler
         Address of an existing Dask scheduler, used instead of local workers.
+    queue
+        Workers as jobs of a cluster, used instead of local ones; its nodes see both folders.
     on_done
         Called after each run, finished ones first.
 
@@ -77,8 +81,15 @@ def run_all(
             done(spec, card)
     errors: dict[str, str] = {}
     if waiting:
-        runner = _in_process if workers == 0 and scheduler is None else _on_dask
-        errors = runner(dataset_path.resolve(), waiting, out_dir.resolve(), workers, scheduler, done)
+        paths = dataset_path.resolve(), waiting, out_dir.resolve()
+        if workers == 0 and scheduler is None and queue is None:
+            errors = _in_process(*paths, done)
+        elif queue is not None:
+            with queue_client(queue, WORKER_ENVIRONMENT, out_dir.resolve() / "jobs", len(waiting)) as client:
+                errors = _on_dask(*paths, done, client, queue.deaths)
+        else:
+            with _client(min(workers, len(waiting)), scheduler) as client:
+                errors = _on_dask(*paths, done, client, _WORKER_DEATHS)
     if errors:
         name, message = next(iter(errors.items()))
         more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
@@ -86,14 +97,7 @@ def run_all(
     return {spec.name: cards[spec.name] for spec in specs}
 
 
-def _in_process(
-    dataset_path: Path,
-    specs: Sequence[RunSpec],
-    out_dir: Path,
-    _workers: int,
-    _scheduler: str | None,
-    done: Report,
-) -> dict[str, str]:
+def _in_process(dataset_path: Path, specs: Sequence[RunSpec], out_dir: Path, done: Report) -> dict[str, str]:
     errors = {}
     for spec in specs:
         try:
@@ -104,12 +108,7 @@ def _in_process(
 
 
 def _on_dask(
-    dataset_path: Path,
-    specs: Sequence[RunSpec],
-    out_dir: Path,
-    workers: int,
-    scheduler: str | None,
-    done: Report,
+    dataset_path: Path, specs: Sequence[RunSpec], out_dir: Path, done: Report, client: Any, deaths: int
 ) -> dict[str, str]:
     import distributed
     from distributed.scheduler import KilledWorker
@@ -117,22 +116,21 @@ def _on_dask(
     dask_api: Any = distributed  # its functions carry no types
 
     errors = {}
-    with _client(min(workers, len(specs)), scheduler) as client:
-        futures = {
-            client.submit(execute, str(dataset_path), spec, str(out_dir), key=f"htxas-{spec.folder}"): spec
-            for spec in specs
-        }
-        for future in dask_api.as_completed(futures):
-            spec = futures[future]
-            error = future.exception()
-            if error is None:
-                done(spec, future.result())
-            elif isinstance(error, KilledWorker):
-                errors[spec.name] = f"its worker died {_WORKER_DEATHS} times (out of memory?)"
-            elif isinstance(error, HtxasError):
-                errors[spec.name] = str(error)
-            else:
-                raise error
+    futures = {
+        client.submit(execute, str(dataset_path), spec, str(out_dir), key=f"htxas-{spec.folder}"): spec
+        for spec in specs
+    }
+    for future in dask_api.as_completed(futures):
+        spec = futures[future]
+        error = future.exception()
+        if error is None:
+            done(spec, future.result())
+        elif isinstance(error, KilledWorker):
+            errors[spec.name] = f"its worker died {deaths} times (out of memory, or out of walltime?)"
+        elif isinstance(error, HtxasError):
+            errors[spec.name] = str(error)
+        else:
+            raise error
     return errors
 
 

@@ -11,6 +11,7 @@ from htxas.learn.dataset import Dataset, freeze
 from htxas.learn.parallel import Report, run_all
 from htxas.learn.plots import parity_plot
 from htxas.learn.qm9 import QM9_PREFIX, Qm9Table
+from htxas.learn.queue_cluster import QueueWorkers
 from htxas.learn.recipe import ModelKind, TrainingPlan
 from htxas.learn.runs import RunSpec
 from htxas.learn.source import FileSource, StoreSource
@@ -88,6 +89,7 @@ def train_plan(
     *,
     workers: int,
     scheduler: str | None = None,
+    queue: QueueWorkers | None = None,
     on_done: Report | None = None,
 ) -> Trained:
     """Train all runs of a plan on its frozen dataset and write the report folder.
@@ -100,7 +102,13 @@ def train_plan(
     specs = plan_runs(plan, dataset)
     out_dir.mkdir(parents=True, exist_ok=True)
     cards = run_all(
-        dataset.path, specs, out_dir / MODELS, workers=workers, scheduler=scheduler, on_done=on_done
+        dataset.path,
+        specs,
+        out_dir / MODELS,
+        workers=workers,
+        scheduler=scheduler,
+        queue=queue,
+        on_done=on_done,
     )
     summary = write_summary(out_dir, cards, dataset)
     parity_plot(cards, out_dir / "parity.png")
