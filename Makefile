@@ -3,6 +3,8 @@
 # make lint   ruff, mypy --strict, import contracts
 # make bench  MOLECULES=FILE: the manager's own speed: expanding sites, planning, submitting, status
 # make reference  CAMPAIGN=FILE: the reference dataset from its campaign file, into scratch/
+# make chaos  SEED=1 REPEAT=1 ENGINE=fake FORM=long: a campaign on a real Slurm while everything fails, and the proof
+# make slurm-up, make slurm-down  NODES=3 CPUS=4 SLURM_DIR=FOLDER: a real Slurm on this machine (deploy/slurm)
 # make wheel  dist/htxas-*.whl
 #
 # Each installs what it needs into ./.venv first, at the versions of constraints.txt, with pip's own configuration
@@ -13,12 +15,19 @@ JOBS ?= 2
 DIR ?= demo-run
 MOLECULES ?=
 CAMPAIGN ?= workflows/reference/campaign.yaml
+SEED ?= 1
+REPEAT ?= 1
+ENGINE ?= fake
+FORM ?= long
+NODES ?= 3
+CPUS ?= 4
+SLURM_DIR ?= $(HOME)/minislurm
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench reference wheel clean install
+.PHONY: help demo test lint bench reference chaos slurm-up slurm-down wheel clean install
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -59,6 +68,19 @@ reference: $(STAMP)
 	$(BIN)/htxas campaign submit '$(CAMPAIGN)' && \
 	$(BIN)/htxas run --jobs $(JOBS) --campaign "$$name" && \
 	$(BIN)/htxas export "$$name" --format dataset --force --output "$(CURDIR)/scratch/$$name.h5"
+
+# About eight minutes a run, as root or an ordinary user (who cannot fill a disk: that fault is left out then).
+chaos: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.slurm.chaos --form $(FORM) --seed $(SEED) --repeat $(REPEAT) \
+	    --engine $(ENGINE) --out scratch/chaos
+	@$(BIN)/python tests/benchmarks/recovery.py scratch/chaos
+
+slurm-up:
+	@python3 deploy/slurm/minislurm.py start '$(SLURM_DIR)' --nodes $(NODES) --cpus $(CPUS)
+	@echo 'next: eval "$$(deploy/slurm/minislurm.py env $(SLURM_DIR))"'
+
+slurm-down:
+	@python3 deploy/slurm/minislurm.py stop '$(SLURM_DIR)'
 
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
