@@ -371,6 +371,6 @@ def _cause(said: str) -> Cause | None:
         return Cause.WALLTIME
     if any(w in word for w in ("NODE_FAIL", "BOOT_FAIL", "PREEMPT", "REQUEUE", "NODE_FAILURE")):
         return Cause.NODE_FAILURE
-    if any(w in word for w in ("CANCEL", "DELETED", "REVOKED")):
+    if any(w in word for w in ("CANCEL", "DELETED", "REVOKED", "TERMINATED", "UNFIT:", "IDLE:")):
         return None
     return Cause.LOST

@@ -17,7 +17,7 @@ from htxas.launch.judge import Answer, Evidence, Job
 from htxas.launch.liveness import worker_folder
 from htxas.store.records import PilotRecord, PilotState
 
-__all__ = ["Heard", "Scene", "boot_id", "evidence", "owner_folder"]
+__all__ = ["Heard", "Scene", "boot_id", "evidence", "lock_free", "owner_folder"]
 
 _JOURNALS = "journal-*.bin"
 _CLOCKS_DIFFER_S = 30.0
@@ -41,8 +41,6 @@ class Heard:
         Unix seconds.
     accounting
         The job in the accounting, if it ended.
-    exit_file
-        What its pilot wrote when it ended.
     """
 
     answer: Answer
@@ -51,7 +49,6 @@ class Heard:
     absent_for_s: float = 0.0
     asked: float = field(default_factory=time.time)
     accounting: JobInfo | None = None
-    exit_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +63,8 @@ class Scene:
         By id.
     heard
         By cluster and job id.
+    exits
+        What pilots wrote when they ended, by owner.
     latest
         The highest restart of each job (cluster and id) that ever showed a sign of life.
     """
@@ -73,6 +72,7 @@ class Scene:
     database_up_s: float
     pilots: Mapping[str, PilotRecord] = field(default_factory=dict)
     heard: Mapping[tuple[str, str], Heard] = field(default_factory=dict)
+    exits: Mapping[str, str] = field(default_factory=dict)
     latest: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     @classmethod
@@ -82,6 +82,7 @@ class Scene:
         workers: Iterable[Mapping[str, Any]],
         pilots: Iterable[PilotRecord],
         heard: Mapping[tuple[str, str], Heard] | None = None,
+        exits: Mapping[str, str] | None = None,
     ) -> Scene:
         """Return the scene of these heartbeats and pilots."""
         by_id = {p.id: p for p in pilots}
@@ -96,7 +97,7 @@ class Scene:
                     latest.get((pilot.cluster, pilot.job_id), 0), pilot.restart
                 )
         up_s = max(0.0, (datetime.now(UTC) - server_started).total_seconds())
-        return cls(up_s, by_id, heard or {}, latest)
+        return cls(up_s, by_id, heard or {}, exits or {}, latest)
 
 
 def boot_id() -> str | None:
@@ -129,20 +130,21 @@ def evidence(worker: Mapping[str, Any], scene: Scene) -> Evidence:
         here=here,
         silent_s=max(0.0, float(worker["age_s"])),
         database_up_s=scene.database_up_s,
-        lock_free=_lock_free(info) if same_host else None,
+        lock_free=lock_free(info) if same_host else None,
         pid_gone=here and _pid_gone(info),
         boot_changed=boot_changed,
         lease_left_s=worker.get("lease_left_s"),
         journal_age_s=None if folder is None else _journal_age_s(folder),
         end_passed_s=None if end is None else time.time() - float(end),
-        job=_job(info, scene),
+        job=_job(owner, info, scene),
         bundle=info.get("bundle") is not None,
         bundle_closed=bool(closed),
         registered=bool(worker.get("registered", True)),
     )
 
 
-def _lock_free(info: Mapping[str, Any]) -> bool | None:
+def lock_free(info: Mapping[str, Any]) -> bool | None:
+    """Return whether nobody holds the lock that ``info["lock"]`` names; None if that cannot be told from here."""
     if not info.get("lock"):
         return None
     try:
@@ -182,7 +184,7 @@ def _job_of(info: Mapping[str, Any]) -> tuple[str, str] | None:
     return str(info["cluster"]), str(info["job_id"])
 
 
-def _job(info: Mapping[str, Any], scene: Scene) -> Job | None:
+def _job(owner: str, info: Mapping[str, Any], scene: Scene) -> Job | None:
     key = _job_of(info)
     if key is None:
         return None
@@ -208,7 +210,7 @@ def _job(info: Mapping[str, Any], scene: Scene) -> Job | None:
         absent_for_s=heard.absent_for_s,
         answer_age_s=max(0.0, time.time() - heard.asked),
         accounting=None if accounting is None else _words(accounting),
-        exit_file=heard.exit_file,
+        exit_file=scene.exits.get(owner),
         record_ended=ended,
         successor=scene.latest.get(key, 0) > restart,
     )

@@ -1,9 +1,18 @@
-"""Questions of those who mend: what waits without a Firework, who holds leases unseen, what was tried in vain."""
+"""Questions of those who mend: what waits without a Firework, who holds leases unseen, what was tried in vain.
+
+==============  ==========================  =====================================================================
+collection      ``_id``                     holds
+==============  ==========================  =====================================================================
+looks           what was looked for         when it was first not there
+==============  ==========================  =====================================================================
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+from pymongo import ReturnDocument
 
 from htxas.domain.calculation import State
 from htxas.errors import Cause
@@ -51,6 +60,22 @@ class Mending(Connected):
             {"$sort": {"owner": 1}},
         ]
         return self._persist(lambda: list(self._db["calculations"].aggregate(stages)))
+
+    def missing_for(self, name: str) -> float:
+        """Remember that ``name`` was looked for and not there; return the seconds since that was first so."""
+        change: list[Document] = [
+            {"$set": {"first": {"$ifNull": ["$first", "$$NOW"]}, "last": "$$NOW"}},
+        ]
+        found = self._persist(
+            lambda: self._db["looks"].find_one_and_update(
+                {"_id": name}, change, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        )
+        return 0.0 if found is None else max(0.0, float((found["last"] - found["first"]).total_seconds()))
+
+    def found_again(self, names: Collection[str]) -> None:
+        """Forget that these were not there."""
+        self._persist(lambda: self._db["looks"].delete_many({"_id": {"$in": sorted(names)}}))
 
     def holders_of_batch(self, batch_id: str) -> set[str]:
         """Return who holds calculations of a batch."""
