@@ -22,11 +22,14 @@ class Adapter(Protocol):
         Most ids in one command.
     asks_all
         Its query takes no ids: one answer tells about all jobs of the user.
+    script_on_stdin
+        Its submit command wants the script there, and ignores directives in a file it is named.
     """
 
     programs: tuple[str, ...]
     batch: int
     asks_all: bool
+    script_on_stdin: bool
 
     def build_submit(self, script: str, *, name: str, array: int) -> list[str]:
         """Return the command that submits the script at path ``script``; tasks of an array count from 1."""
@@ -34,14 +37,14 @@ class Adapter(Protocol):
     def parse_submit(self, answer: Completed, *, array: int) -> Submission:
         """Return what became of a submission."""
 
-    def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[str]:
-        """Return the command that asks about ``ids``, or all jobs of ``user``."""
+    def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
+        """Return commands that ask about ``ids``, or all jobs of ``user``; the first good answer counts."""
 
-    def parse_query(self, answer: Completed, ids: Sequence[str] | None) -> Snapshot | Unknown:
+    def parse_query(self, answer: Completed, ids: Sequence[str] | None, *, user: str) -> Snapshot | Unknown:
         """Return the jobs in an answer, or why it is not one."""
 
     def build_accounting(self, ids: Sequence[str]) -> list[list[str]]:
-        """Return commands that may know ended jobs, best first; empty if there are none."""
+        """Return commands that may know ended jobs, asked in turn until all are known; empty if there are none."""
 
     def parse_accounting(self, answer: Completed, ids: Sequence[str]) -> Snapshot | Unknown:
         """Return the ended jobs in an answer, or why it is not one."""

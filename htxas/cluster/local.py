@@ -45,6 +45,7 @@ class Local:
     programs: tuple[str, ...] = ()
     batch = 200
     asks_all = True
+    script_on_stdin = False
 
     def __init__(self, python: str, home: str, *, walltime_s: int, signal_s: int) -> None:
         self._command = [python, "-m", "htxas.cluster.localjob", "--folder", f"{home.rstrip('/')}/queue"]
@@ -68,11 +69,11 @@ class Local:
             return Unclear(f"{answer.program} answered something else")
         return Submitted(tuple(str(i) for i in ids))
 
-    def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[str]:
+    def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
         """Return the command that lists all jobs of this home."""
-        return [*self._command, "list"]
+        return [[*self._command, "list"]]
 
-    def parse_query(self, answer: Completed, ids: Sequence[str] | None) -> Snapshot | Unknown:
+    def parse_query(self, answer: Completed, ids: Sequence[str] | None, *, user: str) -> Snapshot | Unknown:
         """Return the jobs."""
         document = _document(answer)
         if isinstance(document, str):
@@ -94,7 +95,7 @@ class Local:
 
     def parse_accounting(self, answer: Completed, ids: Sequence[str]) -> Snapshot | Unknown:
         """Return the jobs."""
-        return self.parse_query(answer, ids)
+        return self.parse_query(answer, ids, user="")
 
     def build_cancel(self, ids: Sequence[str]) -> list[str]:
         """Return the command that ends processes."""

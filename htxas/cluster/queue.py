@@ -76,7 +76,9 @@ class Queue:
         self.host.put(script, path, 0o700)
         adapter = _adapter(self.profile, job)
         answer = self.host.run(
-            adapter.build_submit(path, name=job.name, array=job.array), timeout_s=self.profile.timeout_s
+            adapter.build_submit(path, name=job.name, array=job.array),
+            timeout_s=self.profile.timeout_s,
+            stdin=script if adapter.script_on_stdin else None,
         )
         return adapter.parse_submit(answer, array=job.array)
 
@@ -98,8 +100,12 @@ class Queue:
         jobs: dict[str, JobInfo] = {}
         parts = [asked] if self._adapter.asks_all else _parts(asked, self._adapter.batch)
         for part in parts:
-            argv = self._adapter.build_query(part, user=user)
-            found = self._adapter.parse_query(self.host.run(argv, timeout_s=self.profile.timeout_s), part)
+            found: Snapshot | Unknown = Unknown("there is nothing to ask")
+            for argv in self._adapter.build_query(part, user=user):
+                answer = self.host.run(argv, timeout_s=self.profile.timeout_s)
+                found = self._adapter.parse_query(answer, part, user=user)
+                if isinstance(found, Snapshot):
+                    break
             if isinstance(found, Unknown):
                 return found
             jobs |= found.jobs
@@ -207,7 +213,7 @@ def _adapter(profile: Profile, job: Job | None = None) -> Adapter:
                 signal_s=profile.pilots.signal_s,
             )
         case Scheduler.PBS if profile.dialect is Dialect.TORQUE:
-            from htxas.cluster.torque import Torque
+            from htxas.cluster.pbs import Torque
 
             return Torque()
         case Scheduler.PBS:

@@ -88,9 +88,10 @@ _DOWN = ("down", "fail", "error", "unk", "boot", "power", "reboot", "no_respond"
 class Slurm:
     """Slurm."""
 
-    programs = ("sbatch", "squeue", "scancel", "sinfo")
+    programs: tuple[str, ...] = ("sbatch", "squeue", "scancel", "sinfo")
     batch = 200
     asks_all = True
+    script_on_stdin = False
 
     def build_submit(self, script: str, *, name: str, array: int) -> list[str]:
         """Return the sbatch command."""
@@ -109,11 +110,11 @@ class Slurm:
             return Refused(one_line(answer.stderr))
         return Unclear(answer.complaint())
 
-    def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[str]:
+    def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
         """Return the squeue command; always all jobs of the user."""
-        return [*_ENVIRONMENT, "squeue", "--array", "--states=all", f"--user={user}", f"--Format={_FORMAT}"]
+        return [[*_ENVIRONMENT, "squeue", "--array", "--states=all", f"--user={user}", f"--Format={_FORMAT}"]]
 
-    def parse_query(self, answer: Completed, ids: Sequence[str] | None) -> Snapshot | Unknown:
+    def parse_query(self, answer: Completed, ids: Sequence[str] | None, *, user: str) -> Snapshot | Unknown:
         """Return the jobs; an answer without the right header, or with a broken line, is none."""
         if not answer.ok:
             return Unknown(answer.complaint())
