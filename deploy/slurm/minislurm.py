@@ -405,6 +405,8 @@ class MiniSlurm:
 
     def states(self) -> dict[str, str]:
         """Return what ``sinfo`` says of each node; empty while the controller does not answer."""
+        if not self._alive(_CTLD):  # sinfo would try for ten seconds
+            return {}
         done = subprocess.run(
             [_program("sinfo") or "sinfo", "-h", "-N", "-o", "%N %T"],
             env=self.environment, capture_output=True, text=True, check=False,
