@@ -21,6 +21,7 @@ from htxas.domain.calculation import State
 from htxas.engines.registry import get_engine
 from htxas.errors import HtxasError
 from htxas.launch.archive import GONE, SUFFIX, Saved, archive_path, finish_removal, pack
+from htxas.launch.delivery import journals
 from htxas.launch.journal import Started, read_journal
 from htxas.launch.usage import DiskQuota, is_key, prefixes
 from htxas.settings import runs_folder
@@ -331,7 +332,7 @@ def pack_owners(store: Store, *, dry_run: bool = False, quiet_s: float = _QUIET_
     """Pack the logs of agents that are gone and whose journals are in the database to the last outcome.
 
     Gone: no heartbeat document (whoever recovers a dead agent removes it last), no lease, no lock, and nothing written
-    for ``quiet_s``. The journals are not kept: what they held is stored.
+    for ``quiet_s``. The journals are not kept (what they held is stored), unless their end cannot be read.
     """
     total = Packed()
     folder = runs_folder() / "workers"
@@ -356,7 +357,7 @@ def pack_owners(store: Store, *, dry_run: bool = False, quiet_s: float = _QUIET_
                     keep=("*.log",),
                     evidence=True,
                     facts={"owner": name},
-                    leave_out=("alive.lock", *(p.name for p in path.glob("journal-*.bin"))),
+                    leave_out=("alive.lock", *(p.name for p in journals(path) if _read_whole(p))),
                 )
             except OSError as error:
                 total.problems.append(f"{path} is not packed: {error.strerror or error}")
@@ -387,7 +388,10 @@ def _locked(lock: Path) -> bool:
 
 
 def delivered(folder: Path) -> bool:
-    """Return whether every outcome in an agent's journals was delivered, as ``delivered.json`` tells."""
+    """Return whether every outcome in an agent's journals was delivered, as ``delivered.json`` tells.
+
+    The journals are read from their start: an offset that points between records says nothing of those after it.
+    """
     try:
         offsets = json.loads((folder / "delivered.json").read_text())
     except FileNotFoundError:
@@ -395,7 +399,13 @@ def delivered(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return all(
-        isinstance(record, Started)
-        for path in folder.glob("journal-*.bin")
-        for record, _ in read_journal(path, int(offsets.get(path.name, 0)))
+        isinstance(record, Started) or end <= int(offsets.get(path.name, 0))
+        for path in journals(folder)
+        for record, end in read_journal(path)
     )
+
+
+def _read_whole(journal: Path) -> bool:
+    """Return whether a journal can be read to its last byte; a torn one is evidence."""
+    ends = [end for _, end in read_journal(journal)]
+    return (ends[-1] if ends else 0) == journal.stat().st_size

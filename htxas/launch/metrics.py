@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from htxas.errors import DatabaseUnavailable, UserError
-from htxas.launch.disk import delivered
+from htxas.launch.delivery import journals
 from htxas.launch.usage import DiskQuota, file_system
 from htxas.launch.watch import Watcher
 from htxas.settings import runs_folder
@@ -79,8 +80,10 @@ class HtxasCollector(Collector):
         if free["files"]:
             yield _gauge("htxas_disk_free_files", "Free inodes on their file system.", free["free_files"])
         folders, size = _backlog()
-        yield _gauge("htxas_journal_backlog_agents", "Agents whose journals are not all delivered.", folders)
-        yield _gauge("htxas_journal_backlog_bytes", "Size of the journals of those agents.", size)
+        yield _gauge(
+            "htxas_journal_backlog_agents", "Agents with undelivered journals, on this host.", folders
+        )
+        yield _gauge("htxas_journal_backlog_bytes", "Undelivered bytes in them.", size)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -197,12 +200,16 @@ def _agents(seen: dict[str, Any]) -> Iterator[Metric]:
 
 
 def _backlog() -> tuple[int, int]:
+    """Return how many agents have bytes in journals that were not delivered, and how many bytes."""
     folders = size = 0
     for folder in (runs_folder() / "workers").glob("*/"):
-        journals = list(folder.glob("journal-*.bin"))
-        if journals and not delivered(folder):
-            folders += 1
-            size += sum(p.stat().st_size for p in journals)
+        try:
+            noted = json.loads((folder / "delivered.json").read_text())
+        except (OSError, ValueError):
+            noted = {}
+        left = sum(max(0, p.stat().st_size - int(noted.get(p.name, 0))) for p in journals(folder))
+        folders += left > 0
+        size += left
     return folders, size
 
 

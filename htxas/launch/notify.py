@@ -61,6 +61,7 @@ _NEARLY_FULL, _ROOM_AGAIN = 0.9, 0.85
 _QUIET = 0.5
 _SLOW = 4.0
 _CLAIM_S = 60.0
+_COST_FACTOR = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -235,20 +236,24 @@ class Notifier:
         self._store = store
         self._quota = quota or DiskQuota()
         self._looked = float("-inf")
+        self._cost_s = 0.0
 
     def tick(self, *, every_s: float = _LOOK_EVERY_S) -> list[str]:
         """Look, unless that was done less than ``every_s`` ago, and tell; return the names of what was told.
 
         Never raises because a command or the disk fails; a database that is away is met by the caller's next call.
         """
-        if self._model is None or time.monotonic() - self._looked < every_s:
+        start = time.monotonic()
+        if self._model is None or start - self._looked < max(every_s, _COST_FACTOR * self._cost_s):
             return []
-        self._looked = time.monotonic()
         try:
             return self._tell(self._model)
         except (HtxasError, OSError) as error:
             _log.warning("nobody was notified: %s", error)
             return []
+        finally:
+            self._looked = time.monotonic()
+            self._cost_s = self._looked - start
 
     def _tell(self, model: NotifyModel) -> list[str]:
         known = self._store.notices()
@@ -258,7 +263,7 @@ class Notifier:
                 continue
             tries = known.get(condition.name)
             if condition.holds is False:
-                if tries or (tries is None and not condition.fresh):
+                if tries or (tries is None and condition.kind is EventKind.CAMPAIGN_END):
                     self._store.arm_notice(condition.name)
             elif condition.holds and (condition.fresh or tries is not None):
                 token = self._store.claim_notice(condition.name, ttl_s=model.timeout_s + _CLAIM_S)
