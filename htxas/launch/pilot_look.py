@@ -1,7 +1,8 @@
 """Pilots as the database and the scheduler together tell of them.
 
 While the scheduler gives no usable answer nothing is concluded. A pilot that a good answer does not list is not gone
-for that: its end is told by its own exit file, by the accounting, or by nothing (LOST_TRACK).
+for that: its end is told by its own exit file, by the accounting, or by a second good answer a minute later; in between
+its track is lost.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +23,11 @@ from htxas.launch.pilot_exit import exit_name, read_exit
 from htxas.store.records import PilotRecord, PilotState
 from htxas.store.store import Store
 
-__all__ = ["Seen", "array_task", "ending_of", "refresh"]
+__all__ = ["Seen", "array_task", "describe", "ending_of", "refresh"]
 
 _IN_FLIGHT_S = 120.0
+_LISTED_S = 30.0
+_GONE_S = 60.0
 _TOLD_AGAIN_S = 60.0
 _FRESH_S = 60.0
 _ACTIVE = (PilotState.SUBMITTING, PilotState.QUEUED, PilotState.RUNNING)
@@ -65,6 +68,7 @@ def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
     found = {p.id: job for p in records if (job := _job_of(p, answer.jobs)) is not None}
     beating = _beating(store)
     missing = [p for p in records if p.id not in found]
+    store.found_again([_absence(p) for p in records if p.id in found])
     endings = _endings(profile, queue, [p for p in missing if p.id not in beating])
     now = datetime.now(UTC)
     seen = Seen([])
@@ -74,7 +78,7 @@ def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
         elif pilot.id in beating:
             fields = _beats(pilot, beating[pilot.id])
         else:
-            fields = _untold(pilot, endings.get(pilot.id), now)
+            fields = _untold(pilot, endings.get(pilot.id), store.missing_for(_absence(pilot)), now)
         changes = {k: v for k, v in fields.items() if getattr(pilot, k) != v}
         if changes.keys() - {"seen"} or _long_ago(pilot.seen, now):
             store.update_pilot(pilot.id, **changes)
@@ -168,16 +172,28 @@ def _beats(pilot: PilotRecord, worker: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _untold(pilot: PilotRecord, ending: tuple[str, datetime | None] | None, now: datetime) -> dict[str, Any]:
+def _absence(pilot: PilotRecord) -> str:
+    return f"pilot:{pilot.id}"
+
+
+def _untold(
+    pilot: PilotRecord, ending: tuple[str, datetime | None] | None, missing_s: float, now: datetime
+) -> dict[str, Any]:
     """Return the fields of a pilot that neither the scheduler lists nor its own heart tells of."""
     if ending is not None:
         reason, ended = ending
         return {"state": PilotState.ENDED, "reason": reason, "ended": pilot.ended or ended or now}
-    if (now - pilot.submitted).total_seconds() < _IN_FLIGHT_S:
-        return {}  # the scheduler may still be taking it in
-    if pilot.state is PilotState.SUBMITTING and pilot.job_id is None and pilot.owner is None:
+    age_s = (now - pilot.submitted).total_seconds()
+    if pilot.job_id is None and pilot.owner is None:
+        if age_s < _IN_FLIGHT_S:
+            return {}  # the scheduler may still be taking it in
         return {"state": PilotState.ENDED, "reason": "never reached the queue", "ended": now}
-    return {"state": PilotState.LOST_TRACK, "reason": "the scheduler no longer lists it, and it left no word"}
+    if age_s < _LISTED_S:
+        return {}
+    why = "the scheduler no longer lists it, and it left no word"
+    if missing_s >= _GONE_S:  # a second good answer without it
+        return {"state": PilotState.ENDED, "reason": why, "ended": now}
+    return {"state": PilotState.LOST_TRACK, "reason": why}
 
 
 def _long_ago(seen: datetime | None, now: datetime) -> bool:
@@ -212,3 +228,38 @@ def _endings(
                 if job is not None and job.state.ended:
                     endings[pilot_id] = (ending_of(job), None if job.end is None else _when(job.end))
     return endings
+
+
+def describe(store: Store, pilots: Sequence[PilotRecord]) -> list[dict[str, Any]]:
+    """Return pilots as JSON documents, with what their heartbeats tell.
+
+    Besides the fields of the record: ``node``, ``left_s`` of the allocation, ``alive`` (whether a heartbeat is younger
+    than a minute; None for one that is not to beat: not started, or for a bundle), ``in_hand`` (calculations being
+    computed), ``utilisation`` (engine over allocated seconds).
+    """
+    workers = {w["info"]["pilot"]: w for w in store.workers() if w["info"].get("pilot")}
+    now = datetime.now(UTC)
+    rows = []
+    for pilot in pilots:
+        worker = workers.get(pilot.id)
+        info: Mapping[str, Any] = {} if worker is None else worker["info"]
+        running = pilot.state is PilotState.RUNNING
+        allocated_s = max(pilot.allocated_s, float(info.get("allocated_s") or 0.0))
+        engine_s = max(pilot.engine_s, float(info.get("engine_s") or 0.0))
+        ends = running and pilot.end_time is not None
+        rows.append(
+            {
+                **asdict(pilot),
+                "state": pilot.state.value,
+                "node": info.get("host"),
+                "left_s": (pilot.end_time - now).total_seconds() if ends and pilot.end_time else None,
+                "alive": None
+                if not running or pilot.bundle is not None
+                else worker is not None and worker["age_s"] < _FRESH_S,
+                "in_hand": len(info["in_hand"]) if running and "in_hand" in info else None,
+                "allocated_s": allocated_s,
+                "engine_s": engine_s,
+                "utilisation": engine_s / allocated_s if allocated_s > 0 else None,
+            }
+        )
+    return rows

@@ -73,6 +73,7 @@ def submit_pilots(
     queue: Queue,
     *,
     pilots: int | None = None,
+    adaptive: bool = False,
     campaign: str | None = None,
     dry_run: bool = False,
     prepare: Callable[[Job], str | None] | None = None,
@@ -84,7 +85,9 @@ def submit_pilots(
     store, profile, queue
         Which database, which cluster.
     pilots
-        Keep so many queued or running; None: as many as the ready work needs.
+        Keep so many queued or running; with ``adaptive`` at most so many, None is no limit but the profile's.
+    adaptive
+        As many as the ready work needs.
     campaign
         Pilots for this campaign only.
     dry_run
@@ -104,7 +107,9 @@ def submit_pilots(
     if campaign is not None:
         store.campaign(campaign)
     if dry_run:
-        done = _plan(store, profile, Seen(store.pilots(profile.name, active=True)), pilots, campaign)
+        done = _plan(
+            store, profile, Seen(store.pilots(profile.name, active=True)), pilots, adaptive, campaign
+        )
         for name, count in done.plan.submit.items():
             partition = profile.partition(name)
             done.scripts[name] = render(
@@ -116,7 +121,7 @@ def submit_pilots(
         if seen.unknown is not None:
             problem = f"nothing is submitted while the scheduler gives no usable answer: {seen.unknown}"
             return Submission(profile.name, seen, problems=[problem])
-        done = _plan(store, profile, seen, pilots, campaign)
+        done = _plan(store, profile, seen, pilots, adaptive, campaign)
         for name, count in done.plan.submit.items():
             partition = profile.partition(name)
             for size in _arrays(count, partition, single=prepare is not None):
@@ -145,7 +150,9 @@ def _arrays(count: int, partition: Partition, *, single: bool = False) -> list[i
     return [most] * (count // most) + ([count % most] if count % most else [])
 
 
-def _plan(store: Store, profile: Profile, seen: Seen, pilots: int | None, campaign: str | None) -> Submission:
+def _plan(
+    store: Store, profile: Profile, seen: Seen, pilots: int | None, adaptive: bool, campaign: str | None
+) -> Submission:
     done = Submission(profile.name, seen)
     now = datetime.now(UTC)
     controls, spent = store.controls(), store.spent()
@@ -170,7 +177,8 @@ def _plan(store: Store, profile: Profile, seen: Seen, pilots: int | None, campai
     with_work = sorted({work.campaign for work in ready})
     node_h = affordable(with_work, left, active, campaign)
     most = profile.pilots.most
-    if pilots is None:
+    if adaptive or pilots is None:
+        most = most if pilots is None else min(most, pilots)
         done.plan = adapt(ready, rooms, active, most=most, node_h=node_h, left_node_h=left)
     else:
         done.plan = keep(pilots, ready, rooms, active, most=most, node_h=node_h)

@@ -132,7 +132,7 @@ def age(store: Store, seconds: float) -> None:
 def test_pilots_as_the_work_needs_and_none_the_second_time(store: Store, cluster: Make, work: Any) -> None:
     queue = cluster()
     work(1000.0)  # 9 calculations; a pilot of 2 workers has 3,500 s
-    done = submit_pilots(store, queue.profile, queue)
+    done = submit_pilots(store, queue.profile, queue, adaptive=True)
     assert len(done.submitted) == done.plan.needed == 2
     assert not done.problems
     assert [(j.array, j.name) for j in queue.submissions] == [(2, "htxas-" + queue.submissions[0].submission)]
@@ -143,7 +143,7 @@ def test_pilots_as_the_work_needs_and_none_the_second_time(store: Store, cluster
         ("101_2", 2, PilotState.QUEUED),
     ]
     assert {(p.partition, p.nodes, p.cores, p.walltime_s) for p in pilots} == {("main", 1, 2, 3600.0)}
-    again = submit_pilots(store, queue.profile, queue)
+    again = submit_pilots(store, queue.profile, queue, adaptive=True)
     assert again.submitted == {}
     assert len(queue.submissions) == 1
 
@@ -154,7 +154,7 @@ def test_settings_lie_beside_the_script(store: Store, cluster: Make, work: Any, 
         disk={"most_files": 1000},
     )
     work(10.0)
-    submit_pilots(store, queue.profile, queue)
+    submit_pilots(store, queue.profile, queue, adaptive=True)
     (path,) = home.glob("pilots/*/settings.json")
     settings = read_settings(path)
     assert settings.database == store.name
@@ -259,7 +259,7 @@ def test_a_refusal_is_told_and_leaves_no_active_pilot(store: Store, cluster: Mak
 def test_one_submission_at_a_time(store: Store, cluster: Make, work: Any) -> None:
     queue = cluster()
     with store.lock(pilots_lock("here"), ttl_s=5), pytest.raises(Busy):
-        submit_pilots(store, queue.profile, queue)
+        submit_pilots(store, queue.profile, queue, adaptive=True)
 
 
 def test_an_unknown_campaign(store: Store, cluster: Make) -> None:
@@ -355,7 +355,19 @@ def test_or_by_its_own_exit_file(store: Store, queued: FakeQueue, home: Path) ->
     assert (pilot(store).state, pilot(store).reason) == (PilotState.ENDED, "idle: no work for 300 s")
 
 
-def test_or_by_nothing_and_may_come_back(store: Store, queued: FakeQueue) -> None:
+def test_or_by_a_second_good_answer(store: Store, queued: FakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued.jobs.clear()
+    age(store, 200)
+    refresh(store, queued.profile, queued)
+    assert pilot(store).state is PilotState.LOST_TRACK
+    monkeypatch.setattr("htxas.launch.pilot_look._GONE_S", 0.01)
+    time.sleep(0.02)
+    refresh(store, queued.profile, queued)
+    assert pilot(store).state is PilotState.ENDED
+    assert pilot(store).reason == "the scheduler no longer lists it, and it left no word"
+
+
+def test_one_that_is_listed_again_is_not_lost(store: Store, queued: FakeQueue) -> None:
     jobs = dict(queued.jobs)
     queued.jobs.clear()
     refresh(store, queued.profile, queued)
