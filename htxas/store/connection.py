@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
@@ -162,6 +162,11 @@ class Connected:
                 raise InternalError(f"a value cannot be stored: {error}") from error
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+    def _server_time(self) -> datetime:
+        """Return the server's time as a value: an index alone does not answer a query with ``$$NOW``."""
+        now: datetime = self._persist(self._client.admin.command, "hello")["localTime"]
+        return now
 
     def _all(self, collection: str, query: Document, projection: Document | None = None) -> list[Document]:
         return list(self._db[collection].find(query, projection, batch_size=CHUNK))

@@ -165,8 +165,7 @@ class Reading(Connected):
         }
 
     def _recent(self, campaign: str | None) -> tuple[int, float]:
-        # The server's time as a value: an index alone does not answer a query with $$NOW.
-        now = self._persist(self._client.admin.command, "hello")["localTime"]
+        now = self._server_time()
         match: Document = {
             "state": State.DONE.value,
             "finished": {"$gte": now - timedelta(seconds=_RECENT_S)},

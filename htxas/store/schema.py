@@ -16,6 +16,8 @@ batches             content key of its calculations       what a Firework carrie
 workers             owner                                 heartbeats
 pilots              pilot id                              queue jobs
 spending            owner and campaign                    node-seconds used
+notices             what it is about                      whether users were told; values watched
+looks               what was looked for                   since when it was not there
 locks               what is locked                        holder, end, fencing token
 ==================  ====================================  ===================================================
 """
@@ -70,7 +72,7 @@ _GRID = {
     "properties": {"start": _INT, "step_eV": _NUMBER, "sigma_eV": _NUMBER, "intensity": _ARRAY},
 }
 
-# collection -> field -> JSON schema; every field named here is required.
+# collection -> field -> JSON schema; every field named here is required (none of notices, which are of several kinds).
 _FIELDS: dict[str, dict[str, Any]] = {
     "campaigns": {"document": _OBJECT, "content_key": _STRING, "created": _DATE},
     "structures": {
@@ -156,6 +158,8 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "submitted": _DATE,
     },
     "spending": {"owner": _STRING, "campaign": _STRING, "sequence": _INT, "node_s": _NUMBER},
+    "notices": {},
+    "looks": {"first": _DATE, "last": _DATE},
     "locks": {"owner": _or_null(_STRING), "token": _INT, "until": _DATE},
 }
 
@@ -175,6 +179,7 @@ _INDEXES: dict[str, list[IndexModel]] = {
         _index(
             "worker",
             "state",
+            "_id",
             "attempts",
             name="leases",
             partialFilterExpression={"state": State.RUNNING.value},
@@ -227,7 +232,10 @@ def ensure_schema(db: Database[Document]) -> None:
     if "calculations" in existing:
         fill_in(eager)  # before the validators that ask for it, so that workers of today go on undisturbed
     for name, fields in _FIELDS.items():
-        validator = {"$jsonSchema": {"bsonType": "object", "required": list(fields), "properties": fields}}
+        rules = (
+            {"required": list(fields), "properties": fields} if fields else {}
+        )  # MongoDB refuses empty lists
+        validator = {"$jsonSchema": {"bsonType": "object", **rules}}
         if name not in existing:
             options: dict[str, Any] = (
                 {"storageEngine": _SPECTRA_STORAGE} if name in ("spectra", "dos") else {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pymongo import ReturnDocument
 
@@ -85,12 +85,13 @@ class Watching(Connected):
 
         Reads as many documents as calculations ended.
         """
-        since = {"$gte": ["$finished", {"$subtract": ["$$NOW", round(1000 * window_s)]}]}
-        match: Document = {"state": {"$in": list(_ENDED)}, "$expr": since}
+        now = self._server_time()
+        since = now - timedelta(seconds=window_s)
+        match: Document = {"state": {"$in": list(_ENDED)}, "finished": {"$gte": since}}
         if campaign is not None:
             match["campaigns"] = campaign
-        age = {"$divide": [{"$subtract": ["$$NOW", "$finished"]}, 1000]}
-        lately = {"$gte": ["$finished", {"$subtract": ["$$NOW", round(1000 * now_s)]}]}
+        age = {"$divide": [{"$subtract": [now, "$finished"]}, 1000]}
+        lately = {"$gte": ["$finished", now - timedelta(seconds=now_s)]}
         stages: list[Document] = [
             {"$match": match},
             {
@@ -113,7 +114,7 @@ class Watching(Connected):
             },
             {"$sort": {"_id": 1}},
         ]
-        rows = self._persist(lambda: list(self._db["calculations"].aggregate(stages, hint="recent")))
+        rows = self._persist(lambda: list(self._db["calculations"].aggregate(stages, hint="ended")))
         return [
             Ending(
                 campaign=row["_id"]["campaigns"],

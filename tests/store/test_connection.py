@@ -53,30 +53,41 @@ def test_what_cannot_be_stored_is_a_bug(store):
 
 @pytest.mark.mongo
 def test_work_outlasts_a_killed_server(require_mongod, tmp_path, world):
-    """Writes go on while mongod is killed and restarted: all arrive, none twice."""
+    """Leases, returns and deliveries go on while mongod is killed and restarted: all arrive, none twice."""
     server = PrivateServer(tmp_path / "db")
     server.up()
-    many = world.make(30)
-    done = []
+    many = world.make(40)
+    keys = list(many.calculations)
+    answers = []
     try:
         with Store.open(read_secret(server.uri_file), patience_s=60) as store:
             many.submit(store)
 
             def work():
-                done.extend(k for k in many.calculations if many.finish(store, k))
+                for part in chunks(keys, 4):
+                    first = [x.lease for x in store.lease_many(part, "w")]
+                    assert set(store.release(first).values()) == {"ready"}
+                    outcomes = [many.outcome(x.lease) for x in store.lease_many(part, "w")]
+                    answers.extend(store.deliver(outcomes))
+                    store.spend("w", {"demo": 3600.0}, len(answers))
 
             worker = threading.Thread(target=work)
             worker.start()
-            while len(done) == 0 and store.counts()["done"] < 5:
-                time.sleep(0.005)
-            os.kill(server.files.pid(), signal.SIGKILL)
-            while server.files.in_use():
-                time.sleep(0.02)
-            server.up()
+            for at in (8, 60):
+                while len(answers) < at and worker.is_alive():
+                    time.sleep(0.002)
+                os.kill(server.files.pid(), signal.SIGKILL)
+                while server.files.in_use():
+                    time.sleep(0.02)
+                server.up()
             worker.join(timeout=90)
-            assert len(done) == 90
-            assert store.counts()["done"] == 90
-            assert max(r.attempts for r in store.find()) == 1
-            assert store._db["spectra"].count_documents({}) == 60
+            assert len(answers) == 120
+            assert set(answers) <= {"stored", "again"}
+            assert store.counts()["done"] == 120
+            records = list(store.find())
+            assert {r.attempts for r in records} == {2}
+            assert {len(r.history) for r in records} == {1}
+            assert store._db["spectra"].count_documents({"attempt": 2}) == 80
+            assert store.spent() == {"demo": 30.0}
     finally:
         server.down()

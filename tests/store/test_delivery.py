@@ -109,6 +109,13 @@ def test_who_lost_the_lease_is_refused(store, world, key):
     assert [e["cause"] for e in store.calculation(key).history] == ["node_failure", None]
 
 
+def test_a_stranger_with_the_right_number_is_refused(store, world, key):
+    lease = world.lease(store, key, "a")
+    assert store.deliver([world.outcome(replace(lease, owner="b"))]) == ["refused"]
+    assert store.release([replace(lease, owner="b")]) == {key: "refused"}
+    assert store.held("a") == [lease]
+
+
 def test_an_owner_is_fenced_off_from_its_own_older_attempt(store, world, key):
     first = world.lease(store, key)
     store.release([first])

@@ -19,7 +19,7 @@ def test_opening_twice_changes_nothing(store):
     ensure_schema(store._db)
     after = {name: store._db[name].index_information() for name in store._db.list_collection_names()}
     assert before == after
-    assert len(before) == 14
+    assert len(before) == 16
     assert {"status", "ended", "leases", "interrupted", "energy"} <= set(before["calculations"])
 
 

@@ -25,7 +25,7 @@ def old(store, world):
     ground, sites = world.molecules[1].ground_key, world.molecules[1].sites
     world.lease(store, ground)
     db = store._db
-    for name in ("pilots", "spending"):
+    for name in ("pilots", "spending", "notices", "looks"):
         db.drop_collection(name)
     fields = [
         "kind",
