@@ -23,6 +23,7 @@ from htxas.launch.control import enforce
 from htxas.launch.delivery import Courier
 from htxas.launch.fireworks_pad import database_errors, prepare_launchpad
 from htxas.launch.judge import FRESH_S, Answer, Life, Verdict, judge
+from htxas.launch.liveness import LOCK_FILE
 from htxas.launch.pilot_exit import exit_name, read_exit
 from htxas.launch.pilot_look import refresh
 from htxas.launch.recover import (
@@ -200,7 +201,7 @@ def reconcile(
             report.locks = break_stale_locks(launchpad)
         if thorough:
             check()
-            _journals(store, set(living), report)
+            _journals(store, {w["owner"] for w in workers if w.get("registered", True)}, report)
             check()
             if not dry_run:
                 report.workflows = _workflows(launchpad)
@@ -392,14 +393,14 @@ def _exit_file(cluster: Cluster, worker: Worker) -> str | None:
     return str(told) if told is not None and told.owner == worker["owner"] else None
 
 
-def _journals(store: Store, living: set[str], report: Report) -> None:
-    """Bring in results that lie on disk, unread, of owners that are off the list."""
+def _journals(store: Store, listed: set[str], report: Report) -> None:
+    """Bring in results that lie on disk, unread, of owners without a heartbeat."""
     try:
         folders = sorted(p for p in (runs_folder() / "workers").iterdir() if p.is_dir())
     except FileNotFoundError:
         return
     for folder in folders:
-        if folder.name in living or lock_free({"lock": str(folder / "alive.lock")}) is False:
+        if folder.name in listed or lock_free({"lock": str(folder / LOCK_FILE)}) is False:
             continue
         try:
             _bring_in(store, folder, report)

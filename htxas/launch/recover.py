@@ -24,7 +24,7 @@ from htxas.launch.evidence import directory_tail, log_tail
 from htxas.launch.fireworks_pad import Document, campaign_query, database_errors, fireworks_of
 from htxas.launch.judge import Life, Verdict, judge
 from htxas.launch.liveness import LOG_FILE
-from htxas.launch.witness import Scene, evidence, owner_folder
+from htxas.launch.witness import Scene, evidence, owner_folder, traces
 from htxas.store.records import ControlState, Lease
 from htxas.store.store import Store
 
@@ -146,7 +146,7 @@ def owners(store: Store) -> list[Document]:
     The latter have ``registered`` False.
     """
     unseen = [
-        {"owner": u["owner"], "info": {}, "age_s": u["age_s"], "registered": False}
+        {"owner": u["owner"], "info": traces(u["owner"]), "age_s": u["age_s"], "registered": False}
         for u in store.unseen_holders()
         if u["owner"]
     ]

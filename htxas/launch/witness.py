@@ -14,10 +14,10 @@ from typing import Any
 
 from htxas.cluster.jobs import JobInfo
 from htxas.launch.judge import Answer, Evidence, Job
-from htxas.launch.liveness import worker_folder
+from htxas.launch.liveness import LOCK_FILE, worker_folder
 from htxas.store.records import PilotRecord, PilotState
 
-__all__ = ["Heard", "Scene", "boot_id", "evidence", "lock_free", "owner_folder"]
+__all__ = ["Heard", "Scene", "boot_id", "evidence", "lock_free", "owner_folder", "traces"]
 
 _JOURNALS = "journal-*.bin"
 _CLOCKS_DIFFER_S = 30.0
@@ -112,6 +112,14 @@ def owner_folder(owner: str, info: Mapping[str, Any]) -> Path | None:
     """Return the owner's folder if it can be seen from here."""
     folder = Path(info["folder"]) if info.get("folder") else worker_folder(owner)
     return folder if folder.is_dir() else None
+
+
+def traces(owner: str) -> dict[str, Any]:
+    """Return what an owner's name and folder tell of it when it has no heartbeat."""
+    folder = worker_folder(owner)
+    if not folder.is_dir() or not owner.startswith(f"{platform.node()}-"):
+        return {}
+    return {"host": platform.node(), "folder": str(folder), "lock": str(folder / LOCK_FILE)}
 
 
 def evidence(worker: Mapping[str, Any], scene: Scene) -> Evidence:
