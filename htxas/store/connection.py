@@ -45,8 +45,8 @@ CHUNK = 1000
 
 _SELECTION_MS = 5_000
 _AUTHENTICATION_FAILED, _UNAUTHORIZED, _VALIDATION, _DISK_FULL = 18, 13, 121, 14031
-# A server that starts, stops or elects answers with these; everything else would fail again.
-_PASSING = frozenset({89, 91, 94, 112, 189, 211, 11600, 11602, 10107, 13435, 13436})
+# A server that starts, stops, elects or builds an index answers with these; everything else would fail again.
+_PASSING = frozenset({89, 91, 94, 112, 189, 211, 11600, 11602, 10107, 12587, 13435, 13436})
 
 
 def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

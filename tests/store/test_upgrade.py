@@ -112,8 +112,12 @@ def test_an_interrupted_upgrade_is_completed(old, world, mongod_uri, monkeypatch
 
 
 def test_many_processes_may_upgrade_at_once(old, world, mongod_uri):
+    def work(_):
+        with Store.open(mongod_uri, name=old.name) as store:
+            return store.progress("demo")["total"]
+
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: ensure_schema(old._db), range(4)))
+        assert list(pool.map(work, range(4))) == [6] * 4
     assert old.calculation(world.molecules[1].ground_key).lost == 1
     assert "owner" not in old._db["calculations"].index_information()
 
