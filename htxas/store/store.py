@@ -21,7 +21,6 @@ from htxas.store.mending import Mending
 from htxas.store.reading import Reading
 from htxas.store.retrying import Retrying
 from htxas.store.schema import ensure_schema
-from htxas.store.single import Single
 from htxas.store.submission import Submission
 from htxas.store.watching import Watching
 from htxas.store.work import Work
@@ -31,7 +30,6 @@ __all__ = ["Store"]
 
 class Store(
     Submission,
-    Single,
     Work,
     Delivery,
     Retrying,

@@ -22,9 +22,7 @@ from htxas.store.documents import plain, record_from
 from htxas.store.outcomes import CLEARED
 from htxas.store.records import MOST_INTERRUPTED, Lease, Leased
 
-__all__ = ["HISTORY", "MOST_LOST", "UNLEASED", "Work", "fence"]
-
-MOST_LOST = MOST_INTERRUPTED[Cause.LOST]
+__all__ = ["HISTORY", "UNLEASED", "Work", "fence"]
 
 HISTORY = 20
 """Attempts that a calculation remembers."""
