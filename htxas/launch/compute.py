@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import traceback
 from collections.abc import Mapping
@@ -17,9 +16,10 @@ from htxas.domain.structure import Structure
 from htxas.engines.base import Engine, Job
 from htxas.errors import Cause, EngineFailure
 from htxas.launch.engine_process import EngineProcess
+from htxas.launch.evidence import FULL
 from htxas.settings import runs_folder
 
-__all__ = ["CampaignSettings", "attempt_directory", "compute", "walltime_s"]
+__all__ = ["CampaignSettings", "attempt_directory", "compute", "gate_limits", "walltime_s"]
 
 _LEAST_WALLTIME_S = 900.0
 _WALLTIME_FACTOR = 20.0
@@ -35,7 +35,7 @@ class CampaignSettings:
     engine: str
     site_parameters: Mapping[str, Any]
     ground_parameters: Mapping[str, Any]
-    gate: GateLimits
+    gate: Mapping[str, Any]
     sigma_eV: float
     step_eV: float
     walltime_s: float | None
@@ -43,19 +43,22 @@ class CampaignSettings:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> CampaignSettings:
         """Read a campaign as the store gives it."""
-        gate: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in document["gate"].items()
-        }
         return cls(
             name=document["name"],
             engine=document["engine"],
             site_parameters=document["parameters"]["site"],
             ground_parameters=document["parameters"]["ground"],
-            gate=GateLimits(**gate),
+            gate=document["gate"],
             sigma_eV=document["spectrum"]["sigma_eV"],
             step_eV=document["spectrum"]["step_eV"],
             walltime_s=document["walltime_s"],
         )
+
+
+def gate_limits(document: Mapping[str, Any]) -> GateLimits:
+    """Return the limits of a campaign's gate from their document."""
+    limits: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+    return GateLimits(**limits)
 
 
 def walltime_s(settings: CampaignSettings, estimate_s: float) -> float:
@@ -78,6 +81,7 @@ def compute(
     directory: Path,
     *,
     ground_directory: Path | None,
+    numerics: Mapping[str, Any],
     limits: GateLimits,
     timeout_s: float,
 ) -> tuple[Result, Rejection | None]:
@@ -87,17 +91,17 @@ def compute(
     ------
     EngineFailure
         With its one named cause.
-    BatchReturned
-        If the worker was asked to stop at once.
+    Returned
+        If asked to stop at once.
     """
-    job = Job(calculation, structure, ground_directory)
+    job = Job(calculation, structure, ground_directory, numerics)
     try:
         if directory.exists():  # of another database: never to be taken for this attempt's
             shutil.rmtree(directory)
         directory.mkdir(parents=True)
         engine.write(job, directory)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise EngineFailure(
             Cause.DISK_FULL,

@@ -10,25 +10,73 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from htxas.engines.base import Engine
 from htxas.errors import Cause, EngineFailure
 from htxas.launch.evidence import died, directory_tail, log_tail, memory_kills
-from htxas.launch.stop import BatchReturned, Stop
+from htxas.launch.stop import Returned, Stop
 
-__all__ = ["EngineProcess"]
+__all__ = ["EngineProcess", "EngineRun", "engine_environment"]
 
 _POLL_S = 0.2
 _GOODBYE_S = 3.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def engine_environment() -> dict[str, str]:
-    """Return the environment of engines: one thread, and no way to the database."""
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """How an engine is started on this machine: nothing that could alter a result.
+
+    Attributes
+    ----------
+    launcher
+        Words before the engine's own, ``("srun", "-n", "16")``.
+    program
+        Words instead of the engine's first one, ``("/opt/castep.mpi",)``.
+    threads
+        Threads of the libraries underneath.
+    environment
+        Added to the environment.
+    """
+
+    launcher: tuple[str, ...] = ()
+    program: tuple[str, ...] = ()
+    threads: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, words: list[str]) -> list[str]:
+        """Return the engine's command as it is to be run here."""
+        return [*self.launcher, *(self.program or words[:1]), *words[1:]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a JSON document."""
+        return {
+            "launcher": list(self.launcher),
+            "program": list(self.program),
+            "threads": self.threads,
+            "environment": dict(self.environment),
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> EngineRun:
+        """Rebuild it."""
+        return cls(
+            tuple(document["launcher"]),
+            tuple(document["program"]),
+            int(document["threads"]),
+            dict(document["environment"]),
+        )
+
+
+def engine_environment(run: EngineRun) -> dict[str, str]:
+    """Return the environment of an engine: its threads, and no way to the database."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HTXAS_DB_")}
-    return kept | dict.fromkeys(_THREADS, "1")
+    wanted = {**dict.fromkeys(_THREADS, str(run.threads)), **run.environment}
+    return kept | {k: v for k, v in wanted.items() if not k.startswith("HTXAS_DB_")}
 
 
 class EngineProcess:
@@ -41,16 +89,19 @@ class EngineProcess:
     ----------
     engine
         The engine.
-    folder
-        Existing folder for the process's own log.
+    log
+        The process's own log, in an existing folder.
     stop
         Asked several times a second.
+    run
+        How it is started here.
     """
 
-    def __init__(self, engine: Engine, folder: Path, stop: Stop) -> None:
+    def __init__(self, engine: Engine, log: Path, stop: Stop, run: EngineRun | None = None) -> None:
         self._engine = engine
-        self._log = folder / f"engine-{engine.name}.log"
+        self._log = log
         self._stop = stop
+        self._how = run or EngineRun()
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
         self._kills: int | None = None
@@ -62,7 +113,7 @@ class EngineProcess:
         ------
         EngineFailure
             WALLTIME, or the named cause of the process's death.
-        BatchReturned
+        Returned
             If the worker was asked to stop at once; the process is gone then.
         """
         start = self._log.stat().st_size if self._log.exists() else 0
@@ -82,7 +133,7 @@ class EngineProcess:
 
     def _start(self, directory: Path) -> None:
         self.kill()
-        command = self._engine.server_command() or self._engine.command(directory)
+        command = self._how.command(self._engine.server_command() or self._engine.command(directory))
         guarded = [
             sys.executable,
             "-m",
@@ -100,7 +151,7 @@ class EngineProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=self._log.parent,
-                env=engine_environment(),
+                env=engine_environment(self._how),
                 start_new_session=True,  # Ctrl-C in the terminal is the worker's to handle
             )
 
@@ -120,7 +171,7 @@ class EngineProcess:
             selector.register(process.stdout, selectors.EVENT_READ)
             while True:
                 if self._stop.now:
-                    raise BatchReturned("stopped at once")
+                    raise Returned("stopped at once")
                 if time.monotonic() > deadline:
                     raise EngineFailure(
                         Cause.WALLTIME,

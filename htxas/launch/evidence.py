@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 from htxas.errors import Cause, EngineFailure
 
-__all__ = ["died", "log_tail", "memory_kills"]
+__all__ = ["FULL", "died", "directory_tail", "log_tail", "memory_kills"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says when there is no room."""
 
 _LINES = 20
 _BYTES = 8_000

@@ -1,4 +1,4 @@
-"""Who is alive: each worker holds a lock that the kernel lets go of when the worker dies, however it dies."""
+"""Who is alive: each agent holds a lock that the kernel lets go of when the agent dies, however it dies."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from typing import Any
 
 from htxas.settings import runs_folder
 
-__all__ = ["LOG_FILE", "hold_alive", "is_dead", "new_owner", "worker_folder"]
+__all__ = ["LOCK_FILE", "LOG_FILE", "hold_alive", "is_dead", "new_owner", "worker_folder"]
 
-LOG_FILE = "worker.log"
-"""In a worker's folder: what it said."""
+LOG_FILE = "agent.log"
+"""In an agent's folder: what it said."""
 
-_LOCK = "alive.lock"
+LOCK_FILE = "alive.lock"
+"""In an owner's folder: held while it lives."""
+
 _SILENT_S = 600.0
 _UNKNOWN_S = 90.0
 
 
 def new_owner() -> str:
-    """Return a worker name that no other worker ever had: host, process, and a random part."""
+    """Return a name that no other agent ever had: host, process, and a random part."""
     return f"{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def worker_folder(owner: str) -> Path:
-    """Return the folder of a worker's logs and lock."""
+    """Return the folder of an agent's logs, lock and journals."""
     return runs_folder() / "workers" / owner
 
 
 @contextmanager
 def hold_alive(owner: str) -> Iterator[dict[str, Any]]:
-    """Hold the worker's lock; gives the facts for its heartbeat."""
+    """Hold an agent's lock; gives the facts for its heartbeat."""
     folder = worker_folder(owner)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as lock:
+    with (folder / LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield {"host": platform.node(), "pid": os.getpid(), "lock": str(folder / _LOCK)}
+        yield {"host": platform.node(), "pid": os.getpid(), "lock": str(folder / LOCK_FILE)}
 
 
 def is_dead(worker: Mapping[str, Any]) -> bool:

@@ -1,35 +1,33 @@
-"""Local workers and the process that looks after them."""
+"""``htxas run``: an agent on this machine, and what surrounds it."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
-from htxas.errors import Cause
-from htxas.launch.evidence import log_tail
+from htxas.errors import DatabaseUnavailable, HtxasError
+from htxas.launch.agent import Agent, AgentConfig, AgentReport, AgentSummary
 from htxas.launch.fireworks_pad import campaign_query, database_errors, prepare_launchpad
-from htxas.launch.liveness import LOG_FILE, new_owner, worker_folder
-from htxas.launch.recover import free_fireworks, recover, requeue_forgotten
-from htxas.launch.worker import STOPPED, UNFIT
+from htxas.launch.liveness import LOG_FILE, hold_alive, new_owner, worker_folder
+from htxas.launch.recover import recover, requeue_forgotten
+from htxas.launch.source import Held, Source
+from htxas.launch.stop import Returned, Stop, listening
 from htxas.store.store import Store
 
-__all__ = ["Report", "RunSummary", "run_workers"]
+__all__ = ["Report", "RunSummary", "logged", "run_batch", "run_workers"]
 
-_POLL_S = 0.2
 _LOOK_S = 1.0
 _RECOVER_S = 60.0
-_DEATHS_IN_A_ROW = 12
+_log = logging.getLogger("htxas.launch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class RunSummary:
     interrupted
         Whether it was asked to stop.
     recovered
-        Dead workers whose work was freed.
+        Dead agents whose work was freed.
     respawned
         Workers started again after they died.
     unsubmitted
@@ -59,7 +57,9 @@ class RunSummary:
     unfinished
         Campaigns whose submission has not come to its end.
     problems
-        Why workers gave up, one line each.
+        Why it gave up, one line each.
+    undelivered
+        Folder with outcomes that are not in the database, or None.
     progress
         The last look at the store.
     """
@@ -70,33 +70,52 @@ class RunSummary:
     unsubmitted: int = 0
     unfinished: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    undelivered: Path | None = None
     progress: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Worker:
-    owner: str
-    process: subprocess.Popen[bytes]
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Have what this process says about its work written to the agent's log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / LOG_FILE, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    level = _log.level
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _log.setLevel(level)
+        _log.removeHandler(handler)
+        handler.close()
 
 
-class _Interrupts:
-    """Counts Ctrl-C: the first ends after the calculations in hand, the second at once, the third kills."""
+class _Watch(threading.Thread):
+    """Looks at the progress every second and after dead agents every minute; the agent waits for neither."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, store: Store, launchpad: LaunchPad, campaign: str | None, summary: RunSummary) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._store = store
+        self._launchpad = launchpad
+        self._campaign = campaign
+        self._summary = summary
+        self._over = threading.Event()
 
-    @contextmanager
-    def caught(self) -> Iterator[None]:
-        def on_signal(number: int, _frame: FrameType | None) -> None:
-            # SIGTERM comes from a queue or a system that will not wait for a calculation.
-            self.count = max(self.count + 1, 2 if number == signal.SIGTERM else 1)
+    def run(self) -> None:
+        recovered = time.monotonic()
+        while not self._over.wait(_LOOK_S):
+            try:
+                self._summary.progress = self._store.progress(self._campaign)
+                if time.monotonic() - recovered >= _RECOVER_S:
+                    recovered = time.monotonic()
+                    self._summary.recovered += recover(self._store, self._launchpad)
+            except HtxasError as error:  # a look that fails hurts nobody; the next one comes
+                _log.warning("%s", error)
 
-        before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def end(self) -> None:
+        self._over.set()
+        self.join(_LOOK_S)
 
 
 def run_workers(
@@ -112,7 +131,7 @@ def run_workers(
     Parameters
     ----------
     store, launchpad
-        What to work on; each worker opens its own connection.
+        What to work on.
     jobs
         Worker processes, one core each.
     campaign
@@ -125,192 +144,119 @@ def run_workers(
     NotFound
         If there is no such campaign.
     DatabaseUnavailable
-        If the database goes away and does not come back; workers end by themselves then.
+        If the database is away at the start. Later it is waited for.
     """
     if campaign is not None:
         store.campaign(campaign)
     prepare_launchpad(launchpad)
-    summary = RunSummary(recovered=recover(store, launchpad))
-    interrupts = _Interrupts()
-    with interrupts.caught():
-        crew = _Crew(store, launchpad, campaign, summary, interrupts, on_report)
+    stop, summary = Stop(), RunSummary()
+    with listening(stop):
+        summary.recovered = recover(store, launchpad)
+        summary.progress = store.progress(campaign)
+        watch = _Watch(store, launchpad, campaign, summary)
+        watch.start()
+
+        def report(said: AgentReport) -> None:
+            if on_report is not None:
+                notes = said.notes
+                on_report(Report(summary.progress, said.workers, bool(stop.asked), notes))
+
         try:
-            _rounds(crew, jobs)
+            _rounds(store, launchpad, jobs, campaign, stop, summary, report)
         finally:
-            crew.end()
-    summary.interrupted = interrupts.count > 0
-    summary.progress = store.progress(campaign)
-    summary.unfinished = store.unfinished_submissions(campaign)
+            watch.end()
+    summary.interrupted = stop.asked
+    if summary.undelivered is None:
+        summary.progress = store.progress(campaign)
+        summary.unfinished = store.unfinished_submissions(campaign)
+        if on_report is not None:
+            on_report(Report(summary.progress, 0, stop.asked, tuple(summary.problems)))
     return summary
 
 
-def _rounds(crew: _Crew, jobs: int) -> None:
-    """Run, then look for calculations without a Firework; again while that finds some and brings them further."""
+def _rounds(
+    store: Store,
+    launchpad: LaunchPad,
+    jobs: int,
+    campaign: str | None,
+    stop: Stop,
+    summary: RunSummary,
+    report: Callable[[AgentReport], None],
+) -> None:
+    """Work, then look for calculations without a Firework; again while that finds some and brings them further."""
     ended = -1
-    if not crew.ready():
-        crew.requeue()
-    while ready := crew.ready():
-        crew.man(min(jobs, ready))
-        crew.attend()
-        counts = crew.store.counts(crew.campaign)
-        now = sum(n for s, n in counts.items() if s not in (State.READY, State.RUNNING))
-        if crew.interrupts.count or crew.summary.problems or now == ended:
-            return
-        ended = now
-        if not crew.requeue():
-            return
-
-
-class _Crew:
-    def __init__(
-        self,
-        store: Store,
-        launchpad: LaunchPad,
-        campaign: str | None,
-        summary: RunSummary,
-        interrupts: _Interrupts,
-        on_report: Callable[[Report], None] | None,
-    ) -> None:
-        self.store = store
-        self.campaign = campaign
-        self.summary = summary
-        self.interrupts = interrupts
-        self._launchpad = launchpad
-        self._on_report = on_report
-        self._workers: list[_Worker] = []
-        self._signalled = 0
-        self._jobs = 0
-        self._deaths = 0
-        self._outcomes = -1
-
-    def ready(self) -> int:
-        """Return how many Fireworks could start, up to a hundred."""
-        query = {**campaign_query(self.campaign), "state": "READY"}
-        with database_errors():
-            return int(self._launchpad.fireworks.count_documents(query, limit=100))
-
-    def requeue(self) -> int:
-        found = requeue_forgotten(self.store, self._launchpad, self.campaign)
-        self.summary.unsubmitted = found.unsubmitted
-        return found.fireworks
-
-    def man(self, jobs: int) -> None:
-        self._jobs = jobs
-        while len(self._workers) < jobs:
-            self._workers.append(self._spawn())
-
-    def _spawn(self) -> _Worker:
+    if not _ready(launchpad, campaign):
+        summary.unsubmitted = requeue_forgotten(store, launchpad, campaign).unsubmitted
+    while _ready(launchpad, campaign):
         owner = new_owner()
         folder = worker_folder(owner)
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "htxas.launch.guard", str(os.getpid()), str(int(signal.SIGTERM))]
-        command += [
-            sys.executable,
-            "-m",
-            "htxas.launch.worker",
-            "--owner",
-            owner,
-            "--database",
-            self.store.name,
-        ]
-        if self.campaign is not None:
-            command += ["--campaign", self.campaign]
-        # The connection goes through the environment, which only this user can read; arguments are public.
-        environment = {**os.environ, "HTXAS_DB_URI": self.store.uri_for_launchpad(), "OMP_NUM_THREADS": "1"}
-        with (folder / LOG_FILE).open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
-        return _Worker(owner, process)
-
-    def attend(self) -> None:
-        """Look after the workers until all have ended."""
-        looked = recovered = time.monotonic()
-        while self._workers:
-            self._pass_on_interrupts()
-            self._bury()
-            now = time.monotonic()
-            if now - looked >= _LOOK_S:
-                looked = now
-                self._report()
-            if now - recovered >= _RECOVER_S:
-                recovered = now
-                self.summary.recovered += recover(self.store, self._launchpad)
-            if self._workers:
-                time.sleep(_POLL_S)
-        self._report()
-
-    def _pass_on_interrupts(self) -> None:
-        if self.interrupts.count <= self._signalled:
+        source = Source(store, launchpad, owner, folder, campaign, jobs)
+        config = AgentConfig(owner, folder, workers=jobs, campaign=campaign)
+        with logged(folder), hold_alive(owner) as facts:
+            did = Agent(config, source).run(stop, report, facts)
+        _add(summary, did, folder)
+        if stop.asked or summary.problems:
             return
-        self._signalled = self.interrupts.count
-        number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[min(self._signalled, 3) - 1]
-        for worker in self._workers:
-            worker.process.send_signal(number)
+        counts = store.counts(campaign)
+        now = sum(n for s, n in counts.items() if s not in (State.READY, State.RUNNING))
+        if now == ended:
+            return
+        ended = now
+        found = requeue_forgotten(store, launchpad, campaign)
+        summary.unsubmitted = found.unsubmitted
+        if not found.fireworks:
+            return
 
-    def _bury(self) -> None:
-        for worker in list(self._workers):
-            status = worker.process.poll()
-            if status is None:
-                continue
-            self._workers.remove(worker)
-            if status == STOPPED:
-                continue
-            self._free(worker)
-            if status == UNFIT:
-                self._give_up(worker)
-            elif not self.interrupts.count:
-                self._replace(worker, status)
 
-    def _free(self, worker: _Worker) -> None:
-        self.store.release_owner(worker.owner)
-        free_fireworks(self._launchpad, {worker.owner})
-        self.store.forget_worker(worker.owner)
+def _add(summary: RunSummary, did: AgentSummary, folder: Path) -> None:
+    summary.respawned += did.respawned
+    summary.problems += did.problems
+    if not did.delivered:
+        summary.undelivered = folder
 
-    def _give_up(self, worker: _Worker) -> None:
-        tail = log_tail(worker_folder(worker.owner) / LOG_FILE)
-        self.summary.problems.append(tail[-1] if tail else "a worker gave up")
 
-    def _replace(self, worker: _Worker, status: int) -> None:
-        """Start another worker, unless they die one after the other without anything coming of it.
+def _ready(launchpad: LaunchPad, campaign: str | None) -> bool:
+    with database_errors():
+        query = {**campaign_query(campaign), "state": "READY"}
+        return launchpad.fireworks.find_one(query, {"_id": 1}) is not None
 
-        A calculation that ends its worker each time is taken out of the queue after a few, hence the room.
-        """
-        progress = self.store.progress(self.campaign)
-        counts = progress["counts"]
-        outcomes = (
-            counts["done"] + counts["failed"] + counts["quarantined"] - progress["causes"].get(Cause.LOST, 0)
+
+class _OneBatch(Source):
+    """Gives one batch, which FireWorks' own launcher has checked out."""
+
+    def __init__(self, store: Store, owner: str, folder: Path, batch_id: str) -> None:
+        super().__init__(store, None, owner, folder, None, 1)
+        self.tally: dict[str, int] = {}
+        self._batch_id: str | None = batch_id
+
+    def checkout(self, room_s: float) -> Held | None:
+        batch_id, self._batch_id = self._batch_id, None
+        return None if batch_id is None else self.hold(batch_id)
+
+    def complete(self, held: Sequence[Held]) -> None:
+        for one in held:
+            self.tally = dict(one.tally)
+
+
+def run_batch(batch_id: str) -> dict[str, int]:
+    """Compute one batch for FireWorks' own ``rlaunch``; return how many calculations ended in which way.
+
+    Raises
+    ------
+    Returned
+        If it came to no end: FireWorks marks the Firework FIZZLED, and ``htxas run`` or ``reconcile`` frees it.
+    DatabaseUnavailable
+        If what was computed could not be delivered; it is in the agent's journal.
+    """
+    owner, stop = new_owner(), Stop()
+    folder = worker_folder(owner)
+    with Store.open() as store, logged(folder), hold_alive(owner) as facts:
+        source = _OneBatch(store, owner, folder, batch_id)
+        did = Agent(AgentConfig(owner, folder), source).run(stop, None, facts)
+    if not did.delivered:
+        raise DatabaseUnavailable(
+            "the database went away; the outcomes wait in the journal", where=str(folder)
         )
-        if outcomes != self._outcomes:
-            self._outcomes, self._deaths = outcomes, 0
-        self._deaths += 1
-        log = worker_folder(worker.owner) / LOG_FILE
-        if self._deaths > _DEATHS_IN_A_ROW + self._jobs:
-            tail = log_tail(log)
-            self.summary.problems.append(
-                f"workers keep ending with errors: {tail[-1] if tail else status} ({log})"
-            )
-            return
-        self.summary.respawned += 1
-        self._workers.append(self._spawn())
-
-    def _report(self) -> None:
-        if self._on_report is None:
-            return
-        self.summary.progress = self.store.progress(self.campaign)
-        notes = tuple(self.summary.problems)
-        self._on_report(Report(self.summary.progress, len(self._workers), bool(self.interrupts.count), notes))
-
-    def end(self) -> None:
-        """End what still runs, after an error of this process; free what it held."""
-        for worker in self._workers:
-            worker.process.kill()
-            worker.process.wait()
-        for worker in self._workers:
-            self._free(worker)
-        self._workers.clear()
+    if did.problems or not source.tally:
+        raise Returned(did.problems[0] if did.problems else "others compute what is left of the batch")
+    return source.tally

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from htxas.domain.calculation import Calculation, Kind
@@ -34,7 +34,7 @@ class Task:
     gate, sigma_eV, step_eV
         The campaign's gate limits and stored grid.
     ground_key, ground_directory
-        For a site: its ground state, and where that was computed once it is known.
+        For a site: its ground state, and where that was computed once it is known; empty if its folder is not.
     numerics, corrections
         What this attempt does differently, merged; names of the corrections, in order.
     rungs
@@ -43,6 +43,8 @@ class Task:
         Theirs, multiplied; see :class:`htxas.launch.ladder.Step`.
     slots
         Workers' places it takes at once.
+    safety
+        It fits if so many times its estimate does.
     previous_directory
         Where the last attempt ran, if it left something to go on from.
     """
@@ -73,6 +75,7 @@ class Task:
     memory_factor: float = 1.0
     walltime_factor: float = 1.0
     slots: int = 1
+    safety: float = 1.25
     previous_directory: str | None = None
 
     @property
@@ -92,7 +95,8 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the task as a JSON document."""
-        return {**asdict(self), "kind": self.kind.value, "corrections": list(self.corrections)}
+        # Not asdict, which copies every number of the structure.
+        return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Task:
@@ -103,7 +107,10 @@ class Task:
         TypeError, ValueError, KeyError
             If the document is not one of a task.
         """
-        fields = dict(document)
-        fields["kind"] = Kind(fields["kind"])
-        fields["corrections"] = tuple(fields["corrections"])
-        return cls(**fields)
+        values = dict(document)
+        values["kind"] = Kind(values["kind"])
+        values["corrections"] = tuple(values["corrections"])
+        return cls(**values)
+
+
+_NAMES = tuple(f.name for f in fields(Task))

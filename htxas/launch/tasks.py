@@ -7,22 +7,18 @@ from typing import Any
 
 from fireworks import FiretaskBase, FWAction, explicit_serialize
 
-from htxas.launch.batch_runner import RUNNER
-
 __all__ = ["RunBatchTask"]
 
 
 @explicit_serialize
 class RunBatchTask(FiretaskBase):  # type: ignore[misc]  # FireWorks ships no types
-    """Compute the batch named in the spec: ``{"htxas": {"campaign": NAME, "batch": ID}}``."""
+    """Compute the batch named in the spec: ``{"htxas": {"campaign": NAME, "batch": ID}}``.
+
+    Agents check Fireworks out themselves and never run this; it is what FireWorks' own ``rlaunch`` runs.
+    """
 
     def run_task(self, fw_spec: Mapping[str, Any]) -> FWAction:
         """Run the batch; the calculations' own outcomes are in the store, only their numbers go to FireWorks."""
-        batch_id = fw_spec["htxas"]["batch"]
-        runner = RUNNER.get()
-        if runner is not None:
-            return FWAction(stored_data={"htxas": runner.run(batch_id)})
-        from htxas.launch.worker import standalone_runner
+        from htxas.launch.run import run_batch
 
-        with standalone_runner() as alone:  # FireWorks' own rlaunch
-            return FWAction(stored_data={"htxas": alone.run(batch_id)})
+        return FWAction(stored_data={"htxas": run_batch(fw_spec["htxas"]["batch"])})

@@ -1,191 +1,302 @@
-"""A worker: takes Fireworks from the LaunchPad one after the other and computes their batches.
+"""A worker: tasks on standard input, answers on standard output, outcomes in its journal first. No database.
 
-FireWorks' own Rocket checks out and completes, so ``lpad`` tells the truth. What a Rocket does not do, the worker adds:
-a batch that is given back becomes READY again, and a heartbeat says who is alive and renews the leases.
+Lines, each one JSON object. In: first ``{"agent", "folder", "place", "number", "cores", "engines"}``; then
+``{"tasks": [...]}`` as often as the agent likes, and ``{"drop": [keys]}`` to have tasks back, the one in hand included.
+The end of the input is the end of the worker. Out: ``{"ready": pid}``, and for every task one of
+
+- ``{"key", "state", "cause", "wall_s", "directory"}``: it ended, and the outcome is in the journal;
+- ``{"key", "returned": why, ...}``: it did not, for ``dropped``, ``disk_full`` or ``ground`` (its ground state, of the
+  same chunk, has no result).
+
+``{"full": true}`` says that an outcome waits for room on the disk; the worker tries until there is some.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
+import contextlib
+import json
 import os
+import platform
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
-from typing import NoReturn, TextIO
+from collections import OrderedDict, deque
+from pathlib import Path
+from typing import IO, Any
 
-from fireworks import FWorker, LaunchPad
-from fireworks.core.rocket import Rocket
+from htxas.domain.calculation import Kind, State
+from htxas.engines.registry import get_engine
+from htxas.errors import Cause, EngineFailure, InternalError, StoreError
+from htxas.launch.compute import attempt_directory, compute, gate_limits
+from htxas.launch.engine_process import EngineProcess, EngineRun
+from htxas.launch.evidence import FULL
+from htxas.launch.guard import die_with
+from htxas.launch.journal import JournalWriter
+from htxas.launch.ladder import next_step
+from htxas.launch.stop import Returned, Stop
+from htxas.launch.task import Task
+from htxas.store.outcomes import Outcome, done, failed, quarantined
 
-from htxas.errors import HtxasError
-from htxas.launch.batch_runner import LEASE_S, RUNNER, BatchRunner, WorkerUnfit
-from htxas.launch.fireworks_pad import campaign_query, launchpad_of
-from htxas.launch.liveness import hold_alive, new_owner, worker_folder
-from htxas.launch.recover import free_fireworks
-from htxas.launch.stop import BatchReturned, Stop, listen
-from htxas.store.store import Store
+__all__ = ["journal_path", "main"]
 
-__all__ = ["BUG", "STOPPED", "UNFIT", "main", "standalone_runner", "work"]
-
-STOPPED = 0
-"""Exit status: nothing left to do, or asked to stop."""
-UNFIT = 3
-"""Exit status: going on would fail every calculation; the last line of the log says why."""
-
-BUG = 2
-"""Exit status: an error of htxas or the database; the log has the traceback."""
-
-_HEARTBEAT_S = 10.0
-_IDLE_S = 0.5
-_log = logging.getLogger(__name__)
+_TRY_AGAIN_S = 1.0
+_REMEMBERED = 64
 
 
-class _Noting(BatchRunner):
-    """Remembers how the last batch ended, which Rocket does not tell."""
+def journal_path(folder: Path, number: int) -> Path:
+    """Return the journal of a worker process; each process has a number of its own."""
+    return folder / f"journal-{number}.bin"
 
-    returned: BatchReturned | None = None
-    failed = False
 
-    def run(self, batch_id: str) -> dict[str, int]:
-        self.returned, self.failed = None, True
+class Inbox:
+    """What the agent has said: read in a thread, because a calculation in hand must hear it, too."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stop = Stop()
+        self._stream = stream
+        self._tasks: deque[dict[str, Any]] = deque()
+        self._dropped: list[str] = []
+        self._in_hand: str | None = None
+        self._over = False
+        self._news = threading.Condition()
+
+    def listen(self) -> None:
+        """Read until the input ends."""
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._stream:
+            said = json.loads(line)
+            with self._news:
+                self._tasks.extend(said.get("tasks", ()))
+                self._drop(set(said.get("drop", ())))
+                self._news.notify()
+        with self._news:
+            self._over = self.stop.now = True
+            self._news.notify()
+
+    def _drop(self, keys: set[str]) -> None:
+        if not keys:
+            return
+        self._dropped += [t["key"] for t in self._tasks if t["key"] in keys]
+        self._tasks = deque(t for t in self._tasks if t["key"] not in keys)
+        if self._in_hand in keys:
+            self.stop.now = True
+
+    def next(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """Wait; return the next task, None if there will be none, and the keys dropped before they started."""
+        with self._news:
+            self._in_hand = None
+            while not (self._tasks or self._dropped or self._over):
+                self._news.wait()
+            dropped, self._dropped = self._dropped, []
+            if self._over:
+                return None, dropped
+            self.stop.now = False
+            task = self._tasks.popleft() if self._tasks else None
+            self._in_hand = None if task is None else task["key"]
+            return task, dropped
+
+    @property
+    def over(self) -> bool:
+        """Whether the agent has nothing more to say, or is dead."""
+        return self._over
+
+
+class Worker:
+    """Computes tasks one after the other.
+
+    Parameters
+    ----------
+    inbox
+        Where tasks come from.
+    answers
+        Where answers go.
+    setting
+        The first line of the input.
+    """
+
+    def __init__(self, inbox: Inbox, answers: IO[str], setting: dict[str, Any]) -> None:
+        self._inbox = inbox
+        self._answers = answers
+        self._folder = Path(setting["folder"])
+        self._place = int(setting["place"])
+        self._journal = JournalWriter(journal_path(self._folder, int(setting["number"])))
+        self._engines = {name: EngineRun.from_dict(d) for name, d in setting["engines"].items()}
+        self._processes: dict[str, EngineProcess] = {}
+        self._grounds: OrderedDict[str, str] = OrderedDict()
+        self._host = platform.node()
+
+    def work(self) -> None:
+        """Work until the input ends."""
+        while True:
+            document, dropped = self._inbox.next()
+            for key in dropped:
+                self._say(key=key, returned="dropped")
+            if document is not None:
+                self._one(Task.from_dict(document))
+            elif self._inbox.over:
+                return
+
+    def close(self) -> None:
+        """End the engine processes and bring the journal to disk."""
+        for process in self._processes.values():
+            process.close()
+        with contextlib.suppress(OSError):  # on a full disk; what it has is written
+            self._journal.close()
+
+    def _say(self, **answer: Any) -> None:
+        self._answers.write(json.dumps(answer) + "\n")
+        self._answers.flush()
+
+    def _one(self, task: Task) -> None:
+        ground = task.ground_directory
+        if ground is None and task.ground_key is not None:
+            ground = self._grounds.get(task.ground_key)
+        if task.ground_key is not None and ground is None:
+            self._say(key=task.key, returned="ground")
+            return
+        directory = attempt_directory(task.key, task.attempt)
+        began = time.monotonic()
         try:
-            tally = super().run(batch_id)
-        except BatchReturned as error:
-            self.returned = error
-            raise
-        self.failed = False
-        _log.info("batch %s: %s", batch_id[:12], tally)
-        return tally
+            self._journal.started(task.key, task.attempt)
+            outcome = self._attempt(task, directory, Path(ground) if ground else None, began)
+        except Returned:
+            self._return(task, "dropped", directory, began)
+            return
+        except EngineFailure as error:  # only DISK_FULL leaves _attempt: nobody's fault
+            self._return(task, "disk_full", directory, began, error.message)
+            return
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self._return(task, "disk_full", directory, began, "no space left on device")
+            return
+        if self._record(outcome):
+            self._tell(task, outcome, directory)
+        else:
+            self._return(task, "disk_full", directory, began, "no room for the outcome in the journal")
 
+    def _return(self, task: Task, why: str, directory: Path, began: float, message: str = "") -> None:
+        self._say(
+            key=task.key,
+            returned=why,
+            message=message,
+            elapsed_s=time.monotonic() - began,
+            directory=str(directory) if directory.exists() else None,
+        )
 
-@contextmanager
-def _heart(store: Store, runner: BatchRunner, info: dict[str, object], stop: Stop) -> Iterator[None]:
-    """Beat while the worker works; ask it to stop if its parent has gone."""
-    quiet = threading.Event()
-    parent = os.getppid()
+    def _tell(self, task: Task, outcome: Outcome, directory: Path) -> None:
+        if task.kind is Kind.GROUND and outcome.state is State.DONE:
+            self._grounds[task.key] = str(directory)
+            if len(self._grounds) > _REMEMBERED:
+                self._grounds.popitem(last=False)
+        self._say(
+            key=task.key,
+            state=outcome.state.value,
+            cause=outcome.entry["cause"],
+            wall_s=outcome.entry["wall_s"],
+            directory=str(directory),
+        )
 
-    def beat() -> None:
-        while not quiet.wait(_HEARTBEAT_S):
-            if os.getppid() != parent:
-                stop.after_this = True
+    def _record(self, outcome: Outcome) -> bool:
+        """Write an outcome to the journal; wait for room if there is none. False if asked to stop before."""
+        said = False
+        while True:
             try:
-                store.renew(runner.owner, LEASE_S)
-                now = {"calculation": runner.current, "batch": runner.batch_id}
-                store.heartbeat(runner.owner, {**info, **now})
-            except (
-                HtxasError
-            ) as error:  # a missed beat is made up for; without any, others would take the work
-                _log.warning("no heartbeat: %s", error)
+                self._journal.outcome(outcome)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+            else:
+                return True
+            if not said:
+                self._say(full=True)
+                said = True
+            if self._inbox.stop.now:
+                return False
+            time.sleep(_TRY_AGAIN_S)
 
-    store.heartbeat(runner.owner, info)
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
+    def _attempt(self, task: Task, directory: Path, ground: Path | None, began: float) -> Outcome:
+        engine = get_engine(task.engine)
+        calculation, structure = task.calculation(), task.atoms()
+        grid = {"sigma_eV": task.sigma_eV, "step_eV": task.step_eV}
+        made = task.corrections
+        try:
+            result, rejection = compute(
+                self._process(task.engine),
+                engine,
+                calculation,
+                structure,
+                directory,
+                ground_directory=ground,
+                numerics=task.numerics,
+                limits=gate_limits(task.gate),
+                timeout_s=task.timeout_s,
+            )
+            try:
+                if rejection is None:
+                    return done(task.lease, calculation, structure, result, **grid, corrections=made)
+                step = next_step(engine, task, rejection.cause)
+                again = None if step is None else step.to_dict()
+                return quarantined(
+                    task.lease,
+                    calculation,
+                    structure,
+                    result,
+                    rejection,
+                    **grid,
+                    corrections=made,
+                    again=again,
+                )
+            except (InternalError, StoreError) as error:
+                raise EngineFailure(
+                    Cause.BAD_OUTPUT,
+                    f"the result cannot be stored: {error}",
+                    evidence={"error": error.to_dict()},
+                ) from error
+        except EngineFailure as error:
+            if error.cause is Cause.DISK_FULL:
+                raise
+            step = next_step(engine, task, error.cause)
+            where = {"host": self._host, "wall_s": time.monotonic() - began}
+            if directory.exists():
+                where["directory"] = str(directory)
+            again = None if step is None else step.to_dict()
+            return failed(
+                task.lease, error.cause, error.message, error.evidence, where, corrections=made, again=again
+            )
+
+    def _process(self, engine: str) -> EngineProcess:
+        if engine not in self._processes:
+            log = self._folder / f"engine-{engine}-{self._place}.log"
+            how = self._engines.get(engine)
+            self._processes[engine] = EngineProcess(get_engine(engine), log, self._inbox.stop, how)
+        return self._processes[engine]
+
+
+def main() -> None:
+    """Run one worker for the agent that started it."""
+    die_with(os.getppid())
+    # Libraries print; the agent must not take that for an answer.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    setting = json.loads(sys.stdin.readline())
+    if os.getppid() != setting["agent"]:  # it died before the request took hold
+        return
+    if setting["cores"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, setting["cores"])
+    inbox = Inbox(sys.stdin)
+    worker = Worker(inbox, answers, setting)
+    inbox.listen()
+    worker._say(ready=os.getpid())
     try:
-        yield
+        worker.work()
+    except BrokenPipeError:  # the agent is dead: the journal says what there is to say
+        pass
     finally:
-        quiet.set()
-        thread.join()
-        store.release_owner(runner.owner)
-        store.forget_worker(runner.owner)
-
-
-def work(
-    store: Store, launchpad: LaunchPad, owner: str, campaign: str | None, stop: Stop, errors: TextIO
-) -> int:
-    """Work until nothing is left that could become READY, or asked to stop; return the exit status."""
-    folder = worker_folder(owner)
-    fworker = FWorker(name=owner, query=campaign_query(campaign))
-    with hold_alive(owner) as facts:
-        runner = _Noting(store, owner, folder, stop)
-        token = RUNNER.set(runner)
-        status = STOPPED
-        try:
-            with _heart(store, runner, {**facts, "campaign": campaign}, stop):
-                try:
-                    status = _rockets(launchpad, fworker, runner, stop, errors)
-                finally:
-                    runner.close()
-                    free_fireworks(launchpad, {owner})
-        finally:
-            RUNNER.reset(token)
-    return status
-
-
-def _rockets(launchpad: LaunchPad, fworker: FWorker, runner: _Noting, stop: Stop, errors: TextIO) -> int:
-    while not stop.asked:
-        runner.failed = False
-        if not Rocket(launchpad, fworker, None).run(err_file=errors):
-            if not _more_to_come(launchpad, fworker):
-                return STOPPED
-            time.sleep(_IDLE_S)
-            continue
-        if isinstance(runner.returned, WorkerUnfit):
-            _log.error("%s", runner.returned)
-            return UNFIT
-        if runner.failed and runner.returned is None:
-            _log.error("the batch ended with an error in htxas; its traceback is above")
-            return BUG
-    return STOPPED
-
-
-def _more_to_come(launchpad: LaunchPad, fworker: FWorker) -> bool:
-    """Whether a Firework waits for one that somebody may still complete."""
-    query = {k: v for k, v in fworker.query.items() if k != "state"}
-    states = launchpad.fireworks.distinct("state", {**query, "state": {"$in": ["WAITING", "READY"]}})
-    if "READY" in states:
-        return True
-    active = {**query, "state": {"$in": ["RUNNING", "RESERVED"]}}
-    return "WAITING" in states and launchpad.fireworks.find_one(active, {"_id": 1}) is not None
-
-
-@contextmanager
-def standalone_runner() -> Iterator[BatchRunner]:
-    """Give a runner to a task that FireWorks' own ``rlaunch`` started."""
-    owner, stop = new_owner(), Stop()
-    with Store.open() as store, hold_alive(owner) as facts:
-        runner = BatchRunner(store, owner, worker_folder(owner), stop)
-        with _heart(store, runner, {**facts, "campaign": None}, stop):
-            try:
-                yield runner
-            finally:
-                runner.close()
-
-
-def main(arguments: list[str]) -> int:
-    """Run one worker: ``--owner NAME [--campaign NAME] [--database NAME]``; the connection is in the environment."""
-    parser = argparse.ArgumentParser(prog="python -m htxas.launch.worker")
-    parser.add_argument("--owner", required=True)
-    parser.add_argument("--campaign")
-    parser.add_argument("--database", default="htxas")
-    options = parser.parse_args(arguments)
-    stop = Stop()
-    listen(stop)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
-    logging.getLogger("pymongo").setLevel(logging.WARNING)
-    for name in ("rocket.launcher", "launchpad"):  # FireWorks gives them handlers of their own
-        logging.getLogger(name).propagate = False
-    folder = worker_folder(options.owner)
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(folder)  # FireWorks writes FW.json where it stands
-    with Store.open(name=options.database) as store, launchpad_of(store) as launchpad:
-        return work(store, launchpad, options.owner, options.campaign, stop, sys.stderr)
-
-
-def _exit(code: int) -> NoReturn:
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # FireWorks leaves a ping thread that sleeps for an hour after some errors: not waited for
-
-
-def _log_and_exit(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    logging.error("the worker ends with an error", exc_info=(kind, error, trace))
-    _exit(BUG)
+        worker.close()
 
 
 if __name__ == "__main__":
-    sys.excepthook = _log_and_exit
-    _exit(main(sys.argv[1:]))
+    main()

@@ -12,9 +12,7 @@ from fireworks import LaunchPad
 
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
-from htxas.launch.batch_runner import BatchRunner
 from htxas.launch.fireworks_pad import open_launchpad, prepare_launchpad
-from htxas.launch.stop import Stop
 from htxas.launch.submit import Submitted, submit
 from htxas.store.store import Store
 
@@ -80,15 +78,6 @@ def submitted(store: Store, launchpad: LaunchPad, write: Write) -> Callable[...,
             return submit(store, launchpad, plan)
 
     return make
-
-
-@pytest.fixture
-def runner(store: Store, home: Path, tmp_path: Path) -> Iterator[BatchRunner]:
-    folder = tmp_path / "worker"
-    folder.mkdir()
-    made = BatchRunner(store, "tester", folder, Stop())
-    yield made
-    made.close()
 
 
 def batch_ids(launchpad: LaunchPad) -> list[str]:

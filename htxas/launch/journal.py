@@ -1,0 +1,112 @@
+"""What a worker did, written before anybody is told: one append-only file per worker process.
+
+Record: magic ``HJ1`` and a type letter (4 bytes), length and CRC-32 of the content (4 bytes each, little-endian),
+content. ``S`` says that a calculation was started; ``O`` carries an encoded :class:`~htxas.store.outcomes.Outcome`.
+A kill leaves at most one torn record at the end, where reading stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from htxas.store.outcomes import Outcome, decode, encode
+
+__all__ = ["JournalWriter", "Started", "read_journal"]
+
+_HEAD = struct.Struct("<4sII")
+_STARTED, _OUTCOME = b"HJ1S", b"HJ1O"
+_SYNC_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker began attempt ``attempt`` of calculation ``key``."""
+
+    key: str
+    attempt: int
+
+
+class JournalWriter:
+    """Appends records.
+
+    A killed process loses nothing it wrote. Against the death of the machine the file is brought to disk with every
+    outcome, but not more often than once a second: seconds of work are not worth milliseconds of waiting each.
+
+    Parameters
+    ----------
+    path
+        Created with mode 0600; must not exist.
+
+    Raises
+    ------
+    OSError
+        From any method, if the disk is full: the outcome is not safe then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._end = 0
+        self._synced = time.monotonic()
+
+    def started(self, key: str, attempt: int) -> None:
+        """Record the start of an attempt."""
+        self._append(_STARTED, json.dumps({"key": key, "attempt": attempt}).encode())
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Record how an attempt ended."""
+        self._append(_OUTCOME, encode(outcome))
+        now = time.monotonic()
+        if now - self._synced >= _SYNC_EVERY_S:
+            os.fsync(self._descriptor)
+            self._synced = now
+
+    def _append(self, kind: bytes, content: bytes) -> None:
+        record = memoryview(_HEAD.pack(kind, len(content), zlib.crc32(content)) + content)
+        written = 0
+        try:
+            while written < len(record):
+                written += os.write(self._descriptor, record[written:])
+        except OSError:
+            os.ftruncate(self._descriptor, self._end)  # a torn record would hide all that come after it
+            raise
+        self._end += written
+
+    def close(self) -> None:
+        """Bring everything to disk."""
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Started | Outcome, int]]:
+    """Yield each whole record from byte ``offset`` on, and the offset after it; an absent file has none."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        stream.seek(offset)
+        while len(head := stream.read(_HEAD.size)) == _HEAD.size:
+            kind, length, check = _HEAD.unpack(head)
+            if kind not in (_STARTED, _OUTCOME):
+                return
+            content = stream.read(length)
+            if len(content) < length or zlib.crc32(content) != check:
+                return
+            offset += _HEAD.size + length
+            yield (Started(**json.loads(content)) if kind == _STARTED else decode(content)), offset

@@ -1,0 +1,126 @@
+"""The clerk of an agent without a database: what there is to do was given, what was done stays in the journals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from htxas.domain.calculation import Kind, State
+from htxas.engines.registry import get_engine
+from htxas.errors import Cause
+from htxas.launch.books import Books, News
+from htxas.launch.delivery import AT_ONCE, Courier
+from htxas.launch.journal import JournalWriter
+from htxas.launch.ladder import next_step
+from htxas.launch.task import Task
+from htxas.launch.worker import journal_path
+from htxas.store.outcomes import Outcome, failed
+
+__all__ = ["OfflineClerk"]
+
+
+class OfflineClerk:
+    """Keeps the books of a bundle.
+
+    An attempt that asks for a correction waits for whoever collects: only the database gives a new attempt.
+
+    Parameters
+    ----------
+    folder
+        The agent's.
+    tasks
+        The bundle's.
+    on_news
+        Called when the agent should look.
+    """
+
+    def __init__(self, folder: Path, tasks: Sequence[Task], on_news: Callable[[], None]) -> None:
+        self.error: BaseException | None = None
+        self.away_since: float | None = None
+        self.last_ok = time.monotonic()
+        self.dry, self.more, self.full = True, False, False
+        self.fetching = False
+        self._courier = Courier(folder, None)
+        self._journal = JournalWriter(journal_path(folder, 0))
+        self._books = Books()
+        self._news = News()
+        self._on_news = on_news
+        self._over = False
+        for task in tasks:
+            self._books.take(task)
+        self._news.add(tasks=tasks)
+        on_news()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in hand; what waits for a ground state that needs a correction is not."""
+        return bool(self._news.tasks)
+
+    def news(self) -> News:
+        """Return what is new."""
+        news, self._news = self._news, News()
+        return news
+
+    def want(self, room_s: float) -> None:
+        """There is no more."""
+
+    def concluded(self) -> None:
+        """Read what was done."""
+        while carried := self._courier.carry():
+            for outcome, _ in carried:
+                self._conclude(outcome)
+            if len(carried) < AT_ONCE:
+                return
+
+    def _conclude(self, outcome: Outcome) -> None:
+        task = self._books.ended(outcome.lease)
+        if task is None or task.kind is not Kind.GROUND or outcome.state in (State.READY, State.DONE):
+            return
+        cause = str(outcome.entry["cause"])
+        for site in self._books.waiting_for(task.key):
+            message = (
+                f"the ground state {task.key[:12]} has no result: {cause}: {outcome.fields.get('message')}"
+            )
+            evidence = {"ground": task.key, "ground_cause": cause}
+            self._journal.outcome(
+                failed(site.lease, Cause.GROUND_FAILED, message, evidence, corrections=site.corrections)
+            )
+            self._books.ended(site.lease)
+            self._news.add(forgotten={site.key: False})
+        self._on_news()
+
+    def gone(self, number: int, keys: Sequence[str], evidence: dict[str, Any], out_of_memory: bool) -> None:
+        """Keep what the journal says; a task in hand is released as lost when the bundle is collected."""
+        self.concluded()
+        started = self._courier.in_hand(journal_path(Path(), number).name)
+        left = [self._books.tasks[key] for key in keys if key in self._books.tasks]
+        hit = next((t for t in left if started is not None and t.key == started.key), None)
+        if hit is not None and out_of_memory:
+            step = next_step(get_engine(hit.engine), hit, Cause.OUT_OF_MEMORY)
+            again = None if step is None else step.to_dict()
+            message = "out of memory; the kernel killed its worker"
+            self._journal.outcome(failed(hit.lease, Cause.OUT_OF_MEMORY, message, evidence, again=again))
+        if hit is not None:
+            self._books.ended(hit.lease)
+        self._news.add(tasks=[task for task in left if task is not hit])
+        self._on_news()
+
+    def interrupted(self, key: str, cause: Cause, message: str, evidence: dict[str, Any]) -> None:
+        """Do once more what a full disk stopped; the rest is released when the bundle is collected."""
+        if cause is Cause.DISK_FULL and key in self._books.tasks:
+            self._news.add(tasks=[self._books.tasks[key]])
+            self._on_news()
+
+    def withdrawn(self, keys: Collection[str]) -> None:
+        """Nothing to be done: what has no outcome is released when the bundle is collected."""
+
+    def finish(self) -> None:
+        """Bring the journal to disk."""
+        self._over = True
+        self._journal.close()
+
+    def is_alive(self) -> bool:
+        """Whether it is at work."""
+        return not self._over
