@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from htxas.cli.control import budget, cancel, pause, priority, resume
+
 if TYPE_CHECKING:
     from htxas.campaign.plan import Plan
     from htxas.launch.preview import Preview
@@ -26,13 +28,18 @@ _FILE = click.argument("file", type=click.Path(path_type=Path))
 
 @click.group()
 def campaign() -> None:
-    """Plan and submit a campaign file.
+    """Plan and submit a campaign file; steer what was submitted.
 
     \b
     htxas campaign plan FILE       molecules, unique sites, cost; writes nothing
     htxas campaign submit FILE     put it into the database; twice adds nothing
     htxas campaign list            what has been submitted
+    htxas campaign pause NAME      and resume, cancel, priority, budget
     """
+
+
+for _verb in (pause, resume, cancel, priority, budget):
+    campaign.add_command(_verb)
 
 
 @campaign.command()

@@ -26,6 +26,7 @@ class Retrying(Connected):
         cause: Cause | None = None,
         keys: Iterable[str] | None = None,
         numerics: Mapping[str, Any] | None = None,
+        factors: Mapping[str, float] | None = None,
     ) -> list[str]:
         """Make FAILED and QUARANTINED calculations READY; return the ids of the batches to run again.
 
@@ -44,7 +45,10 @@ class Retrying(Connected):
             Only these.
         numerics
             What all further attempts of them do differently, by the engine's names; recorded as a correction.
+        factors
+            ``memory_factor`` and ``walltime_factor`` to begin with; recorded as corrections, too.
         """
+        ladder = _ladder(numerics or {}, factors or {})
         query: Document = {"state": _WRONG}
         if campaign is not None:
             query["campaigns"] = campaign
@@ -52,15 +56,15 @@ class Retrying(Connected):
             query["cause"] = cause.value
         for chunk in [None] if keys is None else chunks(keys):
             selected = query if chunk is None else {**query, "_id": {"$in": chunk}}
-            self._with_sites(selected, numerics)
-            self._with_grounds(selected, numerics)
+            self._with_sites(selected, ladder)
+            self._with_grounds(selected, ladder)
         # Not filtered by campaign: a calculation two campaigns share travels in the batch of the first.
         return [
             b["_id"]
             for b in self._cursor("batches", {"rerun": True}, projection={"_id": 1}, sort=[("_id", 1)])
         ]
 
-    def _with_sites(self, selected: Document, numerics: Mapping[str, Any] | None) -> None:
+    def _with_sites(self, selected: Document, ladder: Document | None) -> None:
         """Retry the selected ground states; first the sites that failed for want of them, so that a kill loses none."""
         fields = {"structure_key": 1}
         grounds = self._persist(self._all, "calculations", _and(selected, _GROUND), fields)
@@ -73,22 +77,22 @@ class Retrying(Connected):
                 "evidence.ground": {"$in": keys},
             }
             self._persist(self._make_ready, sites, None)
-            self._persist(self._make_ready, _and(selected, {"_id": {"$in": keys}}), numerics)
+            self._persist(self._make_ready, _and(selected, {"_id": {"$in": keys}}), ladder)
 
-    def _with_grounds(self, selected: Document, numerics: Mapping[str, Any] | None) -> None:
+    def _with_grounds(self, selected: Document, ladder: Document | None) -> None:
         """Retry what is selected, and the ground states that its sites failed for want of."""
         wanting = _and(selected, {"cause": Cause.GROUND_FAILED.value})
         found = self._persist(self._all, "calculations", wanting, {"evidence.ground": 1})
         for chunk in chunks({d["evidence"]["ground"] for d in found if "ground" in d["evidence"]}):
             self._persist(self._make_ready, {"_id": {"$in": chunk}, "state": _WRONG}, None)
-        self._persist(self._make_ready, selected, numerics)
+        self._persist(self._make_ready, selected, ladder)
 
-    def _make_ready(self, query: Document, numerics: Mapping[str, Any] | None) -> None:
+    def _make_ready(self, query: Document, ladder: Document | None) -> None:
         calculations = self._db["calculations"]
         fresh = {
             "state": State.READY.value,
             **CLEARED,
-            "ladder": _ladder(numerics),
+            "ladder": ladder,
             "interrupted": {},
             "interruptions": 0,
         }
@@ -113,9 +117,9 @@ def _and(*conditions: Document) -> Document:
     return {"$and": list(conditions)}
 
 
-def _ladder(numerics: Mapping[str, Any] | None) -> Document | None:
-    """Return the foot of the ladder; numerics that its user set are told like any other correction."""
-    if not numerics:
+def _ladder(numerics: Mapping[str, Any], factors: Mapping[str, float]) -> Document | None:
+    """Return the foot of the ladder; what its user set is told like any other correction."""
+    if not numerics and not factors:
         return None
-    names = [f"set {name}={value}" for name, value in sorted(numerics.items())]
-    return {"corrections": names, "numerics": plain(numerics)}
+    names = [f"set {name}={value}" for name, value in sorted({**numerics, **factors}.items())]
+    return {"corrections": names, "numerics": plain(numerics), **{k: float(v) for k, v in factors.items()}}
