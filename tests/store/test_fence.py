@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
+import bson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -106,3 +110,40 @@ def test_any_interleaving_concludes_each_calculation_once(shared, world, steps):
         if record.kind == "site":
             assert store.site_result(record.key).excitation_energy_eV == 280.0 + record.attempts
     assert store.holders() == {}
+
+
+def test_owners_at_once_with_others_who_think_them_dead(store, world, mongod_uri):
+    """Threads lease, deliver late, deliver again, and end each other's leases, all at the same time."""
+    many = world.make(12)
+    many.submit(store)
+    keys = list(many.calculations)
+    deadline = time.monotonic() + 60
+
+    def work(owner):
+        chance, stored, kept = random.Random(owner), [], []
+        with Store.open(mongod_uri, name=store.name) as mine:
+            while mine.counts()[State.DONE] < len(keys) and time.monotonic() < deadline:
+                leased = mine.lease_many(chance.sample(keys, 8), owner)
+                kept += [many.outcome(x.lease, 280.0 + x.lease.attempt) for x in leased]
+                if chance.random() < 0.4:
+                    mine.release_owner(chance.choice(OWNERS.replace(owner, "")))
+                if chance.random() < 0.7:
+                    late = chance.sample(kept, len(kept))
+                    stored += [
+                        o for o, answer in zip(late, mine.deliver(late), strict=True) if answer == "stored"
+                    ]
+                elif chance.random() < 0.5:
+                    mine.release([o.lease for o in kept])
+        return stored
+
+    with ThreadPoolExecutor(len(OWNERS)) as pool:
+        stored = [o for part in pool.map(work, OWNERS) for o in part]
+    records = store.calculations(keys)
+    assert {r.state for r in records.values()} == {State.DONE}
+    assert sorted(o.lease.key for o in stored) == sorted(keys)  # each concluded once, and somebody was told
+    for outcome in stored:
+        record = records[outcome.lease.key]
+        assert (record.attempts, record.worker) == (outcome.lease.attempt, outcome.lease.owner)
+        collection, document = outcome.arrays
+        assert store._db[collection].find_one({"_id": record.key}) == bson.decode(document.raw)
+        assert record.history == (outcome.entry,)
