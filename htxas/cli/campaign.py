@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,7 @@ def list_(as_json: bool) -> None:
 
     with Store.open() as store:
         rows = [(c, store.counts(c["name"])) for c in store.campaigns()]
+        controls = store.controls()
     if as_json:
         document = [
             {
@@ -143,6 +145,7 @@ def list_(as_json: bool) -> None:
                 "element": c["element"],
                 "edge": c["edge"],
                 "counts": {s.value: n for s, n in counts.items()},
+                "control": asdict(controls[c["name"]]),
             }
             for c, counts in rows
         ]
@@ -155,7 +158,7 @@ def list_(as_json: bool) -> None:
 
     from htxas.report.terminal import console
 
-    table = Table("campaign", "submitted", "engine", "edge", "done", "of")
+    table = Table("campaign", "submitted", "engine", "edge", "done", "of", "state", "priority")
     for c, counts in rows:
         table.add_row(
             c["name"],
@@ -164,6 +167,8 @@ def list_(as_json: bool) -> None:
             f"{c['element']} {c['edge']}",
             f"{counts[State.DONE]:,}",
             f"{sum(counts.values()):,}",
+            controls[c["name"]].state.value,
+            str(controls[c["name"]].priority),
         )
     console().print(table)
 
