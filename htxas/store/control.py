@@ -111,6 +111,7 @@ class Controlling(Connected):
     def spent(self) -> dict[str, float]:
         """Return the node-hours that each campaign has used."""
         stages: list[Document] = [
+            {"$match": {"campaign": {"$gte": ""}}},  # a bound, so that the index alone answers
             {"$group": {"_id": "$campaign", "node_s": {"$sum": "$node_s"}}},
             {"$sort": {"_id": 1}},
         ]
