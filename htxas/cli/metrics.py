@@ -53,7 +53,7 @@ def metrics(output: Path | None, listen: str | None, every_s: float | None) -> N
         source = registry(watcher)
         if listen is not None:
             host, port = _address(listen)
-            stop = serve(source, host, port)
+            stop, _ = serve(source, host, port)
             click.echo(f"http://{listen}/metrics until Ctrl-C", err=True)
             if host not in _LOOPBACK:
                 click.echo(

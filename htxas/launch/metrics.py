@@ -245,8 +245,8 @@ def write(source: CollectorRegistry, path: Path) -> None:
         raise UserError(f"cannot write: {error.strerror}", where=str(path)) from error
 
 
-def serve(source: CollectorRegistry, host: str, port: int) -> Callable[[], None]:
-    """Answer ``http://host:port/metrics`` in a thread; return what stops it.
+def serve(source: CollectorRegistry, host: str, port: int) -> tuple[Callable[[], None], int]:
+    """Answer ``http://host:port/metrics`` in a thread; return what stops it, and the port (for port 0: any).
 
     Raises
     ------
@@ -265,4 +265,4 @@ def serve(source: CollectorRegistry, host: str, port: int) -> Callable[[], None]
         server.server_close()
         thread.join()
 
-    return stop
+    return stop, int(server.server_port)

@@ -239,12 +239,14 @@ class Notifier:
         self._cost_s = 0.0
 
     def tick(self, *, every_s: float = _LOOK_EVERY_S) -> list[str]:
-        """Look, unless that was done less than ``every_s`` ago, and tell; return the names of what was told.
+        """Look, unless that was done less than ``every_s`` ago (longer if it is slow), and tell.
 
-        Never raises because a command or the disk fails; a database that is away is met by the caller's next call.
+        Returns the names of what was told. Never raises because a command or the disk fails; a database that is away
+        is met by the caller's next call.
         """
         start = time.monotonic()
-        if self._model is None or start - self._looked < max(every_s, _COST_FACTOR * self._cost_s):
+        pause = max(every_s, _COST_FACTOR * self._cost_s) if every_s else 0.0
+        if self._model is None or start - self._looked < pause:
             return []
         try:
             return self._tell(self._model)
