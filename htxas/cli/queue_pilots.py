@@ -106,7 +106,7 @@ def _submit(
     campaign: str | None,
     dry_run: bool = False,
 ) -> Submission:
-    from htxas.launch.bundle import bundle_maker
+    from htxas.launch.bundle_site import bundle_maker
     from htxas.launch.pilots import submit_pilots
 
     reachable = where.profile.database.reachable
@@ -134,7 +134,7 @@ def _watch(
 ) -> None:
     """Reconcile, collect, submit; outlast an absent database, a busy lock and a scheduler out of order."""
     from htxas.errors import Busy, ClusterError, DatabaseUnavailable
-    from htxas.launch.bundle import collect_all
+    from htxas.launch.bundle_site import collect_all
     from htxas.launch.reconcile import reconcile
 
     rounds = 0

@@ -27,7 +27,7 @@ from enum import StrEnum
 
 from htxas.errors import Cause
 
-__all__ = ["ABANDONED_S", "FRESH_S", "Answer", "Evidence", "Job", "Life", "Reason", "Verdict", "judge"]
+__all__ = ["ABANDONED_S", "FRESH_S", "Answer", "Evidence", "Job", "Life", "Reason", "Verdict", "cause_of", "judge"]
 
 FRESH_S = 35.0
 """A heartbeat younger than this is one: they come every ten seconds, and one may be late."""
@@ -278,19 +278,19 @@ def _about_the_job(e: Evidence) -> Verdict | None:
         why = f"job {job.id} is back in the queue ({job.raw})"
         return _dead(Reason.REQUEUED, why, Cause.NODE_FAILURE)
     if job.record_ended is not None:
-        return _dead(Reason.JOB_ENDED, f"job {job.id}: {job.record_ended}", _cause(job.record_ended))
+        return _dead(Reason.JOB_ENDED, f"job {job.id}: {job.record_ended}", cause_of(job.record_ended))
     if answer is Answer.ENDED:
-        return _dead(Reason.JOB_ENDED, f"the scheduler says of job {job.id}: {job.raw}", _cause(job.raw))
+        return _dead(Reason.JOB_ENDED, f"the scheduler says of job {job.id}: {job.raw}", cause_of(job.raw))
     if answer is Answer.RUNNING:
         return None
     # Unknown, absent, not asked: what others say of the end.
     if job.exit_file is not None:
         return _dead(
-            Reason.JOB_ENDED, f"its pilot wrote when it ended: {job.exit_file}", _cause(job.exit_file)
+            Reason.JOB_ENDED, f"its pilot wrote when it ended: {job.exit_file}", cause_of(job.exit_file)
         )
     if job.accounting is not None:
         why = f"the accounting says of job {job.id}: {job.accounting}"
-        return _dead(Reason.JOB_ENDED, why, _cause(job.accounting))
+        return _dead(Reason.JOB_ENDED, why, cause_of(job.accounting))
     if answer is Answer.ABSENT and job.absent_looks >= LOOKS and job.absent_for_s >= LOOKS_APART_S:
         why = f"the scheduler has not known job {job.id} for {job.absent_for_s:.0f} s"
         return _dead(Reason.JOB_GONE, why, _over(e) or Cause.LOST)
@@ -356,11 +356,11 @@ def _job_cause(job: Job | None) -> Cause | None:
         return Cause.NODE_FAILURE
     for said in (job.record_ended, job.accounting, job.exit_file):
         if said is not None:
-            return _cause(said)
-    return _cause(job.raw) if job.answer is Answer.ENDED else Cause.LOST
+            return cause_of(said)
+    return cause_of(job.raw) if job.answer is Answer.ENDED else Cause.LOST
 
 
-def _cause(said: str) -> Cause | None:
+def cause_of(said: str) -> Cause | None:
     """Return what a scheduler's word for an end means for the calculations in hand.
 
     A cancelled job is nobody's failure. Memory of the whole job is used up by several calculations at once, so none of

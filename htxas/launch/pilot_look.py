@@ -207,7 +207,7 @@ def _endings(
     endings: dict[str, tuple[str, datetime | None]] = {}
     unexplained: dict[str, str] = {}
     for pilot in pilots:
-        if pilot.owner is not None:
+        if pilot.owner is not None or pilot.bundle is not None:
             path = f"{pilot_folder(profile, pilot.id)}/{exit_name(pilot.restart)}"
             try:
                 text = queue.host.get(path)
