@@ -6,6 +6,10 @@ import fcntl
 import json
 import os
 import platform
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
@@ -25,14 +29,18 @@ from htxas.cluster.queue import Queue
 from htxas.domain.calculation import State
 from htxas.errors import Cause
 from htxas.launch.checkout import Taken, take
-from htxas.launch.journal import JournalWriter
+from htxas.launch.fireworks_pad import launchpad_of
+from htxas.launch.journal import JournalWriter, read_journal
 from htxas.launch.judge import Life, Reason
 from htxas.launch.liveness import new_owner, worker_folder
 from htxas.launch.reconcile import UNREADABLE_S, Cluster, Owner, Report, reconcile
 from htxas.launch.recover import conclude_owner, recover, requeue_forgotten
+from htxas.launch.run import run_workers
 from htxas.launch.witness import boot_id
+from htxas.settings import read_secret, runs_folder
 from htxas.store.outcomes import Outcome, failed
 from htxas.store.records import ControlState, Lease, Leased, PilotRecord, PilotState
+from htxas.store.server import PrivateServer
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -228,6 +236,76 @@ def test_what_it_finished_is_stored_and_only_what_was_in_hand_counts(
     assert interrupted.history[-1]["cause"] == "lost"
     assert store.calculation(leases[4].key).interrupted == {}
     assert recover(store, launchpad) == 0
+
+
+def test_a_real_agent_killed_with_an_undelivered_journal(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
+) -> None:
+    submitted(sizes=(8,), seconds=0.1, batch={"at_least": 1})
+    code = (
+        "import htxas.launch.clerk as clerk; clerk._DELIVER_S = 1e9; clerk.AT_ONCE = 10**9; "
+        "from htxas.store.store import Store; from htxas.launch.run import run_workers; "
+        "from htxas.launch.fireworks_pad import open_launchpad; "
+        f"s = Store.open(name={store.name!r}); run_workers(s, open_launchpad(s), jobs=1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        deadline = time.monotonic() + 30.0
+        while written() < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    finished = written()
+    assert store.counts()[State.DONE] == 0
+    deadline = time.monotonic() + 10.0
+    while (
+        recover(store, launchpad) == 0
+    ):  # its workers, which hold its lock no longer than it, die a moment later
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    done = {r.key for r in store.find(state=State.DONE)}
+    assert finished <= len(done) <= finished + 1
+    assert tally() == {"READY": 1}
+    summary = run_workers(store, launchpad, jobs=1)
+    assert summary.progress["counts"]["done"] == 9
+    assert {r.attempts for r in store.find() if r.key in done} == {1}
+    begun = [p for p in runs_folder().glob("??/*/*") if p.is_dir()]
+    assert len(begun) <= 10  # at most what was in hand was begun twice
+    assert sum(r.lost for r in store.find()) <= 1
+
+
+def written() -> int:
+    """Count the results in all journals."""
+    paths = (runs_folder() / "workers").glob("*/journal-*.bin")
+    return sum(isinstance(record, Outcome) for path in paths for record, _ in read_journal(path))
+
+
+def test_a_database_that_was_restarted(
+    tmp_path: Path, home: Path, queue: FakeQueue, require_mongod: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pilot whose job is not to be asked about was silent because nobody could hear it."""
+    folder = Path(tempfile.mkdtemp(prefix="htxas-db-"))
+    server = PrivateServer(folder / "db")
+    server.up()
+    try:
+        uri = read_secret(server.uri_file)
+        queue.silent = "no answer within 60 s"
+        with Store.open(uri, patience_s=30) as store, launchpad_of(store) as launchpad:
+            past = {"host": "node17", "cluster": "here", "job_id": JOB, "end": time.time() - 9000}
+            store.heartbeat("node17-1-abcdef", past)
+            seen = {"$set": {"seen": datetime.now(UTC) - timedelta(hours=2)}}
+            store._db["workers"].update_one({}, seen)
+            before = store.server_started()
+            server.down()
+            server.up()
+            assert store.server_started() > before
+            found = only_owner(look(store, launchpad, queue))
+            assert (found.life, found.reason) == (Life.UNKNOWN, Reason.DATABASE_WAS_AWAY)
+    finally:
+        server.down()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_ghost_is_refused(
