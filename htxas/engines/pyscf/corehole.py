@@ -11,14 +11,14 @@ their space, the whole space is followed by overlap instead. A state that cannot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from htxas.engines.pyscf.ground import GroundState
-from htxas.engines.pyscf.scf import KohnSham, Occupy, solve
+from htxas.engines.pyscf.scf import PLAIN, Aids, KohnSham, Occupy, solve
 
 __all__ = ["HoleState", "excited_neutral", "ion", "transition_potential"]
 
@@ -72,7 +72,9 @@ def _settings(ground: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def transition_potential(ground: GroundState, site: int, parameters: Mapping[str, Any]) -> HoleState:
+def transition_potential(
+    ground: GroundState, site: int, parameters: Mapping[str, Any], *, aids: Aids = PLAIN
+) -> HoleState:
     """Half a hole: closed shell with 1.5 electrons in the 1s of the site.
 
     Transition-potential method: Triguero, Pettersson, Agren, Phys. Rev. B 58, 8097 (1998).
@@ -85,6 +87,8 @@ def transition_potential(ground: GroundState, site: int, parameters: Mapping[str
         Position of the absorber in ``ground.core_atoms``.
     parameters
         Ground-state parameters (SCF limits).
+    aids
+        Of a correction.
     """
     core = ground.cores[:, site]
     target = core @ ground.hamiltonian.overlap
@@ -102,7 +106,8 @@ def transition_potential(ground: GroundState, site: int, parameters: Mapping[str
     rest = _without(occupied, core, ground.hamiltonian.overlap)
     start = np.column_stack([rest * np.sqrt(2.0), core * np.sqrt(1.5)])
     # only its potential is used, never its energy
-    state = solve(ground.hamiltonian, [start], occupy, precise_energy=False, **_settings(parameters))
+    settings = _settings(parameters)
+    state = solve(ground.hamiltonian, [start], occupy, precise_energy=False, aids=aids, **settings)
     return HoleState(state, *_find(state.orbitals[0], target))
 
 
@@ -152,8 +157,14 @@ def _relax(
     parameters: Mapping[str, Any],
     *,
     reference: Sequence[FloatArray],
+    aids: Aids,
 ) -> HoleState:
     settings = _settings(parameters)
+    if (
+        aids.begin is not None
+        and _lost(aids.begin, reference, ground.hamiltonian.overlap) > _MOST_ELECTRONS_LOST
+    ):
+        aids = replace(aids, begin=None)  # the attempt that was cut short was on its way to another state
     first_try = {**settings, "max_cycles": min(settings["max_cycles"], _CYCLES_BEFORE_FOLLOWING)}
     overlap = ground.hamiltonian.overlap
 
@@ -161,22 +172,31 @@ def _relax(
         lost = _electrons_lost(state, reference, overlap)
         return HoleState(state, *_find(state.orbitals[1], core_target), followed, lost)
 
-    lowest = finish(solve(ground.hamiltonian, start, occupy, **first_try), followed=False)
-    if lowest.state.converged and lowest.is_kept:
-        return lowest
+    if not aids.follow:
+        state = solve(ground.hamiltonian, start, occupy, aids=aids, **first_try)
+        lowest = finish(state, followed=False)
+        if lowest.state.converged and lowest.is_kept:
+            return lowest
     follow = _follow(start, overlap, core_target)
-    return finish(solve(ground.hamiltonian, start, follow, **settings), followed=True)
+    state = solve(ground.hamiltonian, start, follow, aids=aids, **settings)
+    return finish(state, followed=True)
 
 
 def _electrons_lost(state: KohnSham, reference: Sequence[FloatArray], overlap: FloatArray) -> float:
+    """Return the electrons of ``reference`` that have left its space, the larger of the two spins."""
+    return _lost(state.scaled(), reference, overlap)
+
+
+def _lost(occupied: Sequence[FloatArray], reference: Sequence[FloatArray], overlap: FloatArray) -> float:
     """Return ``max over spins of n - sum |<reference_i|occupied_j>|^2`` for orthonormal reference orbitals."""
-    occupied = state.scaled()
     return max(
         float(r.shape[1] - ((r.T @ overlap @ c) ** 2).sum()) for r, c in zip(reference, occupied, strict=True)
     )
 
 
-def ion(ground: GroundState, half: HoleState, site: int, parameters: Mapping[str, Any]) -> HoleState:
+def ion(
+    ground: GroundState, half: HoleState, site: int, parameters: Mapping[str, Any], *, aids: Aids = PLAIN
+) -> HoleState:
     """Full hole: unrestricted ion with the beta 1s of the site empty, started from the half-hole orbitals."""
     core = ground.cores[:, site]
     target = core @ ground.hamiltonian.overlap
@@ -184,17 +204,24 @@ def ion(ground: GroundState, half: HoleState, site: int, parameters: Mapping[str
     orbitals = half.state.orbitals[0]
     occupied = [i for i in range(orbitals.shape[1]) if half.state.occupations[0][i] > 0]
     start = [orbitals[:, occupied], orbitals[:, [i for i in occupied if i != half.hole]]]
-    return _relax(ground, start, _unrestricted(target, n, n - 1), target, parameters, reference=start)
+    occupy = _unrestricted(target, n, n - 1)
+    return _relax(ground, start, occupy, target, parameters, reference=start, aids=aids)
 
 
 def excited_neutral(
-    ground: GroundState, cation: HoleState, site: int, parameters: Mapping[str, Any], *, triplet: bool
+    ground: GroundState,
+    cation: HoleState,
+    site: int,
+    parameters: Mapping[str, Any],
+    *,
+    triplet: bool,
+    aids: Aids = PLAIN,
 ) -> HoleState:
     """Core-excited neutral: the ion with one more electron in its lowest empty orbital.
 
     Parameters
     ----------
-    ground, site, parameters
+    ground, site, parameters, aids
         As for :func:`ion`.
     cation
         The ion; its density starts the iteration.
@@ -208,4 +235,4 @@ def excited_neutral(
     occupations = occupy(cation.state.orbitals)
     start = [c[:, o > 0] for c, o in zip(cation.state.orbitals, occupations, strict=True)]
     # the excited electron may go where it likes; the ion beneath it must stay
-    return _relax(ground, start, occupy, target, parameters, reference=cation.state.scaled())
+    return _relax(ground, start, occupy, target, parameters, reference=cation.state.scaled(), aids=aids)

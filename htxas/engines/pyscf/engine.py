@@ -19,7 +19,8 @@ from htxas.domain.spectrum import Sticks
 from htxas.domain.structure import Structure
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
-from htxas.engines.numerics import Numeric
+from htxas.engines.numerics import Numeric, refuse_numerics
+from htxas.engines.pyscf.corrections import LADDER, NUMERICS
 from htxas.engines.pyscf.parameters import OTHERS, PRESETS, resolve, shells
 from htxas.engines.pyscf.versions import libraries
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
@@ -49,13 +50,13 @@ class PyscfEngine:
 
     @property
     def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """Nothing yet."""
-        return {}
+        """See :mod:`htxas.engines.pyscf.corrections`."""
+        return LADDER
 
     @property
     def numerics(self) -> Mapping[str, Numeric]:
-        """Nothing yet."""
-        return {}
+        """See :mod:`htxas.engines.pyscf.corrections`."""
+        return NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -109,7 +110,14 @@ class PyscfEngine:
         return float(3.7 * meta * grid * neutral * (size / 200) ** 1.65)
 
     def write(self, job: Job, directory: Path) -> None:
-        """Write ``calculation.json``, the engine's only input."""
+        """Write ``calculation.json``, the engine's only input.
+
+        Raises
+        ------
+        EngineFailure
+            BAD_INPUT for numerics that are none of this engine's.
+        """
+        refuse_numerics(self.name, NUMERICS, job.numerics)
         write_job(job, directory)
 
     def command(self, directory: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pyscf import gto, scf
 from htxas.domain.structure import Structure
 from htxas.domain.units import AU_DEBYE, HARTREE_EV
 from htxas.engines.pyscf.molecule import build, core_orbitals, loewdin_weights
-from htxas.engines.pyscf.scf import Hamiltonian, KohnSham, solve
+from htxas.engines.pyscf.scf import PLAIN, Aids, Hamiltonian, KohnSham, solve
 
 __all__ = ["GroundState", "dipole_D", "load", "pdos_arrays", "run", "save"]
 
@@ -49,8 +50,27 @@ class GroundState:
         return int(self.hamiltonian.mol.nelectron // 2)
 
 
-def run(structure: Structure, parameters: Mapping[str, Any], *, guess: KohnSham | None = None) -> GroundState:
-    """Compute the closed-shell ground state, or take ``guess`` as its state and rebuild the integrals."""
+def run(
+    structure: Structure,
+    parameters: Mapping[str, Any],
+    *,
+    guess: KohnSham | None = None,
+    aids: Aids = PLAIN,
+    start_from: str = "minao",
+) -> GroundState:
+    """Compute the closed-shell ground state, or take ``guess`` as its state and rebuild the integrals.
+
+    Parameters
+    ----------
+    structure, parameters
+        What to compute.
+    guess
+        A converged state.
+    aids
+        Of a correction.
+    start_from
+        Density to start from: ``minao`` or ``huckel``, as PySCF calls them.
+    """
     mol = build(structure, parameters)
     hamiltonian = _hamiltonian(mol, parameters)
     occupied = mol.nelectron // 2
@@ -61,7 +81,7 @@ def run(structure: Structure, parameters: Mapping[str, Any], *, guess: KohnSham 
         return [occupations]
 
     if guess is None:
-        density = scf.hf.init_guess_by_minao(mol)
+        density = _first_density(mol, start_from)
         start = [_scaled_orbitals(density, hamiltonian.overlap)]
         state = solve(
             hamiltonian,
@@ -70,12 +90,21 @@ def run(structure: Structure, parameters: Mapping[str, Any], *, guess: KohnSham 
             energy_tolerance=parameters["energy_tolerance_Ha"],
             gradient_tolerance=parameters["gradient_tolerance_Ha"],
             max_cycles=parameters["max_cycles"],
+            aids=aids,
         )
     else:
         state = guess
     atoms = structure.indices_of(parameters["core_element"])
     cores = core_orbitals(mol, hamiltonian.overlap, state.orbitals[0][:, :occupied], atoms)
     return GroundState(hamiltonian, state, atoms, cores)
+
+
+def _first_density(mol: gto.Mole, name: str) -> FloatArray:
+    if name == "minao":
+        return np.asarray(scf.hf.init_guess_by_minao(mol))
+    with warnings.catch_warnings():  # its atoms call a function that PySCF itself has given up
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.asarray(scf.hf.init_guess_by_huckel(mol))
 
 
 def _hamiltonian(mol: gto.Mole, parameters: Mapping[str, Any]) -> Hamiltonian:

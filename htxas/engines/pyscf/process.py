@@ -27,6 +27,8 @@ from htxas.domain.structure import Structure
 from htxas.engines.base import JOB_FILE, Job, read_job
 from htxas.engines.pyscf import corehole, final_states, ground
 from htxas.engines.pyscf.absolute import absolute_scale
+from htxas.engines.pyscf.checkpoint import Checkpoint
+from htxas.engines.pyscf.scf import PLAIN, Aids
 from htxas.engines.pyscf.versions import libraries
 from htxas.errors import Cause, EngineFailure
 
@@ -35,6 +37,7 @@ __all__ = ["ARRAYS", "ORBITALS", "OUTCOME", "main", "run_directory"]
 OUTCOME = "outcome.json"
 ARRAYS = "result.npz"
 ORBITALS = "ground.npz"
+_HOLE_STATES = ("transition_potential", "ion", "triplet", "mixed")
 
 
 @dataclass(slots=True)
@@ -55,7 +58,9 @@ def run_directory(directory: Path, shared: Shared) -> int:
         job = read_job(directory)
         outcome["key"] = job.calculation.key
         arrays, facts = (
-            _ground(job, directory, shared) if job.calculation.kind is Kind.GROUND else _site(job, shared)
+            _ground(job, directory, shared)
+            if job.calculation.kind is Kind.GROUND
+            else _site(job, shared, directory)
         )
         _write_atomically(directory / ARRAYS, lambda path: np.savez(path, **arrays))
         outcome |= {"status": "ok", "arrays_sha256": _sha256(directory / ARRAYS), **facts}
@@ -101,9 +106,42 @@ def _convergence(*converged: bool) -> str:
     return (Convergence.CONVERGED if all(converged) else Convergence.UNCONVERGED).value
 
 
+def _aids(job: Job) -> Aids:
+    """Return the corrections of an attempt; :mod:`htxas.engines.pyscf.corrections` says what they are."""
+    given = job.numerics
+    return Aids(
+        level_shift_Ha=float(given.get("level_shift_Ha", PLAIN.level_shift_Ha)),
+        damping=float(given.get("damping", PLAIN.damping)),
+        diis_space=int(given.get("diis_space", PLAIN.diis_space)),
+        cycles_factor=float(given.get("cycles_factor", PLAIN.cycles_factor)),
+        follow=given.get("hole", "lowest") == "follow",
+    )
+
+
+def _start(job: Job) -> str:
+    return str(job.numerics.get("start", "minao"))
+
+
+def _checkpoint(job: Job, directory: Path) -> Checkpoint:
+    return Checkpoint(directory, job.calculation.key, job.previous_directory)
+
+
+def _told(job: Job, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what provenance tells of corrections and of where the run started."""
+    told: dict[str, Any] = {}
+    if job.numerics:
+        told["numerics"] = dict(job.numerics)
+    if checkpoint.found:
+        told["started_from"] = {"directory": str(job.previous_directory), "states": list(checkpoint.found)}
+    return told
+
+
 def _ground(job: Job, directory: Path, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
     parameters = job.calculation.parameters
-    state = ground.run(job.structure, parameters)
+    checkpoint = _checkpoint(job, directory)
+    aids = checkpoint.aids(_aids(job), "ground")
+    state = ground.run(job.structure, parameters, aids=aids, start_from=_start(job))
+    checkpoint.remove()
     if state.state.converged:
         shared.key, shared.state, shared.origin = job.calculation.key, state, "same process"
         _write_atomically(directory / ORBITALS, lambda path: ground.save(state, path, job.calculation.key))
@@ -124,6 +162,7 @@ def _ground(job: Job, directory: Path, shared: Shared) -> tuple[dict[str, Any], 
             "gradient_Ha": state.state.gradient,
             "basis_functions": int(state.hamiltonian.mol.nao),
             "grid_points": len(state.hamiltonian.grid),
+            **_told(job, checkpoint),
         },
     }
     return arrays, facts
@@ -140,7 +179,7 @@ def _shared_ground(job: Job, parameters: Mapping[str, Any], shared: Shared) -> g
                 guess = ground.load(job.ground_directory / ORBITALS, key)
             except (OSError, ValueError, KeyError):
                 guess = None  # recomputed below: the same state, only slower; recorded in `origin`
-        state = ground.run(job.structure, parameters, guess=guess)
+        state = ground.run(job.structure, parameters, guess=guess, aids=_aids(job), start_from=_start(job))
         if not state.state.converged:
             raise EngineFailure(
                 Cause.SCF_UNCONVERGED,
@@ -157,18 +196,23 @@ def ground_key(structure: Structure, parameters: Mapping[str, Any]) -> str:
     return Calculation(Kind.GROUND, structure.key, "pyscf", parameters).key
 
 
-def _site(job: Job, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
+def _site(job: Job, shared: Shared, directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     parameters = job.calculation.parameters
     limits = parameters["ground"]
     base = _shared_ground(job, limits, shared)
     assert job.calculation.atom is not None
     site = base.core_atoms.index(job.calculation.atom)
-    half = corehole.transition_potential(base, site, limits)
-    cation = corehole.ion(base, half, site, limits)
+    checkpoint = _checkpoint(job, directory)
+    aids = {name: checkpoint.aids(_aids(job), name) for name in _HOLE_STATES}
+    half = corehole.transition_potential(base, site, limits, aids=aids["transition_potential"])
+    cation = corehole.ion(base, half, site, limits, aids=aids["ion"])
     states = {"transition_potential": half, "ion": cation}
     if parameters["hole"]["scale"] == "neutral":
-        states["triplet"] = corehole.excited_neutral(base, cation, site, limits, triplet=True)
-        states["mixed"] = corehole.excited_neutral(base, cation, site, limits, triplet=False)
+        for name in ("triplet", "mixed"):
+            states[name] = corehole.excited_neutral(
+                base, cation, site, limits, triplet=name == "triplet", aids=aids[name]
+            )
+    checkpoint.remove()
     _refuse_shake_up(states)
     final = final_states.compute(base, half, job.calculation.atom, parameters["hole"])
     sticks = absolute_scale(base, states, final, parameters["hole"])
@@ -190,6 +234,7 @@ def _site(job: Job, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
             "electrons_lost": {name: s.electrons_lost for name, s in states.items()},
             "followed": sorted(name for name, s in states.items() if s.followed),
             "ground_state": shared.origin,
+            **_told(job, checkpoint),
             **sticks.extra,
         },
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,54 @@ from scipy.linalg import cholesky, eigh, solve_triangular
 
 from htxas.engines.pyscf.xcgrid import XCGrid
 
-__all__ = ["Hamiltonian", "KohnSham", "Occupy", "solve"]
+__all__ = ["PLAIN", "Aids", "Hamiltonian", "KohnSham", "Occupy", "solve"]
 
 FloatArray = npt.NDArray[np.float64]
+_DAMP_ABOVE = 0.01  # Hartree of gradient; below it, extrapolation alone is faster and as safe
 Occupy = Callable[[Sequence[FloatArray]], list[FloatArray]]
 """Molecular orbitals of each channel -> occupations of each channel (chosen by overlap, not only by energy)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aids:
+    """Ways to a self-consistent density that the plain iteration does not reach; none of them is in the result.
+
+    The gradient that decides on convergence is that of the bare Fock matrix. Once it is small, the aids are taken away,
+    and the plain iteration must converge, by the same thresholds, from the density found. Only that is a result.
+
+    Attributes
+    ----------
+    level_shift_Ha
+        Added to the empty levels (Saunders, Hillier, Int. J. Quantum Chem. 7, 699 (1973)), which makes the steps small.
+    damping
+        Share of the last Fock matrix in the next one, as long as the density is far from its goal.
+    diis_space
+        Fock matrices that Pulay's extrapolation remembers.
+    cycles_factor
+        Times the limit of cycles.
+    follow
+        Occupy core-hole states by overlap with their first orbitals from the start, not only when all else failed.
+    begin
+        Scaled orbitals of each channel to start from, of an attempt that was cut short.
+    watch
+        Called with the scaled orbitals of every cycle, to keep them for another attempt.
+    """
+
+    level_shift_Ha: float = 0.0
+    damping: float = 0.0
+    diis_space: int = 8
+    cycles_factor: float = 1.0
+    follow: bool = False
+    begin: Sequence[FloatArray] | None = None
+    watch: Callable[[Sequence[FloatArray]], None] | None = None
+
+    @property
+    def alter_steps(self) -> bool:
+        """Whether the Fock matrix that is diagonalised is not the bare or extrapolated one."""
+        return self.level_shift_Ha > 0 or self.damping > 0
+
+
+PLAIN = Aids()
 
 
 class Hamiltonian:
@@ -109,6 +152,7 @@ def solve(
     gradient_tolerance: float = 5e-4,
     max_cycles: int = 60,
     precise_energy: bool = True,
+    aids: Aids = PLAIN,
 ) -> KohnSham:
     """Iterate to self-consistency with Pulay's DIIS.
 
@@ -127,16 +171,18 @@ def solve(
     precise_energy
         Evaluate the functional once more in double precision for the returned energy. Without it the energy is that
         of the last cycle.
+    aids
+        Help on the way; taken away before the end.
     """
     h, s = hamiltonian.core, hamiltonian.overlap
     channels = len(start)
-    scaled = [np.asarray(c) for c in start]
-    pulay = diis.CDIIS()
-    pulay.space = 8
+    scaled = [np.asarray(c) for c in (start if aids.begin is None else aids.begin)]
+    pulay = _pulay(aids)
+    helped, before = aids.alter_steps, None
     previous = np.inf
     orthonormal = _orthonormal(s)
     state: KohnSham | None = None
-    for cycle in range(1, max_cycles + 1):
+    for cycle in range(1, round(max_cycles * aids.cycles_factor) + 1):
         densities = [c @ c.T for c in scaled]
         total = np.asarray(sum(densities))
         coulomb = hamiltonian.coulomb(total)
@@ -153,7 +199,13 @@ def solve(
             state is not None and abs(energy - previous) < energy_tolerance and gradient < gradient_tolerance
         )
         previous = energy
+        if done and helped:
+            done = helped = False
+            pulay, previous = _pulay(aids), np.inf
         if not done:
+            if helped and before is not None and gradient > _DAMP_ABOVE:
+                fock = [(1 - aids.damping) * f + aids.damping * b for f, b in zip(fock, before, strict=True)]
+            before = fock
             stacked = np.asarray(fock)
             pulay_input = stacked if channels == 2 else stacked[0]
             mixed = pulay.update(
@@ -162,14 +214,36 @@ def solve(
                 pulay_input,
             )
             fock = list(mixed) if channels == 2 else [mixed]
+        if helped and state is not None:
+            fock = [f + aids.level_shift_Ha * _empty(s, c, n) for f, c, n in _channels(fock, state)]
         levels, orbitals = zip(*(_diagonalise(f, orthonormal) for f in fock), strict=True)
         occupations = occupy(orbitals)
         state = KohnSham(energy, orbitals, levels, tuple(occupations), done, cycle, gradient)
         if done:
             break
         scaled = state.scaled()
+        if aids.watch is not None:
+            aids.watch(scaled)
     assert state is not None
     return _with_precise_energy(hamiltonian, state) if precise_energy else state
+
+
+def _pulay(aids: Aids) -> diis.CDIIS:
+    pulay = diis.CDIIS()
+    pulay.space = aids.diis_space
+    return pulay
+
+
+def _channels(
+    fock: Sequence[FloatArray], state: KohnSham
+) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+    return zip(fock, state.orbitals, state.occupations, strict=True)
+
+
+def _empty(overlap: FloatArray, orbitals: FloatArray, occupations: FloatArray) -> FloatArray:
+    """Return the projector on what is not occupied, as a matrix between basis functions: ``S - S C C^T S``."""
+    inside = overlap @ orbitals[:, occupations > 0]
+    return np.asarray(overlap - inside @ inside.T)
 
 
 def _with_precise_energy(hamiltonian: Hamiltonian, state: KohnSham) -> KohnSham:

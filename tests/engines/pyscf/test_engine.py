@@ -34,14 +34,14 @@ def test_results_pass_the_gate_and_the_physics(methanol_run: Run) -> None:
     assert ground.pdos.weights.min() >= 0
 
 
-def test_polarisation_follows_the_frame(engine: Engine) -> None:
+def test_polarisation_follows_the_frame(engine: Engine, tmp_path: Path) -> None:
     """Ethyne on z: the pi* lines are x and y, equal, and z is dark there."""
     from htxas.engines.pyscf.process import Shared, _site
 
     structure = molecule("ethyne")
     p = engine.resolve("published", {}, element="C", edge="K")
     job = Job(Calculation(Kind.SITE, structure.key, "pyscf", p.site, "C", "K", 2), structure)
-    arrays, facts = _site(job, Shared())
+    arrays, facts = _site(job, Shared(), tmp_path)
     first = arrays["strengths"][:2]
     assert facts["convergence"] == "converged"
     assert facts["extra"]["ground_state"] == "computed again"

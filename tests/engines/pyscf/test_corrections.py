@@ -1,0 +1,204 @@
+"""Corrections lead to the answer of the plain iteration, by its own thresholds, or to one where it finds none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from htxas.domain.calculation import Convergence
+from htxas.domain.gate import GateLimits, inspect
+from htxas.domain.result import SiteResult
+from htxas.domain.structure import Structure
+from htxas.domain.units import HARTREE_EV
+from htxas.engines.base import Engine
+from htxas.engines.pyscf import corehole, ground
+from htxas.engines.pyscf.checkpoint import CHECKPOINT, Checkpoint
+from htxas.engines.pyscf.corrections import LADDER, NUMERICS
+from htxas.engines.pyscf.parameters import resolve
+from htxas.engines.pyscf.process import _aids, _start
+from htxas.engines.pyscf.scf import PLAIN, Aids
+from htxas.errors import Cause, EngineFailure
+from tests.engines.pyscf.conftest import jobs, molecule, run
+
+pytestmark = pytest.mark.pyscf
+PBE = resolve("published", {}, element="C", edge="K")
+TIGHT = {**PBE.ground, "energy_tolerance_Ha": 1e-8, "gradient_tolerance_Ha": 2e-5}
+MEV = HARTREE_EV * 1000
+
+
+def rungs() -> dict[str, dict[str, Any]]:
+    """Return what each rung of each cause sets, merged with those before it as the launcher does."""
+    out: dict[str, dict[str, Any]] = {}
+    for corrections in LADDER.values():
+        merged: dict[str, Any] = {}
+        for correction in corrections:
+            merged = {k: v for k, v in {**merged, **correction.numerics}.items() if v is not None}
+            out[correction.name] = merged
+    return out
+
+
+def aids(numerics: Mapping[str, Any]) -> Aids:
+    return _aids(SimpleNamespace(numerics=numerics))  # type: ignore[arg-type]
+
+
+def stored(name: str) -> tuple[Structure, int]:
+    data = json.loads((Path(__file__).parent / name).read_text())
+    return Structure.from_atoms(data["symbols"], data["positions_A"])[0], data["atom"]
+
+
+@pytest.fixture(scope="module", params=["formaldehyde", "methanol"])
+def plain(
+    request: pytest.FixtureRequest,
+) -> tuple[str, ground.GroundState, corehole.HoleState, corehole.HoleState]:
+    base = ground.run(molecule(request.param), PBE.ground)
+    half = corehole.transition_potential(base, 0, PBE.ground)
+    return request.param, base, half, corehole.ion(base, half, 0, PBE.ground)
+
+
+@pytest.mark.parametrize("rung", rungs())
+def test_no_rung_moves_a_converged_answer(
+    rung: str, plain: tuple[str, ground.GroundState, corehole.HoleState, corehole.HoleState]
+) -> None:
+    name, base, half, cation = plain
+    numerics = rungs()[rung]
+    given = aids(numerics)
+    start = _start(SimpleNamespace(numerics=numerics))  # type: ignore[arg-type]
+    helped = ground.run(molecule(name), PBE.ground, aids=given, start_from=start)
+    helped_half = corehole.transition_potential(base, 0, PBE.ground, aids=given)
+    helped_ion = corehole.ion(base, half, 0, PBE.ground, aids=given)
+    for before, after in (
+        (base.state, helped.state),
+        (half.state, helped_half.state),
+        (cation.state, helped_ion.state),
+    ):
+        assert after.converged
+        assert after.gradient < PBE.ground["gradient_tolerance_Ha"]
+        assert (after.energy - before.energy) * MEV == pytest.approx(0.0, abs=0.1)
+
+
+def test_too_few_cycles_are_mended_by_more_of_the_same() -> None:
+    few = {**PBE.ground, "max_cycles": 5}
+    failed = ground.run(molecule("formaldehyde"), few)
+    assert not failed.state.converged
+    mended = ground.run(molecule("formaldehyde"), few, aids=aids(rungs()["more_cycles"]))
+    whole = ground.run(molecule("formaldehyde"), PBE.ground)
+    assert mended.state.converged
+    assert mended.state.energy == whole.state.energy
+    assert mended.state.cycles == whole.state.cycles
+
+
+def test_a_molecule_pulled_apart_needs_a_level_shift() -> None:
+    far = np.array([[0, 0, 0], [1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]) * 1.9
+    structure = Structure.from_atoms("C H H H H".split(), far)[0]
+    assert not ground.run(structure, PBE.ground).state.converged
+    helped = ground.run(structure, PBE.ground, aids=aids(rungs()["level_shift"]))
+    assert helped.state.converged
+    # what was found holds without the shift: the plain iteration starts there and stays
+    begin = Aids(begin=helped.state.scaled())
+    again = ground.run(structure, PBE.ground, aids=begin)
+    assert again.state.converged
+    assert again.state.cycles < 15
+    assert (again.state.energy - helped.state.energy) * MEV == pytest.approx(
+        0.0, abs=1.0
+    )  # a soft, open-shell-like case
+
+
+@pytest.mark.slow
+def test_the_ion_that_did_not_converge_does_on_the_first_rung() -> None:
+    structure, atom = stored("unconverged.json")
+    base = ground.run(structure, PBE.ground)
+    site = base.core_atoms.index(atom)
+    half = corehole.transition_potential(base, site, PBE.ground)
+    assert not corehole.ion(base, half, site, PBE.ground).state.converged
+    mended = corehole.ion(base, half, site, PBE.ground, aids=aids(rungs()["more_cycles"]))
+    assert mended.state.converged
+    assert mended.is_kept
+    assert mended.overlap > 0.99
+    assert (mended.state.energy - base.state.energy) * HARTREE_EV == pytest.approx(292.27, abs=0.05)
+
+
+def test_a_corrected_run_says_so(engine: Engine, tmp_path: Path) -> None:
+    """Through the files: fails with 6 cycles, is well with the first rung, and tells."""
+    ground_job, site_job = jobs(engine, molecule("formaldehyde"), tmp_path, max_cycles=6)
+    assert run(engine, tmp_path / "ground") == 0
+    assert engine.read(ground_job, tmp_path / "ground").convergence is Convergence.UNCONVERGED
+    numerics = rungs()["more_cycles"]
+    mended = replace(site_job, numerics=numerics)
+    engine.write(mended, tmp_path / "site")
+    assert run(engine, tmp_path / "site") == 0
+    result = engine.read(mended, tmp_path / "site")
+    assert isinstance(result, SiteResult)
+    assert inspect(result, GateLimits(), element="C", edge="K") is None
+    assert result.provenance.extra["numerics"] == numerics
+    assert result.provenance.extra["ground_state"] == "computed again"
+    assert not (tmp_path / "site" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize(
+    "numerics", [{"functional": "PBE0"}, {"gradient_tolerance_Ha": 1e-2}, {"damping": 3}]
+)
+def test_physics_is_refused(engine: Engine, numerics: dict[str, Any], tmp_path: Path) -> None:
+    _, site = jobs(engine, molecule("formaldehyde"), tmp_path)
+    with pytest.raises(EngineFailure) as caught:
+        engine.write(replace(site, numerics=numerics), tmp_path)
+    assert caught.value.cause is Cause.BAD_INPUT
+
+
+def test_the_identity_keeps_its_own_parameters() -> None:
+    assert NUMERICS.keys().isdisjoint(PBE.ground)
+    assert NUMERICS.keys().isdisjoint(PBE.site["hole"])
+
+
+class CutShort(Exception):
+    """As if the clock had run out."""
+
+
+def test_an_attempt_that_was_cut_short_is_gone_on_from(tmp_path: Path) -> None:
+    old, new = tmp_path / "1", tmp_path / "2"
+    for directory in (old, new):
+        directory.mkdir()
+    whole = ground.run(molecule("formaldehyde"), PBE.ground)
+    checkpoint = Checkpoint(old, "key", None, every_s=0.0)
+    given = checkpoint.aids(PLAIN, "ground")
+    seen = []
+
+    def watch(scaled: Any) -> None:
+        assert given.watch is not None
+        given.watch(scaled)
+        seen.append(1)
+        if len(seen) == 6:
+            raise CutShort
+
+    with pytest.raises(CutShort):
+        ground.run(molecule("formaldehyde"), PBE.ground, aids=replace(given, watch=watch))
+    assert [p.name for p in old.iterdir()] == [CHECKPOINT]
+    after = Checkpoint(new, "key", old)
+    assert after.found == ("ground",)
+    resumed = ground.run(molecule("formaldehyde"), PBE.ground, aids=after.aids(PLAIN, "ground"))
+    assert resumed.state.converged
+    assert resumed.state.cycles < whole.state.cycles
+    assert (resumed.state.energy - whole.state.energy) * MEV == pytest.approx(0.0, abs=0.1)
+    assert Checkpoint(new, "another key", old).found == ()
+    (old / CHECKPOINT).write_bytes((old / CHECKPOINT).read_bytes()[:200])
+    assert Checkpoint(new, "key", old).found == ()
+    assert not list(new.iterdir())  # too short a run to keep anything of
+
+
+def test_a_density_on_the_way_to_another_state_is_not_gone_on_from() -> None:
+    base = ground.run(molecule("formaldehyde"), TIGHT)
+    half = corehole.transition_potential(base, 0, TIGHT)
+    cation = corehole.ion(base, half, 0, TIGHT)
+    alpha, beta = cation.state.scaled()
+    filled = np.column_stack([base.cores[:, 0], beta[:, 1:]])  # the hole refilled, an electron lost elsewhere
+    astray = corehole.ion(base, half, 0, TIGHT, aids=Aids(begin=[alpha, filled]))
+    assert astray.state.energy == cation.state.energy
+    near = corehole.ion(base, half, 0, TIGHT, aids=Aids(begin=[alpha, beta]))
+    assert near.state.cycles < cation.state.cycles
+    assert (near.state.energy - cation.state.energy) * MEV == pytest.approx(0.0, abs=0.1)
