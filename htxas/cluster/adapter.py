@@ -37,6 +37,9 @@ class Adapter(Protocol):
     def parse_submit(self, answer: Completed, *, array: int) -> Submission:
         """Return what became of a submission."""
 
+    def build_trial(self, script: str) -> list[str] | None:
+        """Return a command that looks at a script without submitting it, or None; it ends with 0 if all is well."""
+
     def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
         """Return commands that ask about ``ids``, or all jobs of ``user``; the first good answer counts."""
 

@@ -69,6 +69,10 @@ class Local:
             return Unclear(f"{answer.program} answered something else")
         return Submitted(tuple(str(i) for i in ids))
 
+    def build_trial(self, script: str) -> list[str] | None:
+        """Return None: there is no such command."""
+        return None
+
     def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
         """Return the command that lists all jobs of this home."""
         return [[*self._command, "list"]]

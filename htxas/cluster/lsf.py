@@ -93,6 +93,10 @@ class Lsf:
             return Refused(one_line(said))
         return Unclear(answer.complaint())
 
+    def build_trial(self, script: str) -> list[str] | None:
+        """Return None: there is no such command."""
+        return None
+
     def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
         """Return the bjobs command; always all jobs of the user."""
         return [[*_ENVIRONMENT, "bjobs", "-a", "-u", user, "-json", "-o", _FIELDS]]

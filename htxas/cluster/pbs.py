@@ -94,6 +94,10 @@ class OpenPbs:
             return Refused(one_line(answer.stderr))
         return Unclear(answer.complaint())
 
+    def build_trial(self, script: str) -> list[str] | None:
+        """Return None: there is no such command."""
+        return None
+
     def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
         """Return qstat with finished jobs, and without, for servers that keep none."""
         whole = sorted({_parent(i) for i in ids}) if ids is not None else []

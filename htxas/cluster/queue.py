@@ -160,6 +160,10 @@ class Queue:
             return Unknown(f"{self.profile.scheduler} does not tell about nodes")
         return self._adapter.parse_nodes(self.host.run(argv, timeout_s=self.profile.timeout_s))
 
+    def trial(self, script: str) -> list[str] | None:
+        """Return a command that lets the scheduler look at a script without submitting it; None if it has none."""
+        return self._adapter.build_trial(script)
+
     @property
     def programs(self) -> tuple[str, ...]:
         """Commands the host must have."""

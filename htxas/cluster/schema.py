@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from htxas.cluster.quantities import parse_walltime_s
 
@@ -33,8 +33,12 @@ def _scratch(text: str) -> str:
     return text
 
 
-def _none_is_unreachable(value: Any) -> Any:
-    return DatabaseModel.model_construct() if value == "none" else value
+def _one_way(value: Any) -> Any:
+    if value == "none":
+        return DatabaseModel()
+    if isinstance(value, dict) and set(value) <= set(DatabaseModel.model_fields) and len(value) != 1:
+        raise ValueError("either uri_file or uri_env is needed, or `database: none`")
+    return value
 
 
 def _seconds(value: Any) -> Any:
@@ -63,12 +67,6 @@ class DatabaseModel(_Section):
 
     uri_file: AbsolutePath | None = None
     uri_env: Variable | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> DatabaseModel:
-        if (self.uri_file is None) == (self.uri_env is None):
-            raise ValueError("either uri_file or uri_env is needed, or `database: none`")
-        return self
 
 
 class PartitionModel(_Section):
@@ -130,7 +128,7 @@ class ClusterModel(_Section):
     python: AbsolutePath | None = None
     setup: list[Annotated[str, Strict()]] = []
     scratch: ScratchPath | None = None
-    database: Annotated[DatabaseModel | None, BeforeValidator(_none_is_unreachable)] = None
+    database: Annotated[DatabaseModel | None, BeforeValidator(_one_way)] = None
     options: list[Line] = []
     parallel_environment: Word | None = None
     memory_resource: Word | None = None

@@ -35,7 +35,8 @@ _CONNECTION = re.compile(
 _RANGE = re.compile(r"(\d+)(?:-(\d+):(\d+))?")
 _NOT_FOUND = re.compile(r"error: job (?:id|name) \S+ not found")
 _LIMIT_ENFORCED = "37"  # of qacct's failed: h_rt, h_cpu or h_vmem
-_HOST_LOST = frozenset({"19", "20", "22", "23"})  # the execution host went away or came back without the job
+_RESCHEDULED = "25"
+_HOST_LOST = frozenset({"19", "21"})  # nobody wrote an exit status, or the host came back without the job
 _KILLED = 128
 
 
@@ -63,6 +64,10 @@ class GridEngine:
         if refused and not _CONNECTION.search(answer.stderr):
             return Refused(one_line(answer.stderr))
         return Unclear(answer.complaint())
+
+    def build_trial(self, script: str) -> list[str] | None:
+        """Return the command that only checks."""
+        return ["env", "LC_ALL=C", "qsub", "-w", "v", script]
 
     def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
         """Return the qstat command; always all jobs of the user, array tasks one by one."""
@@ -117,16 +122,19 @@ class GridEngine:
         """Return what became of each request. Its words are on standard output, its status is no help."""
         if answer.problem is not None:
             return dict.fromkeys(ids, Cancelled.FAILED)
-        lines = (answer.stdout + answer.stderr).splitlines()
+        said = answer.stdout + answer.stderr
 
         def outcome(job: str) -> Cancelled:
             number, _, task = job.partition(".")
-            named = re.compile(rf"\b{number}(?:\.{task})?\b" if task else rf"\b{number}\b")
-            mine = [x for x in lines if named.search(x)]
-            if any("deletion" in x or "deleted" in x for x in mine):
+            asked = (
+                rf"(?:registered the job(?:-array task)? {re.escape(job)} for deletion"
+                rf"|has deleted job(?:-array task)? {re.escape(job)}\s*$"
+                rf"|job {re.escape(job)} is already in deletion)"
+            )
+            if re.search(asked, said, re.MULTILINE):
                 return Cancelled.ASKED
-            gone = any("does not exist" in x or "already in deletion" in x for x in mine)
-            return Cancelled.ENDED_BEFORE if gone else Cancelled.FAILED
+            gone = rf'job "{number}"(?: task "{task}")? does not exist'
+            return Cancelled.ENDED_BEFORE if re.search(gone, said) else Cancelled.FAILED
 
         return {job: outcome(job) for job in ids}
 
@@ -222,11 +230,14 @@ def _blocks(text: str) -> Iterator[dict[str, str]]:
 
 def _accounted(identity: str, told: Mapping[str, str]) -> JobInfo:
     failed = told.get("failed", "").split()[0] if told.get("failed") else "0"
-    status = int(told["exit_status"]) if told["exit_status"].isdigit() else None
+    written = told["exit_status"].split()[0] if told["exit_status"] else ""  # "137   (Killed)"
+    status = int(written) if written.isdigit() else None
     deleted_by = told.get("deleted_by", "NONE")
     state = JobState.FAILED
-    if failed == _LIMIT_ENFORCED or "h_rt" in told.get("failed", ""):
+    if failed == _LIMIT_ENFORCED:
         state = JobState.TIMEOUT
+    elif failed == _RESCHEDULED:
+        state = JobState.REQUEUED  # of this run only; the next record, or the queue, tells what came of it
     elif deleted_by not in ("NONE", ""):
         state = JobState.CANCELLED
     elif failed in _HOST_LOST:
@@ -237,7 +248,7 @@ def _accounted(identity: str, told: Mapping[str, str]) -> JobInfo:
     return JobInfo(
         id=identity,
         state=state,
-        raw=f"failed {told.get('failed', '?')}, exit_status {told['exit_status']}",
+        raw=f"failed {told.get('failed', '?')}, exit_status {written}",
         name=told.get("jobname", ""),
         nodes=told.get("hostname", ""),
         submitted=_ctime(told.get("qsub_time", "")),

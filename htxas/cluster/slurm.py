@@ -110,6 +110,10 @@ class Slurm:
             return Refused(one_line(answer.stderr))
         return Unclear(answer.complaint())
 
+    def build_trial(self, script: str) -> list[str] | None:
+        """Return the command that only checks."""
+        return ["env", "LC_ALL=C", "sbatch", "--test-only", script]
+
     def build_query(self, ids: Sequence[str] | None, *, user: str) -> list[list[str]]:
         """Return the squeue command; always all jobs of the user."""
         return [[*_ENVIRONMENT, "squeue", "--array", "--states=all", f"--user={user}", f"--Format={_FORMAT}"]]
