@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["status"]
 
 _TICK_S = 0.5
+_LATE_S = 4.0
+"""An answer that takes longer is called none; the driver itself waits for ten seconds."""
 
 
 @click.command()
@@ -90,8 +92,10 @@ def _live(watcher: Watcher, every_s: float) -> None:
                     seen, pending = pending.result(), None
                     if seen["database"]["up"]:
                         answered = time.monotonic()
-                if not seen["database"]["up"]:
-                    seen["database"]["silent_s"] = time.monotonic() - answered
+                late = pending is not None and time.monotonic() - looked > _LATE_S
+                if late or not seen["database"]["up"]:
+                    silent = {"up": False, "silent_s": time.monotonic() - answered, "error": None}
+                    seen = {**seen, "database": silent}
                 clock = datetime.now().astimezone().strftime("%H:%M:%S")
                 live.update(page(seen, screen.width, now=clock), refresh=True)
                 time.sleep(_TICK_S)

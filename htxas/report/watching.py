@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -18,7 +18,8 @@ __all__ = ["JUMP", "page"]
 JUMP = "▲"
 """Beside a cause that has become frequent within the last hour."""
 
-_WIDE, _MIDDLE = 130, 95
+_WIDE, _BAR, _MIDDLE, _NARROW = 130, 112, 92, 72
+_LEAST_NAME = 12
 _STATES = ("done", "running", "ready", "failed", "quarantined")
 
 Document = Mapping[str, Any]
@@ -65,7 +66,14 @@ def _rate(per_min: float) -> str:
 
 
 def _table(*, title: str | None = None) -> Table:
-    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    return Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
 
 
 def _campaigns(campaigns: Iterable[Document], width: int) -> RenderableType:
@@ -73,52 +81,48 @@ def _campaigns(campaigns: Iterable[Document], width: int) -> RenderableType:
     if not rows:
         return Text("no campaign was submitted: htxas campaign submit FILE")
     table = _table()
-    table.add_column("campaign", overflow="fold", min_width=8)
-    wide, middle = width >= _WIDE, width >= _MIDDLE
-    if middle:
-        table.add_column("", width=20 if wide else 10)
-    for title in ["%", "done", "of"] if not wide else ["%", *_STATES]:
+    table.add_column("campaign", overflow="fold", min_width=_LEAST_NAME)
+    if width >= _BAR:
+        table.add_column("", width=20 if width >= _WIDE else 10)
+    for title in _titles(width):
         table.add_column(title, justify="right", no_wrap=True)
-    if not wide:
-        for title in ("running", "bad"):
-            table.add_column(title, justify="right", no_wrap=True)
-    for title in ("sites/min", "last hour") if middle else ("/min",):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("left", justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*_campaign_cells(row, wide, middle))
+        table.add_row(*_campaign_cells(row, width))
     return table
 
 
-def _campaign_cells(row: Document, wide: bool, middle: bool) -> list[RenderableType]:
-    counts, total = row["counts"], row["total"]
-    over = counts["done"] + counts["failed"] + counts["quarantined"]
-    share = over / total if total else 0.0
-    percent = f"{int(100 * share)}" if total else "-"
-    cells: list[RenderableType] = [_name(row)]
-    if middle:
-        cells.append(ProgressBar(total=max(total, 1), completed=over))
+def _titles(width: int) -> tuple[str, ...]:
+    if width >= _WIDE:
+        return ("%", *_STATES, "sites/min", "over 1 h", "left")
+    if width >= _MIDDLE:
+        return ("%", "done", "of", "running", "bad", "sites/min", "over 1 h", "left")
+    if width >= _NARROW:
+        return ("%", "done", "of", "running", "bad", "/min", "left")
+    return ("%", "done", "bad", "/min", "left")
+
+
+def _campaign_cells(row: Document, width: int) -> list[RenderableType]:
+    counts, total, flow = row["counts"], row["total"], row["throughput"]
     bad = counts["failed"] + counts["quarantined"]
-    if wide:
-        cells += [percent, *(f"{counts[s]:,}" for s in _STATES[:3])]
-        cells += [Text(f"{counts[s]:,}", style="red" if counts[s] else "") for s in _STATES[3:]]
-    else:
-        cells += [percent, f"{counts['done']:,}", f"{total:,}", f"{counts['running']:,}"]
-        cells.append(Text(f"{bad:,}", style="red" if bad else ""))
-    flow = row["throughput"]
-    cells.append(_rate(flow["sites_per_min"]))
-    if middle:
-        cells.append(_rate(flow["sites_per_min_hour"]))
-    cells.append(_left(row))
-    return cells
+    over = counts["done"] + bad
+    cells: dict[str, RenderableType] = {state: f"{counts[state]:,}" for state in _STATES[:3]}
+    for title, count in (("failed", counts["failed"]), ("quarantined", counts["quarantined"]), ("bad", bad)):
+        cells[title] = Text(f"{count:,}", style="red" if count else "")
+    cells["%"] = f"{100 * over // total}" if total else "-"
+    cells["of"] = f"{total:,}"
+    cells["sites/min"] = cells["/min"] = _rate(flow["sites_per_min"])
+    cells["over 1 h"] = _rate(flow["sites_per_min_hour"])
+    cells["left"] = _left(row)
+    bar = [ProgressBar(total=max(total, 1), completed=over)] if width >= _BAR else []
+    return [_name(row), *bar, *(cells[title] for title in _titles(width))]
 
 
 def _name(row: Document) -> Text:
     text = Text(str(row["campaign"]))
     if row["control"] != "active":
-        text.append(f" {row['control']}", style="yellow")
+        text.append(f" ({row['control']})", style="yellow")
     if row["over_budget"]:
-        text.append(" budget spent", style="yellow")
+        text.append(" (budget spent)", style="yellow")
     return text
 
 
@@ -149,25 +153,27 @@ def _failures(campaigns: Iterable[Document]) -> list[RenderableType]:
     return lines
 
 
-def _pilots(rows: Iterable[Document], width: int) -> Table:
+def _pilots(rows: Sequence[Document], width: int) -> Table:
     table = _table(title="pilots")
-    middle = width >= _MIDDLE
-    columns = ["cluster", "queued", "running", *(["nodes", "cores"] if middle else []), "ended", "lost track"]
-    for title in [*columns, "agents", "used"]:
-        table.add_column(title, justify="left" if title == "cluster" else "right")
+    lost = any(row["states"]["lost_track"] for row in rows)
+    sizes, agents = (("nodes", "cores"), ("agents",)) if width >= _NARROW else ((), ())
+    titles = ("queued", "running", *sizes, "ended", *(("lost track",) if lost else ()), *agents, "used")
+    table.add_column("cluster", overflow="fold", min_width=_LEAST_NAME)
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         states = row["states"]
-        cells = [
-            row["cluster"] or "(none)",
-            f"{states['submitting'] + states['queued']:,}",
-            f"{states['running']:,}",
-            *([f"{row['nodes']:,}", f"{row['cores']:,}"] if middle else []),
-            f"{states['ended']:,}",
-            f"{states['lost_track']:,}",
-            f"{row['agents']:,}",
-            _percent(row["utilisation"]),
-        ]
-        table.add_row(*cells)
+        cells = {
+            "queued": f"{states['submitting'] + states['queued']:,}",
+            "running": f"{states['running']:,}",
+            "nodes": f"{row['nodes']:,}",
+            "cores": f"{row['cores']:,}",
+            "ended": f"{states['ended']:,}",
+            "lost track": f"{states['lost_track']:,}",
+            "agents": f"{row['agents']:,}",
+            "used": _percent(row["utilisation"]),
+        }
+        table.add_row(row["cluster"] or "(no queue)", *(cells[title] for title in titles))
     return table
 
 
@@ -185,7 +191,9 @@ def _agents(seen: Document) -> Text:
     if agents["dead"]:
         text.append(f", {agents['dead']:,} dead", style="red")
     if used["share"] is not None:
-        text.append(f"; engines ran {_percent(used['share'])} of {duration(used['allocated_s'])} allocated")
+        text.append(
+            f"; engines ran {_percent(used['share'])} of the {duration(used['allocated_s'])} allocated"
+        )
     return text
 
 
