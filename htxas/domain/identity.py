@@ -34,6 +34,13 @@ def tidy_float(value: float) -> float | int:
 
 
 def _tidy(value: Any) -> Any:
+    kind = type(value)
+    if kind is float:
+        return tidy_float(value)
+    if kind is str or kind is int:
+        return value
+    if kind is list:
+        return [_tidy(v) for v in value]
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from difflib import get_close_matches
+from functools import cache
 
 from htxas.engines.base import Engine
 from htxas.errors import NotFound
@@ -21,6 +22,7 @@ def engine_names() -> tuple[str, ...]:
     return tuple(_ENGINES)
 
 
+@cache
 def get_engine(name: str) -> Engine:
     """Return the engine called ``name``.
 

@@ -39,6 +39,7 @@ __all__ = ["Agent", "AgentConfig", "AgentReport", "AgentSummary"]
 
 _TICK_S = 0.5
 _REPORT_S = 1.0
+_TOGETHER_S = 0.02
 _CHUNK_S, _CHUNK = 0.5, 32
 _AHEAD_S = 10.0
 _ASK_S = (0.5, 5.0)
@@ -163,6 +164,7 @@ class Desk(Protocol):
     def fetching(self) -> bool: ...
     def news(self) -> News: ...
     def concluded(self) -> None: ...
+    def flush(self) -> None: ...
     def want(self, room_s: float) -> None: ...
     def gone(
         self, number: int, keys: Sequence[str], evidence: dict[str, Any], out_of_memory: bool
@@ -171,6 +173,7 @@ class Desk(Protocol):
     def withdrawn(self, keys: Collection[str]) -> None: ...
     def finish(self) -> None: ...
     def is_alive(self) -> bool: ...
+    def join(self, timeout: float | None = None) -> None: ...
 
 
 class Agent:
@@ -241,6 +244,7 @@ class Agent:
                 heart.begin()
                 clerk.start()
             self._work(on_report)
+            self._clerk.finish()
             self._crew.dismiss()
             self._finish(heart)
         finally:
@@ -281,13 +285,18 @@ class Agent:
     # ---- the loop
 
     def _work(self, on_report: Callable[[AgentReport], None] | None) -> None:
-        reported = 0.0
+        reported = looked = tick_s = 0.0
         while True:
-            for event in self._crew.wait(_TICK_S):
+            events, tick_s = self._crew.wait(tick_s), _TICK_S
+            for event in events:
                 if isinstance(event, Gone):
                     self._bury(event)
                 else:
                     self._hear(event)
+            now = time.monotonic()
+            if events and now - looked < _TOGETHER_S and not self._pool.idle:
+                continue  # while everybody is at work, many answers are one occasion to look further
+            looked = now
             self._read(self._clerk.news())
             self._mind_the_clock()
             full = self._room.full()
@@ -297,6 +306,8 @@ class Agent:
             if not full:
                 self._dispatch()
                 self._demand()
+            if not self._pool.running:
+                self._clerk.flush()  # nobody is at work: a second is worth more than a transaction
             if on_report is not None and time.monotonic() - reported >= _REPORT_S:
                 reported = time.monotonic()
                 on_report(self._report())
@@ -384,8 +395,7 @@ class Agent:
         """Ask for more before the workers run dry; less and less often where there is none."""
         if self._stopping or self._clerk.fetching or self._room_s() <= 0:
             return
-        idle = any(self._pool.is_idle(place) for place in range(self._config.workers))
-        if not idle and self._pool.ready_s >= _AHEAD_S * self._config.workers:
+        if not self._pool.idle and self._pool.ready_s >= _AHEAD_S * self._config.workers:
             return
         now = time.monotonic()
         if not self._clerk.dry:
@@ -503,10 +513,9 @@ class Agent:
 
     def _finish(self, heart: Heart | None) -> None:
         """Have the clerk deliver and give back; not for ever if the database is away and the end is near."""
-        self._clerk.finish()
         asked = time.monotonic()
         while self._clerk.is_alive():
-            self._crew.wait(_TICK_S)
+            self._clerk.join(_TICK_S)
             quiet = time.monotonic() - max(asked, self._clerk.last_ok)
             end = self._config.end
             late = end is not None and time.time() > end - self._config.margin_s / 4

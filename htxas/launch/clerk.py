@@ -80,6 +80,7 @@ class Clerk(threading.Thread):
         self._concluded = 0
         self._wanted_s: float | None = None
         self._finishing = False
+        self._hurry = False
         self._sweep = False
         self._exact = False
         self._delivered_at = self._polled_at = time.monotonic()
@@ -99,6 +100,12 @@ class Clerk(threading.Thread):
             self._concluded += 1
             wake = self._concluded >= AT_ONCE or self._concluded == 1
         if wake:
+            self._event.set()
+
+    def flush(self) -> None:
+        """Deliver at once what is in the journals."""
+        if self._concluded and not self._hurry:
+            self._hurry = True
             self._event.set()
 
     def want(self, room_s: float) -> None:
@@ -185,7 +192,7 @@ class Clerk(threading.Thread):
     def _round(self) -> bool:
         """Do each kind of work once; return whether all is over."""
         due = time.monotonic() - self._delivered_at >= _DELIVER_S or self._concluded >= AT_ONCE
-        if (self._concluded and due) or self._inbox or self._own or self._finishing:
+        if (self._concluded and (due or self._hurry)) or self._inbox or self._own or self._finishing:
             self._deliver()
         while self._inbox:  # after the delivery: what they are about may have ended well
             self._inbox[0]()
@@ -217,7 +224,7 @@ class Clerk(threading.Thread):
     def _deliver(self) -> None:
         while True:
             with self._lock:
-                self._concluded = 0
+                self._concluded, self._hurry = 0, False
             carried = self._courier.carry()
             for outcome, answer in carried:
                 self._conclude(outcome, answer)
@@ -413,6 +420,8 @@ class Clerk(threading.Thread):
         for held in (*done, *back):
             _log.info("batch %s: %s, %d left", held.batch[:12], dict(held.tally), len(held.open))
             self.books.forget(held)
+        if done or back:
+            self._on_news()
 
     def _stuck(self, held: Held) -> bool:
         """Whether others compute all that is left of what is in hand, and have for a while: it waits in the queue."""

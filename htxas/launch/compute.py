@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htxas.domain.calculation import Calculation
 from htxas.domain.gate import GateLimits, Rejection, inspect
 from htxas.domain.result import Result
-from htxas.domain.structure import Structure
 from htxas.engines.base import Engine, Job
 from htxas.errors import Cause, EngineFailure
 from htxas.launch.engine_process import EngineProcess
@@ -76,12 +74,9 @@ def attempt_directory(key: str, attempt: int) -> Path:
 def compute(
     process: EngineProcess,
     engine: Engine,
-    calculation: Calculation,
-    structure: Structure,
+    job: Job,
     directory: Path,
     *,
-    ground_directory: Path | None,
-    numerics: Mapping[str, Any],
     limits: GateLimits,
     timeout_s: float,
 ) -> tuple[Result, Rejection | None]:
@@ -94,7 +89,6 @@ def compute(
     Returned
         If asked to stop at once.
     """
-    job = Job(calculation, structure, ground_directory, numerics)
     try:
         if directory.exists():  # of another database: never to be taken for this attempt's
             shutil.rmtree(directory)
@@ -111,7 +105,7 @@ def compute(
     process.run(directory, timeout_s)
     try:
         result = engine.read(job, directory)
-        return result, inspect(result, limits, element=calculation.element, edge=calculation.edge)
+        return result, inspect(result, limits, element=job.calculation.element, edge=job.calculation.edge)
     except _READ_ERRORS as error:
         raise EngineFailure(
             Cause.BAD_OUTPUT,

@@ -16,7 +16,7 @@ from htxas.launch.estimates import Estimator
 from htxas.launch.ladder import Step
 from htxas.launch.policy import SAFETY, Item
 from htxas.launch.task import Task
-from htxas.store.records import CalculationRecord, Leased
+from htxas.store.records import MOST_INTERRUPTED, CalculationRecord, Leased
 from htxas.store.store import Store
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Ground", "TaskMaker", "item_of"]
 
 _REMEMBERED = 2_000
+_CUT_SHORT = {cause.value for cause in MOST_INTERRUPTED}
 
 
 def item_of(task: Task) -> Item:
@@ -195,10 +196,17 @@ class TaskMaker:
             corrections=step.corrections,
             rungs=step.rungs,
             memory_factor=step.memory_factor,
+            previous_directory=_cut_short(record),
             walltime_factor=step.walltime_factor,
             slots=step.slots(self._places),
             safety=safety,
         )
+
+
+def _cut_short(record: CalculationRecord) -> str | None:
+    """Return where the last attempt ran if it was cut short: an engine may find a checkpoint there."""
+    last = record.history[-1] if record.history else {}
+    return last.get("directory") if last.get("cause") in _CUT_SHORT else None
 
 
 def _trim(remembered: OrderedDict[Any, Any]) -> None:

@@ -66,6 +66,9 @@ class OfflineClerk:
     def want(self, room_s: float) -> None:
         """There is no more."""
 
+    def flush(self) -> None:
+        """There is nowhere to."""
+
     def concluded(self) -> None:
         """Read what was done."""
         while carried := self._courier.carry():
@@ -120,6 +123,9 @@ class OfflineClerk:
         """Bring the journal to disk."""
         self._over = True
         self._journal.close()
+
+    def join(self, timeout: float | None = None) -> None:
+        """There is nothing to wait for."""
 
     def is_alive(self) -> bool:
         """Whether it is at work."""

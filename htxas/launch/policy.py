@@ -96,6 +96,7 @@ class Pool:
         self._all: list[_Entry] = []  # ready, by the room they need
         self._wide: dict[str, Item] = {}  # ready, of several places, oldest first
         self._ready_s = 0.0
+        self._running: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -120,7 +121,12 @@ class Pool:
     @property
     def running(self) -> dict[str, int]:
         """Key -> worker of all that was taken and has not ended."""
-        return {key: w for w, place in enumerate(self._places) for key in place.running}
+        return dict(self._running)
+
+    @property
+    def idle(self) -> bool:
+        """Whether any worker is."""
+        return any(not p.running and p.lent_to is None for p in self._places)
 
     def is_idle(self, worker: int) -> bool:
         """Whether a worker runs nothing and its place is not lent."""
@@ -212,6 +218,7 @@ class Pool:
         """Say that a task taken by ``worker`` is over, however; return it."""
         place = self._places[worker]
         item = place.running.pop(key, None)
+        self._running.pop(key, None)
         if not place.running:
             for other in self._places:
                 if other.lent_to == worker:
@@ -353,6 +360,7 @@ class Pool:
             return []
         place = self._places[worker]
         place.running = {item.key: item for item in items}
+        self._running |= dict.fromkeys(place.running, worker)
         place.end = now + sum(item.estimate_s for item in items)
         wide = items[0] if items[0].key in self._items else None
         if wide is not None:

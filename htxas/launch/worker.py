@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from htxas.domain.calculation import Kind, State
+from htxas.engines.base import Job
 from htxas.engines.registry import get_engine
 from htxas.errors import Cause, EngineFailure, InternalError, StoreError
 from htxas.launch.compute import attempt_directory, compute, gate_limits
@@ -222,15 +223,13 @@ class Worker:
         calculation, structure = task.calculation(), task.atoms()
         grid = {"sigma_eV": task.sigma_eV, "step_eV": task.step_eV}
         made = task.corrections
+        previous = Path(task.previous_directory) if task.previous_directory else None
         try:
             result, rejection = compute(
                 self._process(task.engine),
                 engine,
-                calculation,
-                structure,
+                Job(calculation, structure, ground, task.numerics, previous, task.memory_factor),
                 directory,
-                ground_directory=ground,
-                numerics=task.numerics,
                 limits=gate_limits(task.gate),
                 timeout_s=task.timeout_s,
             )
