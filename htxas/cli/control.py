@@ -153,21 +153,25 @@ def priority(name: str, number: int, as_json: bool) -> None:
 
 @click.command()
 @_NAME
-@click.option("--node-hours", "hours", required=True, metavar="X", help="Node hours in all, or none.")
+@click.argument("hours", required=False, metavar="[X]")
+@click.option("--node-hours", "option", metavar="X", help="The same, by name.")
 @_JSON
-def budget(name: str, hours: str, as_json: bool) -> None:
-    """Cap what campaign NAME may use, in node hours; "none" takes the cap away.
+def budget(name: str, hours: str | None, option: str | None, as_json: bool) -> None:
+    """Cap what campaign NAME may use at X node hours; "none" takes the cap away.
 
     At the cap nothing new starts, and no pilots are submitted for it. A node hour is an hour of a whole node of an
     allocation; several campaigns in one pilot share it by what their engines used.
 
     \b
     htxas campaign budget qm9 --node-hours 5000
-    htxas campaign budget qm9 --node-hours none
+    htxas campaign budget qm9 none
     """
     from htxas.launch import control
 
-    changed = _do(lambda store, _: control.set_budget(store, name, _hours(hours)))
+    if (hours is None) == (option is None):
+        raise click.UsageError("give the node hours once, or none")
+    cap_h = _hours(hours if hours is not None else str(option))
+    changed = _do(lambda store, _: control.set_budget(store, name, cap_h))
     cap = changed.control.budget_node_h
     said = f"{name} has no cap; {changed.spent_node_h:,.1f} node hours used so far"
     _tell(changed, as_json, _capped(changed) if cap is not None else [said])

@@ -13,7 +13,7 @@ from typing import Any
 
 from htxas.settings import runs_folder
 
-__all__ = ["LOCK_FILE", "LOG_FILE", "hold_alive", "is_dead", "new_owner", "worker_folder"]
+__all__ = ["LOCK_FILE", "LOG_FILE", "boot_id", "hold_alive", "is_dead", "new_owner", "worker_folder"]
 
 LOG_FILE = "agent.log"
 """In an agent's folder: what it said."""
@@ -23,6 +23,14 @@ LOCK_FILE = "alive.lock"
 
 _SILENT_S = 600.0
 _UNKNOWN_S = 90.0
+
+
+def boot_id() -> str | None:
+    """Return what names this run of the kernel, or None where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
 
 
 def new_owner() -> str:
@@ -42,7 +50,8 @@ def hold_alive(owner: str) -> Iterator[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield {"host": platform.node(), "pid": os.getpid(), "lock": str(folder / LOCK_FILE)}
+        facts = {"host": platform.node(), "pid": os.getpid(), "boot": boot_id()}
+        yield {**facts, "lock": str(folder / LOCK_FILE)}
 
 
 def is_dead(worker: Mapping[str, Any]) -> bool:

@@ -32,6 +32,7 @@ from htxas.launch.recover import (
     conclude_owner,
     free_ownerless,
     owners,
+    pilots_of,
     readable,
     recovery_lock,
     requeue_forgotten,
@@ -257,7 +258,7 @@ def _judge_owners(
             silent = _silent(workers, name)
             heard |= _ask(store, cluster, silent, report)
             exits |= {w["owner"]: said for w in silent if (said := _exit_file(cluster, w)) is not None}
-    scene = Scene.of(store.server_started(), workers, store.pilots(), heard, exits)
+    scene = Scene.of(store.server_started(), workers, pilots_of(store, workers), heard, exits)
     for worker in workers:
         if only is not None and worker["info"].get("cluster") != only:
             continue

@@ -6,7 +6,9 @@ a healthy rerun for an inconsistency. Who holds a Firework is known from the nam
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,16 +18,16 @@ from typing import Any
 
 from fireworks import LaunchPad
 
-from htxas.errors import Busy, Cause
+from htxas.errors import Busy, Cause, NotFound
 from htxas.launch.bulk import make_ready, reignite
 from htxas.launch.compute import attempt_directory
 from htxas.launch.delivery import deliver_journals
 from htxas.launch.evidence import directory_tail, log_tail
 from htxas.launch.fireworks_pad import Document, campaign_query, database_errors, fireworks_of
-from htxas.launch.judge import Life, Verdict, judge
+from htxas.launch.judge import FRESH_S, Life, Verdict, judge
 from htxas.launch.liveness import LOG_FILE
 from htxas.launch.witness import Scene, evidence, owner_folder, traces
-from htxas.store.records import ControlState, Lease
+from htxas.store.records import ControlState, Lease, PilotRecord
 from htxas.store.store import Store
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "free_fireworks",
     "free_ownerless",
     "owners",
+    "pilots_of",
     "recover",
     "recovery_lock",
     "requeue_forgotten",
@@ -47,6 +50,7 @@ _STALE_LOCK_S = 5.0
 _RECOVERY_TTL_S = 10.0
 _RECOVERY_WAIT_S = 30.0
 _OWNERLESS_S = 60.0
+_TIDY_EVERY_S = 30.0  # by all processes together
 _LOOK_S = 0.2
 _CHUNK = 1000
 _log = logging.getLogger(__name__)
@@ -108,11 +112,10 @@ def recover(store: Store, launchpad: LaunchPad) -> int:
     asks no scheduler and no other host; that is what :func:`htxas.launch.reconcile.reconcile` does. Safe beside
     living owners, and to repeat. One process at a time does it: another one's is waited for.
     """
-    if not owners(store):
-        with database_errors():
-            held = launchpad.fireworks.find_one(_held(), {"_id": 1})
-        if held is None:
-            return 0
+    dead, living = _dead(store)
+    tidy = not living or store.stamps().get(LOCK, math.inf) > _TIDY_EVERY_S
+    if not dead and not (tidy and _untidy(launchpad)):
+        return 0
     try:
         with recovery_lock(store):
             return _recover(store, launchpad)
@@ -121,21 +124,37 @@ def recover(store: Store, launchpad: LaunchPad) -> int:
         return 0
 
 
-def _recover(store: Store, launchpad: LaunchPad) -> int:
+def _dead(store: Store) -> tuple[list[tuple[Document, Verdict]], list[str]]:
+    """Return the owners that are dead and can be settled from here, and the names of all others."""
     workers = owners(store)
-    scene = Scene.of(store.server_started(), workers, store.pilots())
-    dead: dict[str, Verdict] = {}
-    for worker in workers:
-        verdict = judge(evidence(worker, scene))
-        if verdict.life is Life.DEAD and readable(worker):
-            dead[worker["owner"]] = verdict
-    for worker in workers:
-        if worker["owner"] in dead:
-            verdict = dead[worker["owner"]]
-            conclude_owner(
-                store, launchpad, worker["owner"], verdict.cause, verdict.why, info=worker["info"], last=None
-            )
-    free_ownerless(store, launchpad, [w["owner"] for w in workers if w["owner"] not in dead])
+    scene = Scene.of(store.server_started(), workers, pilots_of(store, workers))
+    judged = [(w, judge(evidence(w, scene))) for w in workers]
+    dead = [(w, v) for w, v in judged if v.life is Life.DEAD and readable(w)]
+    names = {w["owner"] for w, _ in dead}
+    return dead, [w["owner"] for w in workers if w["owner"] not in names]
+
+
+def _untidy(launchpad: LaunchPad) -> bool:
+    with database_errors():
+        if launchpad.workflows.find_one({"locked": {"$exists": True}}, {"_id": 1}) is not None:
+            return True
+        return launchpad.fireworks.find_one(_held(), {"_id": 1}) is not None
+
+
+def _recover(store: Store, launchpad: LaunchPad) -> int:
+    store.stamp(LOCK)
+    dead, living = _dead(store)
+    for worker, verdict in dead:
+        conclude_owner(
+            store,
+            launchpad,
+            worker["owner"],
+            verdict.cause,
+            verdict.why,
+            info=worker["info"],
+            last=worker.get("seen"),
+        )
+    free_ownerless(store, launchpad, living)
     break_stale_locks(launchpad)
     return len(dead)
 
@@ -151,6 +170,16 @@ def owners(store: Store) -> list[Document]:
         if u["owner"]
     ]
     return [*store.workers(), *unseen]
+
+
+def pilots_of(store: Store, workers: Iterable[Mapping[str, Any]]) -> list[PilotRecord]:
+    """Return the records of the pilots of silent owners: a few of the thousands there ever were."""
+    silent = {str(w["info"]["pilot"]) for w in workers if w["info"].get("pilot") and w["age_s"] >= FRESH_S}
+    found = []
+    for pilot in sorted(silent):
+        with contextlib.suppress(NotFound):
+            found.append(store.pilot(pilot))
+    return found
 
 
 def readable(worker: Mapping[str, Any]) -> bool:

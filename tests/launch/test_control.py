@@ -331,7 +331,7 @@ def test_commands(htxas: Callable[..., str], launchpad: LaunchPad, submitted: Su
     assert "priority 3" in htxas("campaign", "priority", "chains", "3")
     assert "priority -1" in htxas("campaign", "priority", "chains", "--", "-1")
     assert "0.0 of 12.5 node hours" in htxas("campaign", "budget", "chains", "--node-hours", "12.5")
-    assert "has no cap" in htxas("campaign", "budget", "chains", "--node-hours", "none")
+    assert "has no cap" in htxas("campaign", "budget", "chains", "none")
     assert "1 Firework defused" in htxas("campaign", "cancel", "chains", "--wait", "0")
     assert "is active; 3 calculations wait" in htxas("campaign", "resume", "chains")
     assert json.loads(htxas("campaign", "list", "--json"))[0]["control"]["state"] == "active"

@@ -32,11 +32,10 @@ from htxas.launch.checkout import Taken, take
 from htxas.launch.fireworks_pad import launchpad_of
 from htxas.launch.journal import JournalWriter, read_journal
 from htxas.launch.judge import Life, Reason
-from htxas.launch.liveness import new_owner, worker_folder
+from htxas.launch.liveness import boot_id, new_owner, worker_folder
 from htxas.launch.reconcile import UNREADABLE_S, Cluster, Owner, Report, reconcile
 from htxas.launch.recover import conclude_owner, recover, requeue_forgotten
 from htxas.launch.run import run_workers
-from htxas.launch.witness import boot_id
 from htxas.settings import read_secret, runs_folder
 from htxas.store.outcomes import Outcome, failed
 from htxas.store.records import ControlState, Lease, Leased, PilotRecord, PilotState
@@ -395,8 +394,14 @@ def test_leases_of_nobody(
 
 
 def test_a_firework_of_nobody(
-    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], start: Start, tally: Tally
+    store: Store,
+    launchpad: LaunchPad,
+    submitted: Callable[..., Any],
+    start: Start,
+    tally: Tally,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("htxas.launch.recover._TIDY_EVERY_S", 0.0)
     submitted(sizes=(2, 3), batch={"at_least": 2, "target_s": 0.1})
     living = start()
     living.take(1)
@@ -419,6 +424,20 @@ def test_recovery_is_cheap_when_there_is_nothing(
     began = time.perf_counter()
     assert recover(store, launchpad) == 0
     assert time.perf_counter() - began < 1.0
+
+
+def test_a_thousand_agents_at_work_cost_a_moment(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted()
+    for i in range(1000):
+        store.heartbeat(f"node{i}-1-abcdef", {"host": f"node{i}", "folder": "/somewhere", "held": 30})
+    monkeypatch.setattr(
+        "htxas.launch.witness.owner_folder", None
+    )  # nobody looks at folders of those that beat
+    began = time.perf_counter()
+    assert recover(store, launchpad) == 0
+    assert time.perf_counter() - began < 2.0
 
 
 # ---- elsewhere
