@@ -139,7 +139,9 @@ class _Moved:
 
 
 def collect(store: Store, launchpad: LaunchPad, folder: Path, *, close: Fate | None = None) -> Collected:
-    """Bring in what a bundle has; close it if all of it has ended, or ``close`` says so. May be repeated, and killed.
+    """Bring in what a bundle has; close it if nothing in it can be computed any more, or ``close`` says so.
+
+    May be repeated, and killed anywhere.
 
     Parameters
     ----------
@@ -172,7 +174,8 @@ def collect(store: Store, launchpad: LaunchPad, folder: Path, *, close: Fate | N
     done.running = any(run.ended is None and time.time() - run.seen < _ALIVE_S for run in runs(folder))
     if is_closed(folder):  # killed in the middle of closing, or asked again
         close = close or Fate(None, "the bundle is closed")
-    if close is not None or not done.left:
+    exhausted = not any(map(found.open, tasks)) and (not done.left or not done.running)
+    if close is not None or exhausted:
         _close(store, launchpad, folder, bundle, tasks, found, close or Fate(None, ""), done)
     return done
 

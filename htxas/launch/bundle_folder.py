@@ -296,6 +296,11 @@ class Progress:
     grounds: dict[str, str] = field(default_factory=dict)
     in_hand: set[str] = field(default_factory=set)
 
+    def open(self, task: Task) -> bool:
+        """Whether a task has no outcome and can get one here: its ground state has not come to grief."""
+        ground = self.ended.get(task.ground_key or "")
+        return task.key not in self.ended and ground in (None, State.DONE)
+
 
 def progress(folder: Path, tasks: Sequence[Task]) -> Progress:
     """Return what the journals of a bundle tell."""

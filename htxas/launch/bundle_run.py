@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from htxas.domain.calculation import State
 from htxas.errors import UserError
 from htxas.launch.agent import Agent, AgentConfig, AgentReport, AgentSummary
 from htxas.launch.bundle_folder import Run, alone, is_closed, progress, read_bundle, read_tasks, write_run
@@ -35,13 +34,10 @@ def open_tasks(folder: Path) -> list[Task]:
     found = progress(folder, tasks)
     left = []
     for task in tasks:
-        if task.key in found.ended:
+        if not found.open(task):
             continue
-        ground = found.ended.get(task.ground_key or "")
-        if ground is State.DONE:
-            task = replace(task, ground_directory=found.grounds[task.ground_key or ""])
-        elif ground is not None:
-            continue
+        if task.ground_key in found.grounds:
+            task = replace(task, ground_directory=found.grounds[task.ground_key])
         left.append(task)
     again = found.in_hand & {t.key for t in left}
     if again:
