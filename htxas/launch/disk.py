@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +29,20 @@ from htxas.settings import runs_folder
 from htxas.store.records import CalculationRecord
 from htxas.store.store import Store
 
-__all__ = ["FINISHED", "DiskQuota", "Keeper", "Packed", "pack_finished", "pack_owners"]
+__all__ = [
+    "EVIDENCE_S",
+    "FINISHED",
+    "SETTLE_S",
+    "DiskQuota",
+    "Keeper",
+    "Packed",
+    "pack_finished",
+    "pack_owners",
+]
+
+SETTLE_S = 600.0
+EVIDENCE_S = 86_400.0
+"""How long what is done, and what failed, stays as it is before agents pack it; ``htxas disk pack`` does not wait."""
 
 FINISHED = frozenset({State.DONE, State.FAILED, State.QUARANTINED})
 
@@ -36,6 +50,7 @@ _AT_ONCE = 100
 _MOST_NOTED = 200_000
 _SWEEP_EVERY_S = 60.0
 _QUIET_S = 3600.0
+_CROWDED = 0.8
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +68,8 @@ class Packed:
         Ground states that an unfinished site may still read.
     unfinished
         Calculations that are ready or running.
+    young
+        Ended just now.
     strange
         Directories this database knows nothing of; they stay.
     owners
@@ -67,6 +84,7 @@ class Packed:
     freed_files: int = 0
     waiting: int = 0
     unfinished: int = 0
+    young: int = 0
     strange: int = 0
     owners: int = 0
     problems: list[str] = field(default_factory=list)
@@ -85,53 +103,76 @@ class Packed:
 
 
 class Keeper:
-    """Packs what an agent has delivered, a little at a time.
+    """Packs what an agent has delivered, a little at a time, and not at once: people look at what ended just now.
 
     Parameters
     ----------
     store
         The store.
     quota
-        Looked at nowhere else; :attr:`quota` is for the agent that asks :meth:`DiskQuota.room` before it leases.
+        Of the run folders: when it is four fifths full, nothing is waited for.
+    settle_s
+        How long what is done stays unpacked.
+    evidence_s
+        How long what failed does.
     """
 
-    def __init__(self, store: Store, quota: DiskQuota | None = None) -> None:
-        self.quota = quota
+    def __init__(
+        self,
+        store: Store,
+        quota: DiskQuota | None = None,
+        *,
+        settle_s: float = SETTLE_S,
+        evidence_s: float = EVIDENCE_S,
+    ) -> None:
         self._store = store
-        self._noted: dict[str, None] = {}
+        self._quota = quota
+        self._ages = (settle_s, evidence_s)
+        self._noted: dict[str, float] = {}
         self._swept_at = time.monotonic()
         self._next_prefix = os.getpid() % 256  # agents start at different places
 
     def note(self, keys: Iterable[str]) -> None:
         """Remember calculations whose outcome was just stored; costs nothing."""
+        now = time.monotonic()
         for key in keys:
             if len(self._noted) >= _MOST_NOTED:
                 return  # the sweep finds them
-            self._noted[key] = None
+            self._noted[key] = now
 
     def tick(self, budget_s: float = 1.0) -> Packed:
-        """Pack for about ``budget_s``: what was noted, else what other agents left. Never raises for disk or database.
+        """Pack for about ``budget_s``: what was noted, else what others left. Never raises for disk or database.
 
-        To be called in idle moments and at the end: one look at the database (three queries) per hundred calculations.
+        To be called in idle moments and at the end: three queries per hundred calculations, none if there is nothing.
         """
         deadline = time.monotonic() + budget_s
         total = Packed()
         try:
-            while self._noted and time.monotonic() < deadline:
-                keys = list(islice(self._noted, _AT_ONCE))
-                done = _pack_keys(self._store, keys, deadline=deadline)
+            settle_s, evidence_s = self._patience()
+            while time.monotonic() < deadline:
+                due = time.monotonic() - settle_s
+                keys = [k for k, noted in islice(self._noted.items(), _AT_ONCE) if noted <= due]
+                if not keys:
+                    break
+                done = _pack_keys(self._store, keys, deadline=deadline, ages=(0.0, evidence_s))
                 for key in done.seen:
                     self._noted.pop(key, None)
                 total.add(done.packed)
-            if not self._noted and time.monotonic() - self._swept_at > _SWEEP_EVERY_S:
+            if time.monotonic() < deadline and time.monotonic() - self._swept_at > _SWEEP_EVERY_S:
                 self._swept_at = time.monotonic()
                 self._next_prefix = (self._next_prefix + 1) % 256
-                total.add(_sweep(self._store, f"{self._next_prefix:02x}", deadline=deadline))
+                prefix = f"{self._next_prefix:02x}"
+                total.add(_sweep(self._store, prefix, deadline=deadline, ages=(settle_s, evidence_s)))
         except (HtxasError, OSError) as error:  # tidying may wait; the agent's own work says what is wrong
             _log.warning("run folders are not packed: %s", error)
         for problem in total.problems:
             _log.warning("%s", problem)
         return total
+
+    def _patience(self) -> tuple[float, float]:
+        if self._quota is not None and self._quota.room().share > _CROWDED:
+            return 0.0, 0.0
+        return self._ages
 
 
 def pack_finished(
@@ -176,7 +217,14 @@ class _Done:
     packed: Packed
 
 
-def _sweep(store: Store, prefix: str, *, deadline: float | None = None, dry_run: bool = False) -> Packed:
+def _sweep(
+    store: Store,
+    prefix: str,
+    *,
+    deadline: float | None = None,
+    dry_run: bool = False,
+    ages: tuple[float, float] = (0.0, 0.0),
+) -> Packed:
     total = Packed()
     keys = []
     try:
@@ -192,7 +240,7 @@ def _sweep(store: Store, prefix: str, *, deadline: float | None = None, dry_run:
         if deadline is not None and time.monotonic() > deadline:
             break
         chunk = sorted(keys)[start : start + _AT_ONCE]
-        total.add(_pack_keys(store, chunk, deadline=deadline, dry_run=dry_run).packed)
+        total.add(_pack_keys(store, chunk, deadline=deadline, dry_run=dry_run, ages=ages).packed)
     return total
 
 
@@ -206,9 +254,17 @@ def _drop_part(entry: os.DirEntry[str]) -> None:
 
 
 def _pack_keys(
-    store: Store, keys: Sequence[str], *, deadline: float | None = None, dry_run: bool = False
+    store: Store,
+    keys: Sequence[str],
+    *,
+    deadline: float | None = None,
+    dry_run: bool = False,
+    ages: tuple[float, float] = (0.0, 0.0),
 ) -> _Done:
-    """Pack the finished ones among ``keys``, and the ground states that were only kept for them."""
+    """Pack the finished ones among ``keys``, and the ground states that were only kept for them.
+
+    Those stay that ended less than ``ages`` seconds ago: done ones the first, others the second.
+    """
     found = store.calculations(keys)
     grounds, needed = _grounds(store, found.values())
     extra = (
@@ -226,9 +282,15 @@ def _pack_keys(
             done.packed.unfinished += _here(key)
         elif key in needed:
             done.packed.waiting += _here(key)
+        elif _age_s(record) < ages[record.state is not State.DONE]:
+            done.packed.young += _here(key)
         else:
             _pack_calculation(record, done.packed, dry_run)
     return done
+
+
+def _age_s(record: CalculationRecord) -> float:
+    return (datetime.now(UTC) - record.updated).total_seconds()
 
 
 def _here(key: str) -> bool:

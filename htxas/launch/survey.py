@@ -15,6 +15,7 @@ from htxas.store.watching import Placed
 __all__ = ["Row", "Survey", "survey"]
 
 UNKNOWN = "not in this database"
+NO_DATABASE = "(no database to ask)"
 _LOOK_UP = 1000
 
 
@@ -113,11 +114,9 @@ def _file(store: Store | None, found: Iterable[Held], rows: dict[tuple[str, str]
     placed = store.placed({h.key for h in held if h.key}) if store is not None else {}
     for h in held:
         where: Placed | None = placed.get(h.key)
-        name = (
-            (where.campaigns[0], where.state.value)
-            if where is not None and where.campaigns
-            else (UNKNOWN, "")
-        )
+        name = (UNKNOWN if store is not None else NO_DATABASE, "")
+        if where is not None and where.campaigns:
+            name = (where.campaigns[0], where.state.value)
         row = rows.setdefault(name, Row(*name))
         row.bytes += h.bytes
         row.files += h.files

@@ -14,21 +14,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from htxas.cli.disk import disk as command
 from htxas.domain.calculation import Kind, State
 from htxas.domain.gate import Rejection
 from htxas.domain.result import SiteResult
 from htxas.engines.base import Engine, Job, read_job
 from htxas.engines.fake.run import run_directory
 from htxas.engines.registry import get_engine
-from htxas.errors import Cause, NotFound, StoreError
+from htxas.errors import Cause, DatabaseUnavailable, NotFound, StoreError, UserError
 from htxas.launch import archive, disk
 from htxas.launch.archive import archive_path, archives_of, pack, read_archived, unpack
 from htxas.launch.compute import attempt_directory
 from htxas.launch.disk import Keeper, pack_finished, pack_owners
 from htxas.launch.journal import JournalWriter
 from htxas.launch.survey import survey
-from htxas.launch.usage import DiskQuota, folder_usage
+from htxas.launch.usage import DiskQuota, Room, folder_usage
 from htxas.store.outcomes import Outcome, done, failed, quarantined
 from htxas.store.records import Leased
 from htxas.store.store import Store
@@ -144,7 +146,7 @@ def test_what_failed_keeps_its_evidence(
 def test_nothing_is_touched_before_its_result_is_in_the_database(world: World, site: str) -> None:
     leased, directory = world.run(site)
     outcome = world.outcome(leased, directory)
-    keeper = Keeper(world.store)
+    keeper = Keeper(world.store, settle_s=-60.0, evidence_s=-60.0)
     keeper.note([site])
     assert keeper.tick().attempts == 0
     assert pack_finished(world.store).unfinished == 1
@@ -172,7 +174,7 @@ def test_the_ground_state_waits_for_the_last_of_its_sites(world: World) -> None:
     ground, sites = molecule.ground_key, [s.key for s in molecule.sites]
     assert len(sites) == 3
     directory = world.finish(ground)
-    keeper = Keeper(world.store)
+    keeper = Keeper(world.store, settle_s=-60.0, evidence_s=-60.0)
     keeper.note([ground])
     assert (keeper.tick().waiting, directory.exists()) == (1, True)
     for key in sites[:2]:
@@ -338,7 +340,7 @@ def test_the_keeper_outlasts_database_and_disk(
     world: World, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.finish(site)
-    keeper = Keeper(world.store)
+    keeper = Keeper(world.store, settle_s=-60.0, evidence_s=-60.0)
     keeper.note([site])
 
     def away(*_: Any) -> None:
@@ -350,10 +352,31 @@ def test_the_keeper_outlasts_database_and_disk(
     assert keeper.tick().attempts == 1
 
 
+def test_what_ended_just_now_is_left_to_look_at_unless_the_disk_is_crowded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = world.every(Kind.SITE)[:2]
+    world.finish(good)
+    world.finish(bad, State.FAILED)
+    patient = Keeper(world.store)
+    patient.note([good, bad])
+    assert patient.tick().attempts == 0
+    settled = Keeper(world.store, settle_s=-60.0)
+    settled.note([good, bad])
+    done = settled.tick()
+    assert (done.attempts, done.young) == (1, 1)
+    quota = DiskQuota()
+    crowded = Keeper(world.store, quota)
+    crowded.note([bad])
+    assert crowded.tick().attempts == 0
+    monkeypatch.setattr(DiskQuota, "room", lambda _: Room(True, "", 0.85))
+    assert crowded.tick().attempts == 1
+
+
 def test_the_keeper_finds_what_others_left(world: World, site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     world.finish(site)
     monkeypatch.setattr(disk, "_SWEEP_EVERY_S", -1.0)
-    keeper = Keeper(world.store)
+    keeper = Keeper(world.store, settle_s=-60.0, evidence_s=-60.0)
     assert sum(keeper.tick().attempts for _ in range(256)) == 1
 
 
@@ -518,7 +541,7 @@ def test_the_survey_tells_campaigns_states_and_what_can_be_freed(world: World, s
     assert rows["chains", "done"].archives == len(world.every()) - 1
     assert rows["not in this database", ""].folders == 1
     world.store.retry(None)
-    assert {(r.campaign, r.state) for r in survey(None).rows} == {("not in this database", "")}
+    assert {(r.campaign, r.state) for r in survey(None).rows} == {("(no database to ask)", "")}
 
 
 def test_a_quota_counts_what_du_counts_and_says_why_there_is_no_room(world: World) -> None:
@@ -584,3 +607,56 @@ def test_a_small_file_system_is_full_when_little_is_left(home: Path, monkeypatch
     ):
         monkeypatch.setattr(os, "statvfs", lambda _, status=status: status)
         assert DiskQuota().room().ok is ok
+
+
+@pytest.fixture
+def cli(world: World, mongod_uri: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    opened = Store.open
+
+    def run(*words: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "open", lambda **_: opened(mongod_uri, name=world.store.name))
+            return CliRunner().invoke(command, words, catch_exceptions=False).output
+
+    return run
+
+
+def test_the_command_shows_packs_and_unpacks(
+    world: World, site: str, cli: Callable[..., str], tmp_path: Path
+) -> None:
+    world.finish(site)
+    shown = cli()
+    assert "chains" in shown
+    assert "htxas disk pack" in shown
+    document = json.loads(cli("--scan", "--json"))
+    assert document["exact"]
+    (row,) = [r for r in document["runs"] if r["state"] == "done"]
+    assert (row["campaign"], row["folders"], row["archives"]) == ("chains", 1, 0)
+    assert row["free_files"] > 0
+    assert "would pack 1 folder of 1 calculation" in cli("pack", "--dry-run")
+    assert "packed 1 folder of 1 calculation" in cli("pack")
+    assert json.loads(cli("pack", "--json"))["attempts"] == 0
+    target = tmp_path / "again"
+    assert str(target) in cli("unpack", site[:10], "--to", str(target))
+    assert FAKE.read(read_job(target), target)
+    for words, message in (
+        (["unpack", "ffffffffff"], "no packed calculation"),
+        (["unpack", site, "--attempt", "2"], "attempt 2 is not packed"),
+        (["unpack", site, "--to", str(target)], "such a folder already"),
+    ):
+        with pytest.raises(UserError, match=message):
+            cli(*words)
+
+
+def test_the_command_looks_at_the_disk_without_a_database(
+    world: World, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.finish(site)
+
+    def away(**_: Any) -> None:
+        raise DatabaseUnavailable("not running")
+
+    monkeypatch.setattr(Store, "open", away)
+    output = CliRunner().invoke(command, [], catch_exceptions=False).output
+    assert "not running; campaigns and states are not known" in output
+    assert "(no database to ask)" in output
