@@ -27,7 +27,8 @@ from htxas.launch.fireworks_pad import Document, campaign_query, database_errors
 from htxas.launch.judge import FRESH_S, Life, Verdict, judge
 from htxas.launch.liveness import LOG_FILE
 from htxas.launch.witness import Scene, evidence, owner_folder, traces
-from htxas.store.records import ControlState, Lease, PilotRecord
+from htxas.launch.workflows import queue_batches
+from htxas.store.records import Batch, ControlState, Lease, PilotRecord
 from htxas.store.store import Store
 
 __all__ = [
@@ -377,7 +378,7 @@ def requeue_forgotten(
     cancelled campaigns want stays where it is; a Firework that was defused with its campaign runs again if another
     one wants some of it. ``check`` is called now and then, to keep a lock.
     """
-    cancelled = [n for n, c in store.controls().items() if c.state is ControlState.CANCELLED]
+    cancelled = {n for n, c in store.controls().items() if c.state is ControlState.CANCELLED}
     fireworks = unsubmitted = 0
     batches: list[str] = []
     for batch, count in store.ready_batches(campaign, not_for=cancelled):
@@ -386,18 +387,51 @@ def requeue_forgotten(
         else:
             batches.append(batch)
         if len(batches) >= _CHUNK:
-            fireworks += _requeue(launchpad, batches, dry_run)
+            fireworks += _requeue(store, launchpad, batches, cancelled, dry_run)
             batches.clear()
             if check is not None:
                 check()
-    return Requeued(fireworks + _requeue(launchpad, batches, dry_run), unsubmitted)
+    return Requeued(fireworks + _requeue(store, launchpad, batches, cancelled, dry_run), unsubmitted)
 
 
-def _requeue(launchpad: LaunchPad, batches: Sequence[str], dry_run: bool) -> int:
+def _requeue(
+    store: Store, launchpad: LaunchPad, batches: Sequence[str], cancelled: Collection[str], dry_run: bool
+) -> int:
     found = fireworks_of(launchpad, batches)
     over = [i for i, f in found.items() if f["state"] in ("COMPLETED", "FIZZLED")]
-    defused = [i for i, f in found.items() if f["state"] == "DEFUSED"]
+    defused = {i: str(f["batch"]) for i, f in found.items() if f["state"] == "DEFUSED"}
+    missing = sorted(set(batches) - {f["batch"] for f in found.values()})
     if dry_run:
-        return len(over) + len(defused)
-    count = make_ready(launchpad, over)
-    return count + (reignite(launchpad, {"fw_id": {"$in": defused}}) if defused else 0)
+        return len(over) + len(defused) + len(missing)
+    count = make_ready(launchpad, over) + _restore(store, launchpad, missing)
+    for fw_id, batch in defused.items():
+        _share(store, launchpad, fw_id, batch, cancelled)
+    return count + (reignite(launchpad, {"fw_id": {"$in": list(defused)}}) if defused else 0)
+
+
+def _share(store: Store, launchpad: LaunchPad, fw_id: int, batch_id: str, cancelled: Collection[str]) -> None:
+    """Note on a Firework who wants it besides the cancelled campaign it was made for, or it would be defused again."""
+    batch = store.batch(batch_id)
+    wanted = {c for r in store.calculations(batch.keys).values() for c in r.campaigns}
+    others = sorted(wanted - set(cancelled) - {batch.campaign})
+    with database_errors():
+        launchpad.fireworks.update_one(
+            {"fw_id": fw_id}, {"$addToSet": {"spec.htxas.shared_with": {"$each": others}}}
+        )
+
+
+def _restore(store: Store, launchpad: LaunchPad, batch_ids: Sequence[str]) -> int:
+    """Make Fireworks for batches that have none, as after ``lpad reset``; those being submitted now are let alone."""
+    by_campaign: dict[str, list[Batch]] = {}
+    for batch_id in batch_ids:
+        batch = store.batch(batch_id)
+        by_campaign.setdefault(batch.campaign, []).append(batch)
+    count = 0
+    for campaign, batches in by_campaign.items():
+        try:
+            with store.lock(f"submission of {campaign}"):
+                store.mark_submitted(queue_batches(launchpad, batches))
+        except Busy:
+            continue
+        count += len(batches)
+    return count

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from fireworks import LaunchPad
 
 from htxas.cluster.host import Completed, LocalHost
@@ -27,7 +28,9 @@ from htxas.cluster.load import load_config
 from htxas.cluster.profile import Profile
 from htxas.cluster.queue import Queue
 from htxas.domain.calculation import State
-from htxas.errors import Cause
+from htxas.errors import Cause, DatabaseUnavailable
+from htxas.launch import control
+from htxas.launch.bulk import make_ready
 from htxas.launch.checkout import Taken, take
 from htxas.launch.fireworks_pad import launchpad_of
 from htxas.launch.journal import JournalWriter, read_journal
@@ -724,6 +727,67 @@ def test_cancelled_batches_stay_unless_another_campaign_wants_them(
     submitted("two", sizes=(2,))
     assert requeue_forgotten(store, launchpad, None).fireworks == 1
     assert tally() == {"DEFUSED": 1, "READY": 1}
+
+
+def test_a_cancelled_batch_that_was_running_when_another_campaign_came_to_want_it(
+    store: Store, launchpad: LaunchPad, queue: FakeQueue, submitted: Callable[..., Any], tally: Tally
+) -> None:
+    submitted("one", sizes=(1, 2), batch={"at_least": 2, "target_s": 0.01})
+    taken = take(launchpad, {}, "somebody", Path("/nowhere"), 2)
+    submitted("two", sizes=(2,))
+    make_ready(launchpad, [t.fw_id for t in taken])
+    control.cancel(store, launchpad, "one")
+    assert tally() == {"DEFUSED": 2}
+    for _ in range(2):
+        look(store, launchpad, queue)
+        assert tally() == {"DEFUSED": 1, "READY": 1}
+    run_workers(store, launchpad, jobs=1)
+    assert store.counts("two")[State.DONE] == 3
+
+
+def test_fireworks_that_were_deleted_are_made_again(
+    store: Store, launchpad: LaunchPad, queue: FakeQueue, submitted: Callable[..., Any], tally: Tally
+) -> None:
+    submitted(sizes=(2, 3), batch={"at_least": 2, "target_s": 0.01})
+    for collection in (launchpad.fireworks, launchpad.workflows):
+        collection.delete_many({})  # as `lpad reset` does
+    with store.lock("submission of chains", ttl_s=3.0):
+        assert look(store, launchpad, queue).fireworks_requeued == 0
+    assert look(store, launchpad, queue, dry_run=True).fireworks_requeued == 2
+    assert tally() == {}
+    assert look(store, launchpad, queue).fireworks_requeued == 2
+    assert tally() == {"READY": 2}
+    assert run_workers(store, launchpad, jobs=1).progress["counts"]["done"] == 7
+
+
+def test_the_service_outlasts_what_goes_wrong(
+    store: Store,
+    launchpad: LaunchPad,
+    home: Path,
+    submitted: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from htxas.cli import reconcile as command
+
+    submitted(sizes=(1,))
+    real, calls = reconcile, []
+
+    def sometimes(*args: Any, **kwargs: Any) -> Report:
+        calls.append(kwargs["thorough"])
+        if len(calls) == 2:
+            raise DatabaseUnavailable("the database does not answer")
+        return real(*args, **kwargs)
+
+    opened = Store.open
+    monkeypatch.setattr(Store, "open", staticmethod(lambda **kw: opened(**{"name": store.name, **kw})))
+    monkeypatch.setattr("htxas.launch.reconcile.reconcile", sometimes)
+    monkeypatch.setattr(command, "_rounds", lambda every: iter(range(3)))
+    result = CliRunner().invoke(command.reconcile, ["--watch", "--json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert [json.loads(line)["dry_run"] for line in result.stdout.splitlines()] == [False, False]
+    assert "does not answer" in result.stderr
+    assert calls == [True, False, False]
+    assert "reconcile" in store.stamps()
 
 
 def test_a_lock_that_a_dead_process_left(
