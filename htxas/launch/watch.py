@@ -29,6 +29,7 @@ _NOW_S = 300.0
 _LEAST_SPAN_S = 5.0
 _SLOW_FACTOR = 20.0
 _JUMP_LEAST, _JUMP_SHARE, _JUMP_TIMES = 5, 0.05, 2.0
+_JUMP_FIRST = 0.1  # taken for usual in the first hour of a campaign
 _PATIENCE_S = 2.0
 
 Document = dict[str, Any]
@@ -140,7 +141,7 @@ def _failures(progress: Mapping[str, Any], endings: Iterable[Ending]) -> list[Do
     rows = []
     for cause, count in sorted(progress["causes"].items(), key=lambda item: (-item[1], item[0])):
         share = recent[cause] / lately if lately else 0.0
-        usual = (count - recent[cause]) / before if before > 0 else 0.0
+        usual = (count - recent[cause]) / before if before > 0 else _JUMP_FIRST
         jump = recent[cause] >= _JUMP_LEAST and share >= max(_JUMP_SHARE, _JUMP_TIMES * usual)
         rows.append(
             {
