@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,8 +18,7 @@ from htxas.cluster.jobs import JobInfo, JobState, Snapshot, Unknown
 from htxas.cluster.profile import Profile
 from htxas.cluster.queue import Queue
 from htxas.cluster.script import JOB_PREFIX, pilot_folder
-from htxas.errors import ClusterError
-from htxas.launch.pilot_exit import exit_name, read_exit
+from htxas.launch.pilot_exit import PilotExit, read_exit
 from htxas.store.records import PilotRecord, PilotState
 from htxas.store.store import Store
 
@@ -31,6 +30,13 @@ _GONE_S = 60.0
 _TOLD_AGAIN_S = 60.0
 _FRESH_S = 60.0
 _ACTIVE = (PilotState.SUBMITTING, PilotState.QUEUED, PilotState.RUNNING)
+_AT_ONCE = 100
+_RETURNED = (JobState.DONE, JobState.FAILED, JobState.ENDED)
+# A fixed text; folders come as positional parameters. One line per file, those of further nodes left out.
+_WORDS = (
+    'for d; do for f in "$d"/*.exit.json; do case "${f##*/}" in *-*) continue;; esac; '
+    '[ -f "$f" ] && { tr -d "\\n" < "$f"; echo; }; done; done'
+)
 _log = logging.getLogger(__name__)
 
 
@@ -56,8 +62,8 @@ class Seen:
 def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
     """Ask the scheduler once and bring the records of a cluster's pilots up to date.
 
-    A pilot that a good answer does not list is not gone for that: its end is told by the accounting, by its own exit
-    file, or by nothing (LOST_TRACK). While it beats, it runs, whatever the scheduler has forgotten.
+    A pilot that a good answer does not list is not gone for that: its end is told by its own exit file, by the
+    accounting, or by a second look. While it beats, it runs, whatever the scheduler has forgotten.
     """
     records = _of_interest(store, profile.name)
     if not records:
@@ -69,12 +75,15 @@ def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
     beating = _beating(store)
     missing = [p for p in records if p.id not in found]
     store.found_again([_absence(p) for p in records if p.id in found])
-    endings = _endings(profile, queue, [p for p in missing if p.id not in beating])
+    silent = [p for p in missing if p.id not in beating]
+    returned = [p for p in records if p.id in found and found[p.id].state in _RETURNED]
+    words = _own_words(profile, queue, [*silent, *returned])
+    endings = _endings(queue, silent, words)
     now = datetime.now(UTC)
     seen = Seen([])
     for pilot in records:
         if pilot.id in found:
-            fields = _told(pilot, found[pilot.id], now)
+            fields = _told(pilot, found[pilot.id], words.get(pilot.id), now)
         elif pilot.id in beating:
             fields = _beats(pilot, beating[pilot.id])
         else:
@@ -125,7 +134,7 @@ def _beating(store: Store) -> dict[str, dict[str, Any]]:
     return {w["info"]["pilot"]: w for w in fresh}
 
 
-def _told(pilot: PilotRecord, job: JobInfo, now: datetime) -> dict[str, Any]:
+def _told(pilot: PilotRecord, job: JobInfo, own: PilotExit | None, now: datetime) -> dict[str, Any]:
     """Return the fields of a pilot that the scheduler tells of."""
     fields: dict[str, Any] = {"job_id": job.id, "scheduler_state": job.raw, "seen": now}
     if job.restarts is not None:
@@ -140,10 +149,9 @@ def _told(pilot: PilotRecord, job: JobInfo, now: datetime) -> dict[str, Any]:
             fields["end_time"] = _when(job.end)
     elif job.state.ended:
         # What the pilot wrote itself says more than the scheduler's word for a script that returned.
-        own = pilot.reason if pilot.ended is not None and job.state is JobState.DONE else None
         fields |= {
             "state": PilotState.ENDED,
-            "reason": own or ending_of(job),
+            "reason": ending_of(job) if own is None else str(own),
             "ended": pilot.ended or _end(job, now),
         }
     return fields
@@ -200,33 +208,48 @@ def _long_ago(seen: datetime | None, now: datetime) -> bool:
     return seen is None or (now - seen).total_seconds() > _TOLD_AGAIN_S
 
 
+def _own_words(profile: Profile, queue: Queue, pilots: Sequence[PilotRecord]) -> dict[str, PilotExit]:
+    """Return what pilots that had started wrote when they ended."""
+    started = [p for p in pilots if p.owner is not None or p.bundle is not None]
+    restarts = {p.id: p.restart for p in started}
+    words: dict[str, PilotExit] = {}
+    for chunk in _chunks([pilot_folder(profile, p.id) for p in started]):
+        answer = queue.host.run(["sh", "-c", _WORDS, "sh", *chunk], timeout_s=profile.timeout_s)
+        if answer.problem is not None:  # no words is no conclusion: the scheduler's accounting is asked next
+            _log.warning("the exit files of pilots cannot be read: %s", answer.complaint())
+            break
+        for line in answer.stdout.splitlines():
+            told = read_exit(line)
+            # The word of an earlier start says nothing about a later one.
+            if told is not None and told.restart >= restarts.get(told.pilot, 0):
+                before = words.get(told.pilot)
+                if before is None or told.restart > before.restart:
+                    words[told.pilot] = told
+    return words
+
+
+def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
+
+
 def _endings(
-    profile: Profile, queue: Queue, pilots: Sequence[PilotRecord]
+    queue: Queue, pilots: Sequence[PilotRecord], words: Mapping[str, PilotExit]
 ) -> dict[str, tuple[str, datetime | None]]:
     """Return how pilots ended that the scheduler no longer lists: by their own word, or else by the accounting."""
     endings: dict[str, tuple[str, datetime | None]] = {}
     unexplained: dict[str, str] = {}
     for pilot in pilots:
-        if pilot.owner is not None or pilot.bundle is not None:
-            path = f"{pilot_folder(profile, pilot.id)}/{exit_name(pilot.restart)}"
-            try:
-                text = queue.host.get(path)
-            except ClusterError as error:
-                _log.warning("%s", error)
-                continue
-            told = None if text is None else read_exit(text)
-            if told is not None:
-                endings[pilot.id] = (str(told), _when(told.ended))
-                continue
-        if pilot.job_id is not None:
+        if pilot.id in words:
+            endings[pilot.id] = (str(words[pilot.id]), _when(words[pilot.id].ended))
+        elif pilot.job_id is not None:
             unexplained[pilot.job_id] = pilot.id
-    if unexplained:
-        answer = queue.accounting(list(unexplained))
-        if isinstance(answer, Snapshot):
-            for job_id, pilot_id in unexplained.items():
-                job = answer.jobs.get(job_id)
-                if job is not None and job.state.ended:
-                    endings[pilot_id] = (ending_of(job), None if job.end is None else _when(job.end))
+    answer = queue.accounting(list(unexplained)) if unexplained else Snapshot()
+    if isinstance(answer, Snapshot):
+        for job_id, pilot_id in unexplained.items():
+            job = answer.jobs.get(job_id)
+            if job is not None and job.state.ended:
+                endings[pilot_id] = (ending_of(job), None if job.end is None else _when(job.end))
     return endings
 
 

@@ -349,10 +349,25 @@ def test_or_by_its_own_exit_file(store: Store, queued: FakeQueue, home: Path) ->
     folder = home / "pilots" / found.id
     folder.mkdir(exist_ok=True)
     ending = PilotExit(found.id, "n1-77-abc", "n1", "101", 0, Why.IDLE, "no work for 300 s", 1.0, 2.0)
+    write_exit(folder, replace(ending, message="of its second node"), node_index=1)
     write_exit(folder, ending)
+    (folder / "7.exit.json").write_text("garbage")
     queued.jobs.clear()
     refresh(store, queued.profile, queued)
     assert (pilot(store).state, pilot(store).reason) == (PilotState.ENDED, "idle: no work for 300 s")
+
+
+def test_the_word_of_an_earlier_start_says_nothing_about_this_one(
+    store: Store, queued: FakeQueue, home: Path
+) -> None:
+    found = pilot(store)
+    store.update_pilot(found.id, state=PilotState.RUNNING, owner="n1-77-abc", restart=1)
+    folder = home / "pilots" / found.id
+    folder.mkdir(exist_ok=True)
+    write_exit(folder, PilotExit(found.id, "n1-66-abc", "n1", "101", 0, Why.TERMINATED, "SIGTERM", 1.0, 2.0))
+    queued.set("101", JobState.DONE)
+    refresh(store, queued.profile, queued)
+    assert (pilot(store).state, pilot(store).reason) == (PilotState.ENDED, "DONE (Resources)")
 
 
 def test_or_by_a_second_good_answer(store: Store, queued: FakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
