@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fireworks import LaunchPad
-
     from htxas.launch.control import Changed
     from htxas.launch.surplus import Released
     from htxas.store.store import Store
@@ -22,7 +20,7 @@ _NAME = click.argument("name")
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
-def _do(command: Callable[[Store, LaunchPad], Changed]) -> Changed:
+def _do(command: Callable[[Store, Any], Changed]) -> Changed:
     from htxas.launch.fireworks_pad import launchpad_of
     from htxas.store.store import Store
 

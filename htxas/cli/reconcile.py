@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fireworks import LaunchPad
-
     from htxas.launch.reconcile import Cluster, Owner, Report
     from htxas.store.store import Store
 
@@ -83,7 +81,7 @@ def known_clusters(only: str | None) -> Mapping[str, Cluster]:
 
 def _watch(
     store: Store,
-    launchpad: LaunchPad,
+    launchpad: Any,
     clusters: Mapping[str, Cluster],
     only: str | None,
     dry_run: bool,
@@ -92,7 +90,9 @@ def _watch(
 ) -> None:
     from htxas.errors import Busy, DatabaseUnavailable
     from htxas.launch.reconcile import reconcile as look
+    from htxas.launch.upkeep import Upkeep
 
+    upkeep = None if dry_run else Upkeep(store)
     for count in _rounds(every):
         try:
             report = look(
@@ -103,6 +103,8 @@ def _watch(
             continue
         if as_json or not report.clean:
             _say(report, as_json, brief=True)
+        if upkeep is not None:
+            upkeep.tick()
 
 
 def _rounds(every: float) -> Iterator[int]:

@@ -27,7 +27,18 @@ from enum import StrEnum
 
 from htxas.errors import Cause
 
-__all__ = ["ABANDONED_S", "FRESH_S", "Answer", "Evidence", "Job", "Life", "Reason", "Verdict", "cause_of", "judge"]
+__all__ = [
+    "ABANDONED_S",
+    "FRESH_S",
+    "Answer",
+    "Evidence",
+    "Job",
+    "Life",
+    "Reason",
+    "Verdict",
+    "cause_of",
+    "judge",
+]
 
 FRESH_S = 35.0
 """A heartbeat younger than this is one: they come every ten seconds, and one may be late."""
@@ -44,8 +55,11 @@ KILL_GRACE_S = 300.0
 """What schedulers give a job between the end of its time and SIGKILL, with room for clocks that differ."""
 
 ABANDONED_S = 86_400.0
-STUCK_S = 600.0
-"""A process that its own scheduler has ended, still holds its lock and shows no other sign of life, is frozen."""
+STUCK_S = 180.0
+"""A process that its own scheduler ended so long ago, and that still holds its lock in silence, is frozen."""
+
+UNREGISTERED_S = 600.0
+"""Leases as old as this belong to nobody if their owner is not on the list."""
 
 
 class Life(StrEnum):
@@ -235,7 +249,8 @@ def judge(evidence: Evidence) -> Verdict:
     alive = _signs_of_life(e)
     proof = _about_the_job(e)
     if proof is not None and not (alive and alive.reason is not Reason.LOCK_HELD):
-        if alive is None or e.quiet_s >= STUCK_S:
+        # Of two starts of one job the scheduler has given up the older; whatever still holds its lock is frozen.
+        if alive is None or proof.reason is Reason.REQUEUED or e.quiet_s >= STUCK_S:
             return proof
         return _unknown(Reason.STILL_THERE, f"{proof.why}, but its process still holds its lock here")
     if alive is not None:
@@ -338,7 +353,7 @@ def _bundle(e: Evidence) -> Verdict:
 
 def _unregistered(e: Evidence) -> Verdict:
     """Judge one without a heartbeat: owners register before they lease, and leave only at their end."""
-    if e.lock_free is False or e.quiet_s < STUCK_S:
+    if e.lock_free is False or e.quiet_s < UNREGISTERED_S:
         return _unknown(Reason.STILL_THERE, f"it took leases {e.silent_s:.0f} s ago, but has no heartbeat")
     why = f"its leases are {e.silent_s:.0f} s old, and it is not on the list of owners any more"
     return _dead(Reason.UNREGISTERED, why, None)

@@ -17,6 +17,7 @@ from htxas.launch.judge import (
     LOOKS_APART_S,
     SETTLED_S,
     STUCK_S,
+    UNREGISTERED_S,
     WRITING_S,
     Answer,
     Evidence,
@@ -143,7 +144,7 @@ CASES: dict[str, tuple[Evidence, Life, Reason, Cause | None]] = {
         None,
     ),
     "job ended, process still there": (
-        pilot({"answer": Answer.ENDED, "raw": "failed"}, here=True, lock_free=False),
+        pilot({"answer": Answer.ENDED, "raw": "failed"}, here=True, lock_free=False, silent_s=STUCK_S - 1),
         Life.UNKNOWN,
         Reason.STILL_THERE,
         None,
@@ -161,6 +162,12 @@ CASES: dict[str, tuple[Evidence, Life, Reason, Cause | None]] = {
         None,
     ),
     "requeued and running again": (pilot({"restarts": 1}), Life.DEAD, Reason.REQUEUED, Cause.NODE_FAILURE),
+    "requeued, the older start is frozen on this machine": (
+        pilot({"restarts": 1}, here=True, lock_free=False, silent_s=60.0),
+        Life.DEAD,
+        Reason.REQUEUED,
+        Cause.NODE_FAILURE,
+    ),
     "requeued, waits": (pilot({"answer": Answer.QUEUED}), Life.DEAD, Reason.REQUEUED, Cause.NODE_FAILURE),
     "requeued, its successor beats, the scheduler does not answer": (
         pilot({"answer": Answer.UNKNOWN, "successor": True}),
@@ -245,7 +252,7 @@ CASES: dict[str, tuple[Evidence, Life, Reason, Cause | None]] = {
         None,
     ),
     "leases without a heartbeat": (
-        replace(SILENT, registered=False, silent_s=STUCK_S),
+        replace(SILENT, registered=False, silent_s=UNREGISTERED_S),
         Life.DEAD,
         Reason.UNREGISTERED,
         None,
@@ -349,7 +356,7 @@ def proven(e: Evidence) -> bool:
     )
     over = e.end_passed_s is not None and e.end_passed_s > 0 and e.silent_s > FRESH_S
     abandoned = job is None and e.silent_s > DAY and e.database_up_s > DAY
-    off_the_list = not e.registered and e.silent_s >= STUCK_S
+    off_the_list = not e.registered and e.silent_s >= UNREGISTERED_S
     return bool(kernel or told or over or abandoned or off_the_list)
 
 
