@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from htxas.domain.calculation import Kind
 from htxas.engines.numerics import check_numerics
 from htxas.engines.registry import engine_names, get_engine
 from htxas.errors import Cause, UserError
 from htxas.launch.ladder import SHARED, Step, next_step, rungs
+from htxas.store.store import Store
 
 FAKE = get_engine("fake")
 
@@ -114,3 +118,36 @@ def test_a_value_of_none_takes_a_number_back() -> None:
 def test_numerics_of_a_user_are_checked(values: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         check_numerics("fake", FAKE.numerics, values)
+
+
+@pytest.mark.mongo
+def test_a_campaign_climbs_its_ladders(
+    store: Store, submitted: Callable[..., Any], compute_all: Callable[..., Any]
+) -> None:
+    """Through the agent: each cause is tried again as documented, then final; every attempt is on record."""
+    fail = {
+        "C3F:0": "unconverged:damping",
+        "C3F:1": "hole_left:hole",
+        "C3F:2": "truncated:2",
+        "C2F:0": "oom:x4",
+        "C2F:1": "unconverged",
+        "CF:0": "nan",
+    }
+    submitted(fail=fail)
+    compute_all(jobs=2)
+    sites = {(r.structure_key, r.atom): r for r in store.find(campaign="chains", kind=Kind.SITE)}
+    found = {
+        f"{store.structure(key).structure.formula}:{atom}": (
+            r.state.value,
+            tuple((r.ladder or {}).get("corrections", ())),
+            [h.get("cause") for h in r.history],
+        )
+        for (key, atom), r in sites.items()
+    }
+    assert found["C3F:0"] == ("done", ("level_shift", "damping"), ["scf_unconverged"] * 2 + [None])
+    assert found["C3F:1"] == ("done", ("follow_hole",), ["hole_left_site", None])
+    assert found["C3F:2"] == ("done", ("again_after_bad_output",), ["bad_output", None])
+    assert found["C2F:0"] == ("done", ("more_memory", "still_more_memory"), ["out_of_memory"] * 2 + [None])
+    assert found["C2F:1"][0] == "quarantined"
+    assert found["C2F:1"][2] == ["scf_unconverged"] * 3
+    assert found["CF:0"] == ("quarantined", (), ["gate_rejected"])
