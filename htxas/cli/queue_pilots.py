@@ -136,7 +136,9 @@ def _watch(
     from htxas.errors import Busy, ClusterError, DatabaseUnavailable
     from htxas.launch.bundle_site import collect_all
     from htxas.launch.reconcile import reconcile
+    from htxas.launch.upkeep import Upkeep
 
+    upkeep = Upkeep(store)
     rounds = 0
     while True:
         try:
@@ -152,6 +154,7 @@ def _watch(
                 click.echo(f"{_now()} dead: {owner.name}: {owner.why}", err=as_json)
             if as_json or done.submitted or done.problems:
                 _say(done, False, as_json, brief=True)
+            upkeep.tick()
         rounds += 1
         time.sleep(every)
 

@@ -23,6 +23,7 @@ from htxas.launch.books import News
 from htxas.launch.clerk import Clerk
 from htxas.launch.crew import Answer, Crew, Gone, worker_log
 from htxas.launch.delivery import Courier
+from htxas.launch.disk import Keeper
 from htxas.launch.engine_process import EngineRun
 from htxas.launch.heart import Heart
 from htxas.launch.maker import item_of
@@ -236,7 +237,8 @@ class Agent:
             if self._source is None:
                 self._clerk: Desk = OfflineClerk(c.folder, self._given, self._crew.wake)
             else:
-                clerk = Clerk(Courier(c.folder, self._source.store), self._source, self._crew.wake)
+                keeper = Keeper(self._source.store, c.quota)
+                clerk = Clerk(Courier(c.folder, self._source.store), self._source, self._crew.wake, keeper)
                 self._clerk = clerk
                 heart = Heart(
                     self._source.store, c.owner, clerk, self._meter, lambda: self._facts(facts or {})

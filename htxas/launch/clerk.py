@@ -20,6 +20,7 @@ from htxas.errors import Cause, DatabaseUnavailable
 from htxas.launch.assembling import assemble
 from htxas.launch.books import Books, News
 from htxas.launch.delivery import AT_ONCE, Courier
+from htxas.launch.disk import Keeper
 from htxas.launch.ladder import next_step
 from htxas.launch.maker import Ground
 from htxas.launch.source import Held, Lent, Source
@@ -34,6 +35,7 @@ _POLL_S = (0.3, 5.0)
 _ELSEWHERE_S = 10.0
 _OUTAGE_S = (0.5, 10.0)
 _IDLE_S = 5.0
+_TIDY_S = 0.3
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +50,8 @@ class Clerk(threading.Thread):
         Where tasks come from and outcomes go.
     on_news
         Called, from this thread, when the agent should look.
+    keeper
+        Packs run folders while there is nothing else to do.
 
     Attributes
     ----------
@@ -61,7 +65,13 @@ class Clerk(threading.Thread):
         Set by the agent while there is no room on the disk: nothing is leased.
     """
 
-    def __init__(self, courier: Courier, source: Source, on_news: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        courier: Courier,
+        source: Source,
+        on_news: Callable[[], None],
+        keeper: Keeper | None = None,
+    ) -> None:
         super().__init__(name="clerk", daemon=True)
         self.error: BaseException | None = None
         self.away_since: float | None = None
@@ -72,6 +82,7 @@ class Clerk(threading.Thread):
         self._courier = courier
         self._source = source
         self._on_news = on_news
+        self._keeper = keeper
         self._inbox: deque[Callable[[], None]] = deque()
         self._own: list[Outcome] = []  # that no worker made
         self._news = News()
@@ -172,6 +183,8 @@ class Clerk(threading.Thread):
                 self.away_since, pause, self.last_ok = None, _OUTAGE_S[0], time.monotonic()
                 if over:
                     return
+                if self._keeper is not None and not self._concluded and self._patience_s() > 0:
+                    self._keeper.tick(_TIDY_S)
                 self._event.wait(self._patience_s())
                 self._event.clear()
         except BaseException as error:  # noqa: BLE001 - not swallowed: the agent's thread raises it
@@ -252,6 +265,8 @@ class Clerk(threading.Thread):
         else:
             if held is not None:
                 held.conclude(task, outcome.state)
+            if self._keeper is not None:
+                self._keeper.note([task.key])
             if outcome.state is not State.DONE:
                 _log.warning("%s: %s: %s", task.key, outcome.entry["cause"], outcome.fields.get("message"))
             if task.kind is Kind.GROUND:
@@ -432,7 +447,7 @@ class Clerk(threading.Thread):
     def _fetch(self, room_s: float) -> None:
         self._exact = room_s < math.inf
         held = self._source.checkout(room_s)
-        self.more = held is not None or self._source.more_to_come()
+        self.more = held is not None or self._source.more_to_come(room_s)
         self.dry = held is None
         if held is not None:
             self.books.held[held.batch] = held

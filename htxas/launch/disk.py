@@ -147,6 +147,9 @@ class Keeper:
         """
         deadline = time.monotonic() + budget_s
         total = Packed()
+        sweeping = time.monotonic() - self._swept_at > _SWEEP_EVERY_S
+        if not (self._noted or sweeping):
+            return total
         try:
             settle_s, evidence_s = self._patience()
             while time.monotonic() < deadline:
@@ -158,7 +161,7 @@ class Keeper:
                 for key in done.seen:
                     self._noted.pop(key, None)
                 total.add(done.packed)
-            if time.monotonic() < deadline and time.monotonic() - self._swept_at > _SWEEP_EVERY_S:
+            if sweeping and time.monotonic() < deadline:
                 self._swept_at = time.monotonic()
                 self._next_prefix = (self._next_prefix + 1) % 256
                 prefix = f"{self._next_prefix:02x}"

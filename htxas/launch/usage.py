@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -206,7 +207,8 @@ class _Measured:
 class DiskQuota:
     """What the run folders may take, and whether the file system has room at all.
 
-    Cheap enough to be asked before every lease: it measures for at most a tenth of a second every ten seconds.
+    Cheap enough to be asked before every lease: it measures for at most a tenth of a second every ten seconds. For any
+    number of threads.
 
     Parameters
     ----------
@@ -217,6 +219,7 @@ class DiskQuota:
     def __init__(self, most_bytes: int | None = None, most_files: int | None = None) -> None:
         self.most_bytes = most_bytes
         self.most_files = most_files
+        self._lock = threading.Lock()
         self._parts: dict[str, _Measured] = {}
         self._asked: Usage | None = None
         self._asked_at = self._saved_at = float("-inf")
@@ -238,10 +241,11 @@ class DiskQuota:
 
     def used(self, *, budget_s: float = _BUDGET_S, fresh_s: float = _FRESH_S) -> Usage:
         """Return what the run folders take, measuring for at most ``budget_s`` if the last answer is too old."""
-        now = time.monotonic()
-        if self._asked is None or now - self._asked_at > fresh_s:
-            self._asked, self._asked_at = self._estimate(budget_s), now
-        return self._asked
+        with self._lock:
+            now = time.monotonic()
+            if self._asked is None or now - self._asked_at > fresh_s:
+                self._asked, self._asked_at = self._estimate(budget_s), now
+            return self._asked
 
     def _estimate(self, budget_s: float) -> Usage:
         if not self._parts:
