@@ -117,10 +117,10 @@ class Fit:
         """
         if self.samples == 0 or prior_s <= 0:
             return prior_s
-        prior = np.clip(math.log(prior_s), *self.prior_range) - self.typical[0]
-        size = 0.0 if not atoms else np.clip(math.log(atoms), *self.atoms_range) - self.typical[1]
+        prior = _within(math.log(prior_s), self.prior_range) - self.typical[0]
+        size = _within(math.log(atoms), self.atoms_range) - self.typical[1] if atoms else 0.0
         correction = self.level + self.slope_prior * prior + self.slope_atoms * size
-        return float(prior_s * math.exp(np.clip(correction, *self.ratio_range)))
+        return prior_s * math.exp(_within(correction, self.ratio_range))
 
     def safety(self, probability: float = 0.95) -> float:
         """Return the factor on the expected seconds within which this share of calculations ends."""
@@ -141,6 +141,10 @@ class Fit:
             return "by the engine's prior"
         how = ", depending on size" if self.depends_on_size else ""
         return f"measured on {self.samples}, {self.factor:.2f} x the prior{how}"
+
+
+def _within(value: float, limits: tuple[float, float]) -> float:
+    return min(max(value, limits[0]), limits[1])
 
 
 def fit(timings: Iterable[Timing]) -> Fit:
