@@ -22,7 +22,7 @@ fenced, so nobody comes to harm by waiting, and a heart that beats is still at w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from htxas.errors import Cause
@@ -57,6 +57,9 @@ KILL_GRACE_S = 300.0
 ABANDONED_S = 86_400.0
 STUCK_S = 180.0
 """A process that its own scheduler ended so long ago, and that still holds its lock in silence, is frozen."""
+
+TOLD_WITHIN_S = 120.0
+"""How long after a process has gone the scheduler is waited for to say how its job ended."""
 
 UNREGISTERED_S = 600.0
 """Leases as old as this belong to nobody if their owner is not on the list."""
@@ -135,6 +138,8 @@ class Job:
         What the pilot wrote when it ended, in a few words; None if there is none.
     record_ended
         Why the pilot's record says that it ended: written by somebody who had proof. None if it does not.
+    ending
+        Whether the scheduler says that it is being brought to its end, and not yet how.
     successor
         Whether a later start of the same job has shown a sign of life.
     """
@@ -150,6 +155,7 @@ class Job:
     accounting: str | None = None
     exit_file: str | None = None
     record_ended: str | None = None
+    ending: bool = False
     successor: bool = False
 
 
@@ -222,12 +228,16 @@ class Verdict:
     cause
         What happened to the calculations it had in hand, if it is dead. None if they are not to blame in any way: the
         job was cancelled.
+    wait_s
+        How long to wait before acting on it: it is dead for sure, but how its job ended is not told yet, and that
+        decides what its calculations are charged with.
     """
 
     life: Life
     reason: Reason
     why: str
     cause: Cause | None = None
+    wait_s: float = 0.0
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -236,14 +246,13 @@ def judge(evidence: Evidence) -> Verdict:
     if e.bundle:
         return _bundle(e)
     if e.here and e.lock_free:
-        return _dead(
-            Reason.LOCK_FREE, "its process is gone: the kernel let go of its lock", _job_cause(e.job)
-        )
+        why = "its process is gone: the kernel let go of its lock"
+        return replace(_dead(Reason.LOCK_FREE, why, _job_cause(e)), wait_s=_untold_s(e))
     if e.boot_changed and e.lock_free and e.quiet_s >= SETTLED_S:
         return _dead(Reason.REBOOTED, "its machine has started anew since", Cause.NODE_FAILURE)
     if e.here and e.lock_free is None and e.pid_gone and e.quiet_s >= SETTLED_S:
         why = "this machine has no such process, and the file of its lock is gone"
-        return _dead(Reason.PROCESS_GONE, why, _job_cause(e.job))
+        return replace(_dead(Reason.PROCESS_GONE, why, _job_cause(e)), wait_s=_untold_s(e))
     if not e.registered:
         return _unregistered(e)
     alive = _signs_of_life(e)
@@ -363,16 +372,30 @@ def _over(e: Evidence) -> Cause | None:
     return Cause.WALLTIME if e.end_passed_s is not None and e.end_passed_s > -FRESH_S else None
 
 
-def _job_cause(job: Job | None) -> Cause | None:
+def _job_cause(e: Evidence) -> Cause | None:
     """Return why a process is gone: as its job tells, or without a word."""
+    job = e.job
     if job is None:
         return Cause.LOST
-    if job.restarts is not None and job.restarts > job.restart:
+    if job.successor or (job.restarts is not None and job.restarts > job.restart):
         return Cause.NODE_FAILURE
     for said in (job.record_ended, job.accounting, job.exit_file):
         if said is not None:
             return cause_of(said)
-    return cause_of(job.raw) if job.answer is Answer.ENDED else Cause.LOST
+    if job.answer is Answer.QUEUED:
+        return Cause.NODE_FAILURE
+    return cause_of(job.raw) if job.answer is Answer.ENDED else _over(e) or Cause.LOST
+
+
+def _untold_s(e: Evidence) -> float:
+    """Return how long the end of the owner's job may still be told."""
+    job = e.job
+    if job is None or job.successor:
+        return 0.0
+    told = job.answer in (Answer.ENDED, Answer.QUEUED) or (job.answer is Answer.RUNNING and not job.ending)
+    if told or any(said is not None for said in (job.record_ended, job.accounting, job.exit_file)):
+        return 0.0
+    return max(0.0, TOLD_WITHIN_S - e.quiet_s)
 
 
 def cause_of(said: str) -> Cause | None:

@@ -6,6 +6,7 @@ One process does it at a time. It may be killed anywhere and done again, and it 
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -292,6 +293,9 @@ def _owner(worker: Worker, verdict: Verdict) -> Owner:
 def _settle(
     store: Store, launchpad: LaunchPad, worker: Worker, verdict: Verdict, owner: Owner, dry_run: bool
 ) -> None:
+    if verdict.wait_s > 0:
+        owner.left = f"how its job ended is not told yet; waited for {verdict.wait_s:.0f} s more"
+        return
     waits = f"unreadable:{owner.name}"
     if not readable(worker):
         waited_s = 0.0 if dry_run else store.missing_for(waits)
@@ -322,7 +326,10 @@ def _settle(
 
 def _silent(workers: Sequence[Worker], cluster: str) -> list[Worker]:
     of_it = (w for w in workers if w["info"].get("cluster") == cluster and w["info"].get("job_id"))
-    return [w for w in of_it if w["age_s"] >= FRESH_S]
+    here = platform.node()
+    return [
+        w for w in of_it if w["age_s"] >= FRESH_S or (w["info"].get("host") == here and lock_free(w["info"]))
+    ]
 
 
 def _ask(

@@ -130,7 +130,7 @@ def _dead(store: Store) -> tuple[list[tuple[Document, Verdict]], list[str]]:
     workers = owners(store)
     scene = Scene.of(store.server_started(), workers, pilots_of(store, workers))
     judged = [(w, judge(evidence(w, scene))) for w in workers]
-    dead = [(w, v) for w, v in judged if v.life is Life.DEAD and readable(w)]
+    dead = [(w, v) for w, v in judged if v.life is Life.DEAD and v.wait_s == 0 and readable(w)]
     names = {w["owner"] for w, _ in dead}
     return dead, [w["owner"] for w in workers if w["owner"] not in names]
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from htxas.cluster.jobs import JobInfo
+from htxas.cluster.jobs import JobInfo, JobState
 from htxas.launch.judge import FRESH_S, Answer, Evidence, Job
 from htxas.launch.liveness import LOCK_FILE, boot_id, worker_folder
 from htxas.store.records import PilotRecord, PilotState
@@ -213,6 +213,7 @@ def _job(owner: str, info: Mapping[str, Any], scene: Scene) -> Job | None:
         accounting=None if accounting is None else _words(accounting),
         exit_file=scene.exits.get(owner),
         record_ended=ended,
+        ending=heard.info is not None and heard.info.state is JobState.COMPLETING,
         successor=scene.latest.get(key, 0) > restart,
     )
 

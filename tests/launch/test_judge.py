@@ -17,6 +17,7 @@ from htxas.launch.judge import (
     LOOKS_APART_S,
     SETTLED_S,
     STUCK_S,
+    TOLD_WITHIN_S,
     UNREGISTERED_S,
     WRITING_S,
     Answer,
@@ -266,6 +267,37 @@ def test_case(name: str) -> None:
     verdict = judge(evidence)
     assert (verdict.life, verdict.reason, verdict.cause) == (life, reason, cause), verdict.why
     assert verdict.why
+
+
+@pytest.mark.parametrize(
+    ("job", "cause", "waits"),
+    [
+        ({}, Cause.LOST, False),  # its job runs, its process does not: killed by somebody else
+        ({"ending": True}, Cause.LOST, True),
+        ({"answer": Answer.NOT_ASKED}, Cause.LOST, True),
+        ({"answer": Answer.UNKNOWN}, Cause.LOST, True),
+        (ABSENT, Cause.LOST, True),
+        ({"answer": Answer.ENDED, "raw": "timeout"}, Cause.WALLTIME, False),
+        ({"answer": Answer.ENDED, "raw": "cancelled"}, None, False),
+        ({"answer": Answer.QUEUED}, Cause.NODE_FAILURE, False),
+        ({**ABSENT, "accounting": "node_fail"}, Cause.NODE_FAILURE, False),
+        ({"answer": Answer.NOT_ASKED, "record_ended": "PREEMPTED"}, Cause.NODE_FAILURE, False),
+        ({"answer": Answer.UNKNOWN, "successor": True}, Cause.NODE_FAILURE, False),
+    ],
+)
+def test_a_process_that_is_gone_is_charged_once_the_end_of_its_job_is_told(
+    job: dict[str, Any], cause: Cause | None, waits: bool
+) -> None:
+    just_now = pilot(job, here=True, lock_free=True, silent_s=3.0)
+    verdict = judge(just_now)
+    assert (verdict.life, verdict.reason, verdict.cause) == (Life.DEAD, Reason.LOCK_FREE, cause)
+    assert (verdict.wait_s > 0) is waits
+    assert judge(replace(just_now, silent_s=TOLD_WITHIN_S)).wait_s == 0
+
+
+def test_a_process_that_is_gone_at_the_end_of_its_allocation_ran_out_of_time() -> None:
+    verdict = judge(pilot({"answer": Answer.UNKNOWN}, here=True, lock_free=True, end_passed_s=-2.0))
+    assert verdict.cause is Cause.WALLTIME
 
 
 @pytest.mark.parametrize(

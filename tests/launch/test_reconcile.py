@@ -477,6 +477,27 @@ def test_a_killed_pilot_is_settled_once_the_scheduler_says_so(
     assert look(store, launchpad, queue).owners == []
 
 
+def test_a_pilot_that_died_on_this_machine_is_charged_with_what_ended_its_job(
+    store: Store,
+    launchpad: LaunchPad,
+    queue: FakeQueue,
+    submitted: Callable[..., Any],
+    start: Start,
+    settled_database: None,
+) -> None:
+    submitted(sizes=(2,), batch={"at_least": 1})
+    agent = start(cluster="here", job_id=JOB, pilot="p1")
+    leases = agent.take()
+    agent.write([], in_hand=leases[0])
+    agent.die()
+    assert recover(store, launchpad) == 0  # asks no scheduler, so it waits
+    queue.says(JobState.COMPLETING)
+    assert "not told yet" in str(only_owner(look(store, launchpad, queue)).left)
+    queue.says(JobState.TIMEOUT)
+    assert only_owner(look(store, launchpad, queue)).settled is not None
+    assert store.calculation(leases[0].key).interrupted == {"walltime": 1}
+
+
 @pytest.mark.parametrize("nonsense", ["", "slurm_load_jobs error: Unable to contact slurm controller", "}{"])
 def test_garbage_is_never_death(
     nonsense: str,
