@@ -222,10 +222,15 @@ def _read_back(part: Path, expected: Mapping[str, int]) -> None:
     with gzip.open(part) as packed:
         with tarfile.open(fileobj=packed, mode="r|") as tar:
             found = {m.name: m.size for m in tar}
-        while packed.read(2**20):
-            pass
+        _drain(packed)
     if found.keys() - {MANIFEST} != expected.keys() or any(found[n] < s for n, s in expected.items()):
         raise OSError(f"the archive {part} does not hold what was written to it")
+
+
+def _drain(packed: gzip.GzipFile) -> None:
+    """Read to the end, where the checksum is."""
+    while packed.read(2**20):
+        pass
 
 
 def _sync_folder(folder: Path) -> None:
@@ -266,6 +271,8 @@ def unpack(archive: Path, directory: Path) -> dict[str, Any]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:
+        with gzip.open(archive) as packed:
+            _drain(packed)  # tarfile itself stops before the checksum
         with tarfile.open(archive, mode="r:gz") as tar:
             members = tar.getmembers()
             odd = [m.name for m in members if not m.isreg()]

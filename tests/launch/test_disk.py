@@ -412,7 +412,7 @@ def test_an_archive_that_reaches_outside_is_refused(tmp_path: Path, entry: tarfi
     assert not Path("/tmp/htxas-outside").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "empty", *(f"flip {i}" for i in range(8))])
 def test_a_damaged_archive_is_refused(world: World, site: str, damage: str) -> None:
     world.finish(site)
     pack_finished(world.store)
@@ -420,8 +420,8 @@ def test_a_damaged_archive_is_refused(world: World, site: str, damage: str) -> N
     content = bytearray(path.read_bytes())
     if damage == "cut":
         content = content[: len(content) // 2]
-    elif damage == "flip":
-        content[len(content) // 2] ^= 0xFF
+    elif damage.startswith("flip"):
+        content[len(content) * (1 + int(damage[-1])) // 9] ^= 1 << int(damage[-1])
     else:
         content = bytearray()
     path.write_bytes(content)
