@@ -14,6 +14,9 @@ MOST_KEYS = 400
 """Calculations in a batch, however cheap: a returned batch is looked through again from its start."""
 
 
+_ROUNDING = 1 + 1e-9  # a sum in another order must not make a batch more
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A calculation key and its expected seconds."""
@@ -68,7 +71,7 @@ def pack(
         if work.seconds > split_above_s and len(work.tasks) > 1:
             yield from _split(work, campaign, target_s, most_keys)
             continue
-        if open_ and (_seconds(open_) + work.seconds > target_s or len(open_) + len(work.tasks) > most_keys):
+        if open_ and (_seconds(open_) + work.seconds > target_s * _ROUNDING or len(open_) + len(work.tasks) > most_keys):
             yield _batch(open_, campaign)
             open_ = []
         open_ += work.tasks
@@ -98,4 +101,13 @@ def _seconds(tasks: list[Task]) -> float:
 
 def _batch(tasks: list[Task], campaign: str, after: str | None = None) -> Batch:
     keys = tuple(t.key for t in tasks)
-    return Batch(content_key(sorted(keys)), campaign, keys, _seconds(tasks), after)
+    seconds = [t.seconds for t in tasks]
+    return Batch(
+        content_key(sorted(keys)),
+        campaign,
+        keys,
+        sum(seconds),
+        after,
+        shortest_s=min(seconds),
+        longest_s=max(seconds),
+    )

@@ -1,7 +1,7 @@
 """Fireworks taken and completed in bulk, as FireWorks would: lpad tells the truth of them.
 
-FireWorks' own checkout and completion take some 35 operations per Firework, hold a lock that a kill leaves behind, and mark
-a workflow FIZZLED when the database goes away in the middle. Here a launch is written first, then one conditional
+FireWorks' own checkout and completion take some 35 operations per Firework, hold a lock that a kill leaves behind, and
+mark a workflow FIZZLED when the database goes away in the middle. Here a launch is written first, then one conditional
 update makes the Firework RUNNING or COMPLETED, then the workflows are settled (:mod:`htxas.launch.bulk`). A kill at
 any moment leaves either a launch without a Firework, which harms nobody, or a RUNNING Firework that names its holder.
 """
@@ -64,7 +64,7 @@ def _candidates(launchpad: LaunchPad, query: Document, most: int) -> list[Mappin
     border = found[most - 1]["spec"].get("_priority")
     sure = [f for f in found[:most] if f["spec"].get("_priority") != border]
     equal = [f for f in found if f["spec"].get("_priority") == border]
-    return sure + random.sample(equal, most - len(sure))  # noqa: S311 - a lot, not a secret
+    return sure + random.sample(equal, most - len(sure))
 
 
 def _claim(launchpad: LaunchPad, found: Sequence[Mapping[str, Any]], owner: str, folder: Path) -> list[Taken]:

@@ -233,12 +233,12 @@ class Source:
             _log.warning("%d Fireworks checked out while the database went away go back", len(ids))
             make_ready(self._pad, ids)
 
-    def more_to_come(self) -> bool:
-        """Whether a Firework waits for one that somebody may still complete."""
+    def more_to_come(self, room_s: float) -> bool:
+        """Whether a Firework that fits waits for one that somebody may still complete."""
         if self._pad is None:
             return False
         with database_errors():
-            query = self._query(math.inf)
+            query = self._query(room_s)
             found = self._pad.fireworks.distinct("state", {**query, "state": {"$in": ["WAITING", "READY"]}})
             if "READY" in found:
                 return True

@@ -153,16 +153,18 @@ def _queue(store: Store, launchpad: LaunchPad, campaign: str, lock: HeldLock) ->
     groups: dict[str, list[Batch]] = {}
     for batch in waiting:
         groups.setdefault(batch.after or batch.id, []).append(batch)
+    control = store.controls().get(campaign)
+    priority = 0 if control is None else control.priority
     part: list[Batch] = []
     for group in groups.values():
         part += group
         if len(part) >= _QUEUED_AT_ONCE:
             lock.check()
-            store.mark_submitted(queue_batches(launchpad, part))
+            store.mark_submitted(queue_batches(launchpad, part, priority))
             part = []
     if part:
         lock.check()
-        store.mark_submitted(queue_batches(launchpad, part))
+        store.mark_submitted(queue_batches(launchpad, part, priority))
 
 
 def _share(store: Store, launchpad: LaunchPad, campaign: str) -> None:

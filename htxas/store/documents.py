@@ -180,6 +180,8 @@ def batch_from(document: Document) -> Batch:
         estimate_s=document["estimate_s"],
         after=document["after"],
         fw_id=document["fw_id"],
+        shortest_s=document.get("shortest_s"),
+        longest_s=document.get("longest_s"),
     )
 
 

@@ -211,6 +211,8 @@ class Batch:
         Id of the batch that must finish first, or None.
     fw_id
         The Firework, or None until it is submitted.
+    shortest_s, longest_s
+        Expected seconds of its shortest and longest calculation; None in databases of older versions.
     """
 
     id: str
@@ -219,6 +221,8 @@ class Batch:
     estimate_s: float
     after: str | None = None
     fw_id: int | None = None
+    shortest_s: float | None = None
+    longest_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

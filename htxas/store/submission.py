@@ -401,5 +401,7 @@ def _batch_document(batch: Batch) -> Document:
         "estimate_s": float(batch.estimate_s),
         "after": batch.after,
         "fw_id": batch.fw_id,
+        "shortest_s": batch.shortest_s,
+        "longest_s": batch.longest_s,
         "rerun": False,
     }

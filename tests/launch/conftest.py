@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fireworks import LaunchPad
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
 from htxas.launch.fireworks_pad import open_launchpad, prepare_launchpad
+from htxas.launch.run import RunSummary, run_workers
 from htxas.launch.submit import Submitted, submit
 from htxas.store.store import Store
 
@@ -78,6 +80,12 @@ def submitted(store: Store, launchpad: LaunchPad, write: Write) -> Callable[...,
             return submit(store, launchpad, plan)
 
     return make
+
+
+@pytest.fixture
+def compute_all(store: Store, launchpad: LaunchPad) -> Callable[..., RunSummary]:
+    """Run what is ready to its end."""
+    return partial(run_workers, store, launchpad, jobs=1)
 
 
 def batch_ids(launchpad: LaunchPad) -> list[str]:

@@ -15,7 +15,6 @@ from fireworks import LaunchPad
 from htxas.cli.main import cli
 from htxas.errors import NotFound
 from htxas.launch import lpad as lpad_module
-from htxas.launch.batch_runner import BatchRunner
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -38,11 +37,10 @@ def htxas(store: Store, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
 def test_from_plan_to_retry(
     htxas: Callable[..., str],
     write: Callable[..., Path],
-    runner: BatchRunner,
     launchpad: LaunchPad,
-    all_batches: Callable[[], list[str]],
+    compute_all: Callable[[], Any],
 ) -> None:
-    path = str(write(fail={"C2F:0": "crash"}, fail_attempts=1))
+    path = str(write(fail={"C2F:0": "crash"}, fail_attempts=2))  # the second attempt is the ladder's
     planned = json.loads(htxas("campaign", "plan", path, "--json"))
     assert (planned["molecules"], planned["sites"], planned["new"], planned["checked"]) == (3, 6, 9, True)
     assert "nothing was written" in htxas("campaign", "plan", path)
@@ -51,8 +49,7 @@ def test_from_plan_to_retry(
     assert "9 calculations" in htxas("campaign", "submit", path)
     assert "nothing to add" in htxas("campaign", "submit", path)
     assert "chains" in htxas("campaign", "list")
-    for batch in all_batches():
-        runner.run(batch)
+    compute_all()
     seen = json.loads(htxas("status", "chains", "--json"))["campaigns"][0]
     assert (seen["counts"]["done"], seen["causes"]) == (8, {"engine_crash": 1})
     assert "1 engine_crash" in htxas("status")
@@ -62,8 +59,7 @@ def test_from_plan_to_retry(
     assert "htxas retry chains --cause engine_crash" in shown
     assert "nothing to retry" in htxas("retry", "chains", "--cause", "walltime")
     assert "1 calculations are ready" in htxas("retry", "chains", "--cause", "engine_crash")
-    for batch in all_batches():
-        runner.run(batch)
+    compute_all()
     assert json.loads(htxas("campaign", "list", "--json"))[0]["counts"]["done"] == 9
     assert "nothing failed" in htxas("failures")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,8 +18,8 @@ from htxas.domain.structure import Structure
 from htxas.engines.base import Job
 from htxas.engines.fake.engine import ENGINE, FakeEngine
 from htxas.errors import Cause, EngineFailure
-from htxas.launch.engine_process import EngineProcess, engine_environment
-from htxas.launch.stop import BatchReturned, Stop
+from htxas.launch.engine_process import EngineProcess, EngineRun, engine_environment
+from htxas.launch.stop import Returned, Stop
 
 METHANE, _ = Structure.from_atoms(
     ["C", "H", "H", "H", "H"],
@@ -28,7 +29,7 @@ METHANE, _ = Structure.from_atoms(
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[EngineProcess]:
-    made = EngineProcess(ENGINE, tmp_path, Stop())
+    made = EngineProcess(ENGINE, tmp_path / "engine.log", Stop())
     yield made
     made.close()
 
@@ -82,7 +83,7 @@ def test_the_clock(process: EngineProcess, prepare: Callable[..., Any]) -> None:
 
 def test_stop_at_once(tmp_path: Path, prepare: Callable[..., Any]) -> None:
     stop = Stop()
-    process = EngineProcess(ENGINE, tmp_path, stop)
+    process = EngineProcess(ENGINE, tmp_path / "engine.log", stop)
     _, directory = prepare("a", seconds=60.0)
 
     def ask() -> None:
@@ -90,7 +91,7 @@ def test_stop_at_once(tmp_path: Path, prepare: Callable[..., Any]) -> None:
 
     timer = threading.Timer(0.5, ask)
     timer.start()
-    with pytest.raises(BatchReturned):
+    with pytest.raises(Returned):
         process.run(directory, 100)
     timer.join()
     assert process._process is None
@@ -104,7 +105,7 @@ def test_an_engine_without_a_server_runs_one_process_per_directory(
             return None
 
     engine = OneByOne()
-    process = EngineProcess(engine, tmp_path, Stop())
+    process = EngineProcess(engine, tmp_path / "engine.log", Stop())
     job, directory = prepare("a")
     process.run(directory, 20)
     assert engine.read(job, directory) is not None
@@ -122,9 +123,24 @@ def test_an_engine_without_a_server_runs_one_process_per_directory(
 def test_engines_never_see_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTXAS_DB_URI", "mongodb://user:secret@host")
     monkeypatch.setenv("HTXAS_DB_URI_FILE", "/secret")
-    environment = engine_environment()
+    environment = engine_environment(EngineRun(environment={"HTXAS_DB_URI": "secret", "SCRATCH": "/fast"}))
     assert not any("secret" in v for v in environment.values())
-    assert environment["OMP_NUM_THREADS"] == "1"
+    assert (environment["OMP_NUM_THREADS"], environment["SCRATCH"]) == ("1", "/fast")
+
+
+def test_an_engine_is_launched_as_this_machine_wants_it(tmp_path: Path, prepare: Callable[..., Any]) -> None:
+    job, directory = prepare("a")
+    script = tmp_path / "launcher.sh"
+    script.write_text('#!/bin/sh\necho "$OMP_NUM_THREADS $@" >> "$NOTE"\nexec "$@"\n')
+    script.chmod(0o700)
+    note = tmp_path / "note"
+    how = EngineRun((str(script),), (sys.executable, "-B"), 3, {"NOTE": str(note)})
+    assert EngineRun.from_dict(json.loads(json.dumps(how.to_dict()))) == how
+    process = EngineProcess(ENGINE, tmp_path / "engine.log", Stop(), how)
+    process.run(directory, 20)
+    process.close()
+    assert ENGINE.read(job, directory) is not None
+    assert note.read_text().split() == ["3", sys.executable, "-B", "-m", "htxas.engines.fake.run", "--serve"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")

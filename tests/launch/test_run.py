@@ -15,8 +15,15 @@ from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
 from htxas.errors import Cause
+from htxas.launch.agent import Agent, AgentConfig, AgentReport
+from htxas.launch.delivery import deliver_journals, journals
+from htxas.launch.journal import read_journal
+from htxas.launch.liveness import hold_alive, new_owner, worker_folder
 from htxas.launch.recover import recover, requeue_forgotten
 from htxas.launch.run import run_workers
+from htxas.launch.source import Source
+from htxas.launch.stop import Stop
+from htxas.store.outcomes import Outcome
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -36,18 +43,6 @@ def nothing_runs(store: Store, tally: Tally) -> bool:
 
 
 @contextmanager
-def running_worker(store: Store, owner: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start one worker process as `htxas run` does."""
-    command = [sys.executable, "-m", "htxas.launch.worker", "--owner", owner, "--database", store.name]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
 def running_command(store: Store, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start the supervisor of `htxas run` on this store."""
     code = (
@@ -64,8 +59,24 @@ def running_command(store: Store, *arguments: str) -> Iterator[subprocess.Popen[
         process.wait()
 
 
+def worker_folders() -> list[Path]:
+    """Return the folders of all agents of this test."""
+    return sorted((Path(os.environ["HTXAS_HOME"]) / "runs" / "workers").iterdir())
+
+
+def finished_in(folder: Path) -> dict[str, State]:
+    """Return what the journals of a folder say was concluded."""
+    records = [record for path in journals(folder) for record, _ in read_journal(path)]
+    return {r.lease.key: r.state for r in records if isinstance(r, Outcome)}
+
+
 def engines() -> list[str]:
     """Return the ids of running fake engines of this test's home."""
+    return processes("htxas.engines.fake.run")
+
+
+def processes(*modules: str) -> list[str]:
+    """Return the ids of the running processes of this test's home that run one of these modules."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -73,7 +84,7 @@ def engines() -> list[str]:
             environment = (path.parent / "environ").read_bytes()
         except OSError:
             continue
-        if b"htxas.engines.fake.run" in words and os.environ["HTXAS_HOME"].encode() in environment:
+        if {m.encode() for m in modules} & set(words) and os.environ["HTXAS_HOME"].encode() in environment:
             found.append(path.parent.name)
     return found
 
@@ -120,79 +131,64 @@ def test_only_the_campaign_asked_for(
     assert {r.attempts for r in store.find()} == {1}
 
 
-def test_a_worker_killed_with_sigkill_loses_nothing(
+def test_an_agent_killed_with_sigkill_loses_only_what_it_had_in_hand(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
 ) -> None:
-    submitted(sizes=(8,), seconds=0.2, batch={"at_least": 1})
-    with running_worker(store, "doomed") as worker:
-        wait_for(lambda: store.counts()[State.DONE] >= 3 and store.counts()[State.RUNNING] == 1)
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
+    submitted(sizes=(9, 8), seconds=0.2, batch={"at_least": 1})
+    with running_command(store) as command:
+        wait_for(lambda: store.counts()[State.DONE] >= 3)
+        command.send_signal(signal.SIGKILL)
+        command.wait()
+    wait_for(lambda: processes("htxas.engines.fake.run", "htxas.launch.worker") == [], 5.0)
+    (folder,) = worker_folders()
+    finished = finished_in(folder)
     done_before = {r.key for r in store.find(state=State.DONE)}
-    wait_for(lambda: engines() == [], 5.0)
-    assert tally() == {"RUNNING": 1}
-    assert recover(store, launchpad) == 1
-    assert tally() == {"READY": 1}
-    assert store.counts()[State.RUNNING] == 0
-    summary = run_workers(store, launchpad, jobs=1)
-    assert summary.progress["counts"]["done"] == 9
-    assert {r.attempts for r in store.find() if r.key in done_before} == {1}
-    assert sum(r.attempts for r in store.find()) == 10
-
-
-def test_a_dead_worker_of_a_run_is_replaced(
-    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
-) -> None:
-    submitted(sizes=(6,), seconds=0.2, batch={"at_least": 1})
-    killed: list[int] = []
-
-    def kill_once(report: Any) -> None:
-        workers = store.workers()
-        if not killed and workers and store.counts()[State.RUNNING]:
-            killed.append(workers[0]["info"]["pid"])
-            os.kill(killed[0], signal.SIGKILL)
-
-    summary = run_workers(store, launchpad, jobs=1, on_report=kill_once)
-    assert killed
-    assert summary.respawned == 1
-    assert summary.progress["counts"]["done"] == 7
-    assert tally() == {"COMPLETED": 1}
+    assert done_before <= finished.keys()
+    summary = run_workers(store, launchpad, jobs=2)
+    assert summary.recovered == 1
+    assert summary.progress["counts"]["done"] == 19
+    assert {r.attempts for r in store.find() if r.key in finished} == {1}
+    twice = [r for r in store.find() if r.attempts > 1 and r.history[0]["cause"] == "lost"]
+    assert len(twice) <= 2
+    assert nothing_runs(store, tally)
     assert store.workers() == []
 
 
-def test_a_calculation_that_kills_its_workers_does_not_stop_the_others(
-    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
-) -> None:
-    submitted(sizes=(2,), fail={"C2F:0": "kill_worker"}, batch={"at_least": 1})
-    summary = run_workers(store, launchpad, jobs=1)
-    assert summary.progress["counts"]["done"] == 2
-    assert summary.progress["causes"] == {"lost": 1}
-    assert (summary.respawned, summary.problems) == (3, [])
-    lost = next(store.find(state=State.FAILED))
-    assert lost.attempts == 3
-    assert lost.evidence["leases_without_outcome"] == 3
-    assert "worker" in (lost.message or "")
-    assert tally() == {"COMPLETED": 1}
-    assert store.retry("chains", cause=Cause.LOST)
-    assert store.calculation(lost.key).lost == 0
-
-
-def test_workers_that_only_die_are_not_replaced_for_ever(
+def test_outcomes_that_only_the_journal_has_are_delivered_before_anything_is_released(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitted(sizes=(1,))
-    monkeypatch.setattr("htxas.launch.run._DEATHS_IN_A_ROW", 1)
-    # Python itself cannot start like that.
-    monkeypatch.setattr(
-        "htxas.launch.run.os.environ", {**os.environ, "PYTHONPATH": "/nowhere", "PYTHONHOME": "/"}
-    )
-    summary = run_workers(store, launchpad, jobs=1)
-    assert summary.respawned == 2
-    assert "workers keep ending with errors" in summary.problems[0]
-    assert store.counts()[State.READY] == 2
+    submitted(sizes=(4,), batch={"at_least": 1})
+    with monkeypatch.context() as patch:
+        # As if the agent had been killed right after its workers had written their journals.
+        patch.setattr("htxas.launch.delivery.Courier.carry", lambda self: [])
+        patch.setattr("htxas.launch.clerk.Clerk._settle", lambda self, **how: None)
+        patch.setattr("htxas.launch.source.Source.release", lambda self, leases, **why: None)
+        patch.setattr("htxas.launch.heart.Heart.end", lambda self: None)
+        stop = Stop()
+
+        def end(report: AgentReport) -> None:
+            stop.after_this = bool(finished_in(folder))
+
+        owner = new_owner()
+        folder = worker_folder(owner)
+        source = Source(store, launchpad, owner, folder, None, 1)
+        with hold_alive(owner) as facts:
+            Agent(AgentConfig(owner, folder), source).run(stop, end, facts)
+    left = finished_in(folder)
+    assert left
+    assert store.counts()[State.RUNNING] == 5
+    assert recover(store, launchpad) == 1
+    counts = store.counts()
+    assert (counts[State.DONE], counts[State.READY]) == (len(left), 5 - len(left))
+    assert deliver_journals(store, folder).again == 0  # all noted as delivered
+    (folder / "delivered.json").unlink()
+    assert deliver_journals(store, folder).again == len(left)
+    run_workers(store, launchpad, jobs=1)
+    assert {r.attempts for r in store.find() if r.key in left} == {1}
+    assert store.counts()[State.DONE] == 5
 
 
-def test_a_killed_engine_fails_one_site_and_is_replaced(
+def test_a_killed_engine_costs_one_attempt_and_is_replaced(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any]
 ) -> None:
     submitted(sizes=(4,), seconds=0.5, batch={"at_least": 1})
@@ -204,8 +200,8 @@ def test_a_killed_engine_fails_one_site_and_is_replaced(
             os.kill(int(killed[0]), signal.SIGKILL)
 
     summary = run_workers(store, launchpad, jobs=1, on_report=kill_once)
-    wrong = summary.progress["causes"]
-    assert wrong in ({"engine_crash": 1}, {"engine_crash": 1, "ground_failed": 4})
+    assert summary.progress["counts"]["done"] == 5
+    assert [r.history[0]["cause"] for r in store.find() if r.attempts > 1] == ["engine_crash"]
     assert summary.respawned == 0
 
 
@@ -220,7 +216,7 @@ def test_ctrl_c_leaves_nothing_running(
     at_once = how != (signal.SIGINT,)
     submitted(sizes=(5, 6), seconds=30.0 if at_once else 0.4)
     with running_command(store) as command:
-        wait_for(lambda: store.counts()[State.RUNNING] == 2)
+        wait_for(lambda: len(engines()) == 2)
         for number in how:
             command.send_signal(number)
             time.sleep(0.4)
@@ -232,18 +228,6 @@ def test_ctrl_c_leaves_nothing_running(
     counts = store.counts()
     assert counts[State.READY] + counts[State.DONE] == 13
     assert counts[State.READY] > 0
-
-
-def test_a_killed_supervisor_leaves_workers_that_stop(
-    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
-) -> None:
-    submitted(sizes=(5, 6), seconds=30.0)
-    with running_command(store) as command:
-        wait_for(lambda: store.counts()[State.RUNNING] == 2)
-        command.send_signal(signal.SIGKILL)
-        command.wait()
-    wait_for(lambda: nothing_runs(store, tally))
-    assert engines() == []
 
 
 def test_two_runs_side_by_side(
@@ -289,10 +273,11 @@ def test_recover_leaves_alone_what_rlaunch_runs(
     old = "2020-01-01T00:00:00.000000"
     launchpad.fireworks.update_one({}, {"$set": {"state": "RUNNING", "updated_on": old}})
     batch = launchpad.fireworks.find_one({})["spec"]["htxas"]["batch"]
-    info = {"host": "elsewhere", "pid": 1, "batch": batch}
-    store.heartbeat("not-the-name-rlaunch-has", info)
+    store.heartbeat("not-the-name-rlaunch-has", {"host": "elsewhere", "pid": 1})
+    store.lease_many(store.batch(batch).keys, "not-the-name-rlaunch-has")
     recover(store, launchpad)
     assert tally() == {"RUNNING": 1}
+    store.release_owner("not-the-name-rlaunch-has")
     store.forget_worker("not-the-name-rlaunch-has")
     recover(store, launchpad)
     assert tally() == {"READY": 1}

@@ -10,7 +10,6 @@ from htxas.campaign.cost import Calibration
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
 from htxas.errors import Busy, UserError
-from htxas.launch.batch_runner import BatchRunner
 from htxas.launch.fireworks_pad import database_errors
 from htxas.launch.preview import preview
 from htxas.launch.submit import submit
@@ -191,7 +190,7 @@ def test_measured_times_size_the_batches(
     launchpad: LaunchPad,
     submitted: Callable[..., Any],
     write: Callable[..., Any],
-    runner: BatchRunner,
+    compute_all: Callable[[], Any],
     all_batches: Callable[[], list[str]],
 ) -> None:
     sizing = {"target_s": 60.0, "at_least": 1}
@@ -199,8 +198,7 @@ def test_measured_times_size_the_batches(
     with Plan(load_campaign(write("next", sizes=(5, 6), batch=sizing))) as plan:
         before = preview(plan, store)
         assert (before.calibration, before.batches) == (Calibration(), 1)
-        for batch in all_batches():
-            runner.run(batch)
+        compute_all()
         store._db["calculations"].update_many({"kind": "site"}, {"$set": {"wall_s": 10.0}})
         after = preview(plan, store)
         assert (after.calibration.ground.samples, after.calibration.site.samples) == (0, 13)

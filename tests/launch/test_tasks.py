@@ -33,9 +33,13 @@ def test_a_saved_firework_is_still_understood() -> None:
 
 
 def test_new_fireworks_are_written_as_the_saved_one() -> None:
-    batch = Batch("5f0c6ad9f1b6a7d31f2b0c55aa1e9d04", "qm9", tuple("abcdefghijkl"), 1.0)
-    (workflow,) = workflows_of([batch])
+    batch = Batch(
+        "5f0c6ad9f1b6a7d31f2b0c55aa1e9d04", "qm9", tuple("abcdefghijkl"), 1.0, shortest_s=0.1, longest_s=0.9
+    )
+    (workflow,) = workflows_of([batch], 3)
     written = workflow.fws[0].to_dict()
+    about = written["spec"]["htxas"]
+    assert (about.pop("shortest_s"), about.pop("longest_s"), written["spec"].pop("_priority")) == (0.1, 0.9, 3)
     assert written["spec"] == SAVED["spec"]
     assert written["name"] == SAVED["name"]
 
