@@ -165,8 +165,13 @@ def _database(queue: Queue) -> Finding:
         return Finding(
             "database", Verdict.NOTE, f"its address is in {database.uri_env}, which only the job has"
         )
-    environment = [f"HTXAS_HOME={p.home}", f"HTXAS_DB_URI_FILE={database.uri_file}", "HTXAS_DB_PATIENCE_S=0"]
-    answer = queue.host.run(["env", "-u", "HTXAS_DB_URI", *environment, p.python, "-c", _DATABASE])
+    environment = [
+        "HTXAS_DB_URI=",
+        f"HTXAS_DB_URI_FILE={database.uri_file}",
+        "HTXAS_DB_PATIENCE_S=0",
+        f"HTXAS_HOME={p.home}",
+    ]
+    answer = queue.host.run(["env", *environment, p.python, "-c", _DATABASE])
     if not answer.ok:
         lines = answer.stderr.strip().splitlines()
         # A traceback ends with the error, after the name of its class.

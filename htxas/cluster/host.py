@@ -134,7 +134,7 @@ def _run(
         )
     except subprocess.TimeoutExpired as late:
         out, err = (_text(b) for b in (late.stdout, late.stderr))
-        return Completed(tuple(shown), None, out, err, f"no answer within {timeout_s:.0f} s")
+        return Completed(tuple(shown), None, out, err, f"no answer within {timeout_s:g} s")
     except OSError as error:
         return Completed(tuple(shown), None, problem=error.strerror or str(error))
     return Completed(tuple(shown), done.returncode, _text(done.stdout), _text(done.stderr))

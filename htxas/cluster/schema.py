@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
@@ -12,6 +13,7 @@ __all__ = ["ClusterModel", "ConfigModel", "DatabaseModel", "EngineModel", "Parti
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _WORD = r"^[A-Za-z0-9_@+%][A-Za-z0-9._@+:%/=-]*$"
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+@=,:/-]*")
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
@@ -24,6 +26,13 @@ def _one_line(text: str) -> str:
 def _absolute(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError("an absolute path on the cluster is needed")
+    return text
+
+
+def _plain_path(text: str) -> str:
+    # Part of directive lines, which schedulers split at blanks and expand in their own ways.
+    if not _PLAIN_PATH.fullmatch(text):
+        raise ValueError("an absolute path of letters, digits and . _ + @ = , : / - is needed")
     return text
 
 
@@ -54,6 +63,7 @@ Word = Annotated[str, Strict(), Field(pattern=_WORD)]
 Name = Annotated[str, Strict(), Field(pattern=_NAME)]
 Variable = Annotated[str, Strict(), Field(pattern=_VARIABLE)]
 AbsolutePath = Annotated[Line, AfterValidator(_absolute)]
+PlainPath = Annotated[Line, AfterValidator(_plain_path)]
 ScratchPath = Annotated[Line, AfterValidator(_scratch)]
 Walltime = Annotated[int, BeforeValidator(_seconds)]
 
@@ -124,7 +134,7 @@ class ClusterModel(_Section):
     timeout_s: Positive = 60.0
     template: Line | None = None
     account: Word | None = None
-    home: AbsolutePath | None = None
+    home: PlainPath | None = None
     python: AbsolutePath | None = None
     setup: list[Annotated[str, Strict()]] = []
     scratch: ScratchPath | None = None

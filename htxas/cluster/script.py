@@ -177,7 +177,7 @@ def _clock(seconds: int) -> _Verbatim:
 def _scratch(scratch: Scratch) -> _Verbatim:
     if scratch.variable is None:
         return _Verbatim(shlex.quote(scratch.path))
-    unset = f"the scratch folder of the profile begins with ${scratch.variable}, which is not set here"
+    unset = "scratch in htxas.yaml begins with this variable, but it is not set here"  # bash names it
     rest = shlex.quote(scratch.path) if scratch.path else ""
     return _Verbatim(f'"${{{scratch.variable}:?{unset}}}"{rest}')
 
