@@ -14,7 +14,6 @@ import pytest
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
-from htxas.errors import Cause
 from htxas.launch.agent import Agent, AgentConfig, AgentReport
 from htxas.launch.delivery import deliver_journals, journals
 from htxas.launch.journal import read_journal
