@@ -20,6 +20,7 @@ JUMP = "▲"
 
 _WIDE, _BAR, _MIDDLE, _NARROW = 130, 112, 92, 72
 _LEAST_NAME = 12
+_LEAST_ALLOCATED_S = 5.0  # the first heartbeat tells nothing
 _STATES = ("done", "running", "ready", "failed", "quarantined")
 
 Document = Mapping[str, Any]
@@ -190,7 +191,7 @@ def _agents(seen: Document) -> Text:
         text.append(f", {agents['silent']:,} silent", style="yellow")
     if agents["dead"]:
         text.append(f", {agents['dead']:,} dead", style="red")
-    if used["share"] is not None:
+    if used["share"] is not None and used["allocated_s"] >= _LEAST_ALLOCATED_S:
         text.append(
             f"; engines ran {_percent(used['share'])} of the {duration(used['allocated_s'])} allocated"
         )

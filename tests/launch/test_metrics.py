@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -133,3 +134,17 @@ def test_the_command_prints_and_writes(
     path = tmp_path / "htxas.prom"
     CliRunner().invoke(metrics, ["--output", str(path)], catch_exceptions=False)
     assert "# HELP htxas_calculations" in path.read_text()
+
+
+def test_the_shipped_alerts_speak_of_metrics_there_are(watcher: Watcher) -> None:
+    from ruamel.yaml import YAML
+
+    folder = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+    document = YAML(typ="safe").load(folder / "htxas-rules.yml")
+    rules = [rule["expr"] for group in document["groups"] for rule in group["rules"]]
+    source = (Path(__file__).resolve().parents[2] / "htxas" / "launch" / "metrics.py").read_text()
+    told = set(re.findall(r"htxas_[a-z_]+", source)) | {n[0] for n in samples(text(registry(watcher)))}
+    assert rules
+    assert set(re.findall(r"htxas_[a-z_]+", " ".join(rules))) <= told
+    scrape = YAML(typ="safe").load(folder / "prometheus.yml")
+    assert scrape["rule_files"] == ["htxas-rules.yml"]
