@@ -58,7 +58,7 @@ def test_from_plan_to_retry(
     assert "not physics" in shown
     assert "htxas retry chains --cause engine_crash" in shown
     assert "nothing to retry" in htxas("retry", "chains", "--cause", "walltime")
-    assert "1 calculations are ready" in htxas("retry", "chains", "--cause", "engine_crash")
+    assert "1 calculation is ready again" in htxas("retry", "chains", "--cause", "engine_crash")
     compute_all()
     assert json.loads(htxas("campaign", "list", "--json"))[0]["counts"]["done"] == 9
     assert "nothing failed" in htxas("failures")
