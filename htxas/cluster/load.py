@@ -28,7 +28,7 @@ from htxas.cluster.profile import (
     problems,
 )
 from htxas.cluster.quantities import memory_MB
-from htxas.cluster.schema import ClusterModel, ConfigModel, EngineModel, PartitionModel
+from htxas.cluster.schema import PLAIN_PATH, ClusterModel, ConfigModel, EngineModel, PartitionModel
 from htxas.errors import NotFound
 from htxas.settings import URI_FILE, home
 
@@ -161,6 +161,9 @@ def _profile(name: str, m: ClusterModel, lines: Lines) -> Profile:
     elif m.login_shell:
         raise lines.error((*at, "login_shell"), "is for a host: that commands go to by ssh")
     where_home = m.home or str(home())
+    if scheduler is not Scheduler.LOCAL and not PLAIN_PATH.fullmatch(where_home):
+        message = f"{where_home!r} cannot stand in a directive: blanks or odd characters"
+        raise lines.error((*at, "home"), message, "name another folder here")
     return Profile(
         name=name,
         scheduler=scheduler,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clock", "memory_MB", "parse_clock", "parse_memory_MB", "parse_walltime_s"]
+__all__ = ["clock", "memory_MB", "parse_clock", "parse_walltime_s"]
 
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
 _DAYS = re.compile(r"(\d+)-(\d{1,2})(?::([0-5]?\d))?")
-_MEMORY = re.compile(r"([0-9.]+)\s*([KMGTP]?)(?:i?[BbWw])?[cn]?", re.IGNORECASE)
-_STEP = {"": 1 / 1024, "K": 1, "M": 1024, "G": 1024**2, "T": 1024**3, "P": 1024**4}  # in KiB
 
 
 def parse_walltime_s(value: str | int) -> int:
@@ -65,14 +63,3 @@ def clock(seconds: int) -> str:
 def memory_MB(memory_GB: float) -> int:
     """Return whole MB of decimal GB: a "256 GB" node rarely offers 256 GiB to jobs."""
     return max(1, int(memory_GB * 1000))
-
-
-def parse_memory_MB(text: str) -> float | None:
-    """Return MiB of a scheduler's ``4096M``, ``4G``, ``16gb`` or bytes, or None."""
-    found = _MEMORY.fullmatch(text.strip())
-    if found is None:
-        return None
-    try:
-        return float(found.group(1)) * _STEP[found.group(2).upper()] / 1024
-    except ValueError:
-        return None

@@ -9,11 +9,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from htxas.cluster.quantities import parse_walltime_s
 
-__all__ = ["ClusterModel", "ConfigModel", "DatabaseModel", "EngineModel", "PartitionModel", "PilotsModel"]
+__all__ = [
+    "PLAIN_PATH",
+    "ClusterModel",
+    "ConfigModel",
+    "DatabaseModel",
+    "EngineModel",
+    "PartitionModel",
+    "PilotsModel",
+]
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _WORD = r"^[A-Za-z0-9_@+%][A-Za-z0-9._@+:%/=-]*$"
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+@=,:/-]*")
+PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+@=,:/-]*")
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
@@ -31,7 +39,7 @@ def _absolute(text: str) -> str:
 
 def _plain_path(text: str) -> str:
     # Part of directive lines, which schedulers split at blanks and expand in their own ways.
-    if not _PLAIN_PATH.fullmatch(text):
+    if not PLAIN_PATH.fullmatch(text):
         raise ValueError("an absolute path of letters, digits and . _ + @ = , : / - is needed")
     return text
 

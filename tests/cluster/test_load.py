@@ -49,6 +49,12 @@ def test_without_a_host_home_and_python_are_ours(tmp_path: Path, monkeypatch: py
     assert Path(p.python).is_file()
 
 
+def test_our_home_may_be_no_home_for_a_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTXAS_HOME", str(tmp_path / "my home"))
+    assert "cannot stand in a directive" in complaint(tmp_path, home=None)
+    assert profile(tmp_path, home=None, scheduler="local").home.endswith("my home")
+
+
 def test_a_partition_may_differ_from_the_cluster(tmp_path: Path) -> None:
     short = {"queue": "short.q", "walltime": 1200, "cores": 16, "workers": 4}
     p = profile(tmp_path, partitions={"main": BASE["partitions"]["main"], "short": short})

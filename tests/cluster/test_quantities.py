@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htxas.cluster.quantities import clock, memory_MB, parse_clock, parse_memory_MB, parse_walltime_s
+from htxas.cluster.quantities import clock, memory_MB, parse_clock, parse_walltime_s
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,3 @@ def test_a_clock_reads_as_it_was_written(seconds: int) -> None:
 
 def test_memory() -> None:
     assert memory_MB(256) == 256_000
-    assert parse_memory_MB("4G") == 4096
-    assert parse_memory_MB("4096mb") == 4096
-    assert parse_memory_MB("16kb") == 16 / 1024
-    assert parse_memory_MB("much") is None
