@@ -42,13 +42,11 @@ def failures(name: str | None, cause: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1, default=str))
         return
-    shown = False
+    if not any(campaign["failures"] for campaign in found):
+        click.echo("nothing failed")
     for campaign in found:
         for line in _lines(campaign, several=len(found) > 1):
             click.echo(line)
-            shown = True
-    if not shown:
-        click.echo("nothing failed")
 
 
 def _look(store: Store, name: str, cause: Cause | None) -> dict[str, Any]:
