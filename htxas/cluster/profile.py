@@ -256,11 +256,6 @@ class Profile:
     dask: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
 
-    @property
-    def where_it_runs(self) -> str:
-        """The host of the scheduler's commands, for messages."""
-        return self.host or "this host"
-
     def partition(self, name: str | None = None) -> Partition:
         """Return a partition; the first without a name.
 

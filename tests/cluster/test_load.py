@@ -39,7 +39,6 @@ def test_defaults(tmp_path: Path) -> None:
     assert p.database.uri_file == "/shared/me/htxas/db/uri"
     assert p.template == template("queue/slurm.sh").absolute()
     assert p.engine("castep").launcher == ()
-    assert p.where_it_runs == "this host"
 
 
 def test_without_a_host_home_and_python_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
