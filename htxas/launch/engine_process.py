@@ -24,6 +24,7 @@ __all__ = ["EngineProcess", "EngineRun", "engine_environment"]
 
 _POLL_S = 0.2
 _GOODBYE_S = 3.0
+_TERMINATED_S = 2.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -126,10 +127,19 @@ class EngineProcess:
             self._wait(self._process, directory, timeout_s, serving)
             answered = True
         except _Died as error:
+            if error.terminated and self._is_stopped_soon():
+                raise Returned("its job is being ended") from None
             raise died(error.returncode, directory, log_tail(self._log, start), self._kills) from None
         finally:
             if not answered:  # whatever it is doing now, nobody waits for it any more
                 self.kill()
+
+    def _is_stopped_soon(self) -> bool:
+        """Whether we are told to stop, too: a scheduler that ends a job sends SIGTERM to all, engines perhaps first."""
+        deadline = time.monotonic() + _TERMINATED_S
+        while not self._stop.now and time.monotonic() < deadline:
+            time.sleep(_POLL_S / 4)
+        return self._stop.now
 
     def _start(self, directory: Path) -> None:
         self.kill()
@@ -235,3 +245,8 @@ class _Died(Exception):
     def __init__(self, returncode: int) -> None:
         super().__init__(returncode)
         self.returncode = returncode
+
+    @property
+    def terminated(self) -> bool:
+        """Whether somebody sent SIGTERM: none of ours does."""
+        return self.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)

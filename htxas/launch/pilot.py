@@ -252,8 +252,7 @@ def _online(start: _Start) -> _Ending:
         source = Source(store, launchpad, start.owner, config.folder, config.campaign, config.workers)
         summary = Agent(config, source).run(start.alarm.stop, facts=facts)
         ending = _ended(start, summary)
-        if start.leads:
-            _tell_end(store, start, ending)
+        _tell_end(store, start, ending)
     return ending
 
 
@@ -364,17 +363,14 @@ def _iso(unix: float) -> str:
 
 def _tell_end(store: Store, start: _Start, ending: _Ending) -> None:
     """Bring the pilot's record up to date; what the database does not hear, the exit file says."""
+    pilot, used = start.options.pilot, ending.summary
     try:
-        before = store.pilot(start.options.pilot)
-        fields = {
-            "allocated_s": before.allocated_s + ending.summary.allocated_s,
-            "engine_s": before.engine_s + ending.summary.engine_s,
-            "reason": f"{ending.why.value}: {ending.message}",
-        }
-        # Told to end, it may be on its way back into the queue: that is for the scheduler to say.
-        if ending.why is not Why.TERMINATED:
-            fields |= {"state": PilotState.ENDED, "ended": datetime.now(UTC)}
-        store.update_pilot(start.options.pilot, **fields)
+        store.count_pilot_time(pilot, allocated_s=used.allocated_s, engine_s=used.engine_s)
+        # With other nodes still at work, or told to end and perhaps on its way back into the queue, how the job goes on
+        # is for the scheduler to say.
+        if start.allocation.nodes == 1 and ending.why is not Why.TERMINATED:
+            reason = f"{ending.why.value}: {ending.message}"
+            store.update_pilot(pilot, state=PilotState.ENDED, ended=datetime.now(UTC), reason=reason)
     except HtxasError as error:
         _log.warning("the end of this pilot is not on record: %s", error)
 

@@ -17,11 +17,13 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import sys
 import threading
 import time
 from collections import OrderedDict, deque
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from htxas.domain.calculation import Kind, State
@@ -72,9 +74,7 @@ class Inbox:
                 self._tasks.extend(said.get("tasks", ()))
                 self._drop(set(said.get("drop", ())))
                 self._news.notify()
-        with self._news:
-            self._over = self.stop.now = True
-            self._news.notify()
+        self.end()
 
     def _drop(self, keys: set[str]) -> None:
         if not keys:
@@ -97,6 +97,20 @@ class Inbox:
             task = self._tasks.popleft() if self._tasks else None
             self._in_hand = None if task is None else task["key"]
             return task, dropped
+
+    def end(self) -> None:
+        """Take no more, and stop what is in hand."""
+        with self._news:
+            self._over = self.stop.now = True
+            self._news.notify()
+
+    def on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        """Heed SIGTERM: a scheduler that ends a job sends it to all of its processes, in any order.
+
+        What is in hand goes back. The agent, which gets the signal as well, must not take this for a crash.
+        """
+        self.stop.now = True
+        threading.Thread(target=self.end, daemon=True).start()  # this thread may hold the lock
 
     @property
     def over(self) -> bool:
@@ -286,6 +300,7 @@ def main() -> None:
     if setting["cores"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, setting["cores"])
     inbox = Inbox(sys.stdin)
+    signal.signal(signal.SIGTERM, inbox.on_terminate)
     worker = Worker(inbox, answers, setting)
     inbox.listen()
     worker._say(ready=os.getpid())

@@ -148,6 +148,11 @@ class Controlling(Connected):
         if matched == 0:
             raise NotFound("no such pilot", where=pilot_id, hint="htxas queue status")
 
+    def count_pilot_time(self, pilot_id: str, *, allocated_s: float, engine_s: float) -> None:
+        """Add what one start of a pilot, on one of its nodes, was given and used; an unknown pilot counts nothing."""
+        change = {"$inc": {"allocated_s": float(allocated_s), "engine_s": float(engine_s)}}
+        self._persist(self._db["pilots"].update_one, {"_id": pilot_id}, change)
+
     def pilots(self, cluster: str | None = None, active: bool | None = None) -> list[PilotRecord]:
         """Return pilots, oldest first.
 

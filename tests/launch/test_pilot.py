@@ -196,6 +196,32 @@ def test_preempted_it_finishes_what_is_in_hand(
     assert told.message.startswith("SIGUSR1")
 
 
+def test_a_scheduler_that_terminates_engines_and_workers_first_makes_no_failures(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], start: Any, home: Path
+) -> None:
+    submitted(sizes=(1, 2), seconds=30.0)
+    process = start()
+    wait_for(lambda: bool(list((home / "runs").glob("??/*/1/calculation.json"))))
+    below = descendants(process.pid)
+    assert len(below) >= 2
+    for pid in reversed(below):  # as Slurm does it: the whole container, in any order
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert store.counts()[State.READY] == 5
+    assert not any(r.interrupted or r.history for r in store.find())
+    assert store.workers() == []
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one, parents first."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
+
+
 def test_requeued_it_settles_what_its_earlier_start_left(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], start: Any, home: Path, tally: Tally
 ) -> None:
