@@ -41,7 +41,8 @@ class Delivery(Connected):
         Returns
         -------
         list of str
-            ``stored``; ``again`` if it was stored before; ``refused`` if its lease had ended otherwise.
+            ``stored``; ``again`` if it was stored before; ``refused`` if its lease had ended otherwise, unless it is a
+            result and nobody has taken the calculation since.
 
         Raises
         ------
@@ -76,11 +77,11 @@ class Delivery(Connected):
             lease, found = outcome.lease, known.get(outcome.lease.key)
             if found is None:
                 answers.append("refused")
-            elif _holds(found, outcome):
+            elif _holds(found, outcome) or _comes_late(found, outcome):
                 answers.append("stored")
+                changes.append(UpdateOne({**fence(lease), "state": found["state"]}, _change(outcome)))
                 found["state"] = outcome.state.value  # for a second outcome of this calculation in this chunk
                 found["history"].append(outcome.entry)
-                changes.append(UpdateOne(fence(lease), _change(outcome)))
                 if outcome.arrays is not None:
                     collection, document = outcome.arrays
                     arrays[collection].append(
@@ -113,6 +114,19 @@ def _transactions(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:
 
 def _holds(found: Document, outcome: Outcome) -> bool:
     return {name: found[name] for name in fence(outcome.lease)} == fence(outcome.lease)
+
+
+def _comes_late(found: Document, outcome: Outcome) -> bool:
+    """Tell whether a result comes after its lease was taken back, but before anybody took the calculation again.
+
+    It is as good as ever, and there is no newer attempt to overwrite; to compute it once more would be waste.
+    """
+    released = {**fence(outcome.lease), "state": State.READY.value}
+    return (
+        outcome.state is State.DONE
+        and {name: found[name] for name in released} == released
+        and not _stored(found, outcome)
+    )
 
 
 def _stored(found: Document, outcome: Outcome) -> bool:

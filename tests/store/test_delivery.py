@@ -109,6 +109,17 @@ def test_who_lost_the_lease_is_refused(store, world, key):
     assert [e["cause"] for e in store.calculation(key).history] == ["node_failure", None]
 
 
+def test_a_result_that_comes_before_anybody_took_over_is_kept(store, world, key):
+    lease = world.lease(store, key, "a")
+    store.release_owner("a", cause=Cause.NODE_FAILURE, message="x", in_hand=[key])
+    assert store.deliver([failed(lease, Cause.LOST, "x", {})]) == ["refused"]  # a result, not a failure
+    late = world.outcome(lease)
+    assert store.deliver([late]) == ["stored"]
+    assert store.deliver([late]) == ["again"]
+    assert store.calculation(key).state is State.DONE
+    assert store.lease_many([key], "b") == []
+
+
 def test_a_stranger_with_the_right_number_is_refused(store, world, key):
     lease = world.lease(store, key, "a")
     assert store.deliver([world.outcome(replace(lease, owner="b"))]) == ["refused"]
