@@ -1,4 +1,8 @@
 {# The part all queue scripts share: the user's setup, the environment of htxas, and the pilot in place of this shell. #}
+{# A warning that comes before the pilot can listen must not end it; it asks the scheduler for its end time anyway. #}
+trap '' USR1
+{# The walltime counts from here, where the scheduler does not tell when it ends: setup may take a while. #}
+export HTXAS_JOB_STARTED="$(date +%s)"
 {% for line in setup %}
 {{ line }}
 {% endfor %}
@@ -33,6 +37,7 @@ set -- "$@" --bundle {{ bundle }}
 {% endif %}
 {# exec: the scheduler's signals reach the pilot, not a shell that waits for it. #}
 {% if nodes > 1 %}
+trap - USR1
 exec srun --export=ALL --ntasks-per-node=1 --cpus-per-task={{ cores }} --kill-on-bad-exit=0 {{ python }} -m htxas.launch.pilot "$@"
 {% else %}
 exec {{ python }} -m htxas.launch.pilot "$@"

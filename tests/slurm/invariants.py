@@ -18,6 +18,7 @@ __all__ = ["Findings", "inspect"]
 
 _MOST_SHOWN = 12
 _INTERRUPTIONS = ("lost", "node_failure", "disk_full", "walltime")
+_INTERRUPTED = 130  # exit status after Ctrl-C
 _CLOCK_S = 0.5  # the server's clock is this machine's; its milliseconds are not
 
 
@@ -56,7 +57,8 @@ def inspect(
 ) -> Findings:
     """Check every claim; the services have ended."""
     findings = Findings(problems=list(troubles))
-    findings.none("services that did not end well", [f"{k}: {v}" for k, v in statuses.items() if v != 0])
+    badly = [f"{k}: {v}" for k, v in statuses.items() if v not in (0, _INTERRUPTED)]
+    findings.none("services that did not end well", badly)
     runs: dict[str, list[Run]] = defaultdict(list)
     for run in read_ledger(world.ledger):
         runs[run.key].append(run)
@@ -184,7 +186,9 @@ def _nothing_left(findings: Findings, world: World, db: Any) -> None:
     fireworks = db.client[f"{db.name}_fireworks"]
     states = Counter(f["state"] for f in fireworks["fireworks"].find({}, {"state": 1}))
     findings.claim(set(states) <= {"COMPLETED"}, f"Fireworks are not all completed: {dict(states)}")
-    running = fireworks["launches"].count_documents({"state": {"$in": ["RUNNING", "RESERVED"]}})
+    of_fireworks = [i for f in fireworks["fireworks"].find({}, {"launches": 1}) for i in f["launches"]]
+    open_ = {"launch_id": {"$in": of_fireworks}, "state": {"$in": ["RUNNING", "RESERVED"]}}
+    running = fireworks["launches"].count_documents(open_)  # archived ones keep the state they had
     findings.claim(running == 0, f"{running} launches are still running")
     left = fireworks["workflows"].count_documents({"locked": True})
     findings.claim(left == 0, f"{left} workflows are locked")

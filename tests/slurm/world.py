@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -60,6 +62,12 @@ class Service:
     arguments: tuple[str, ...]
     process: subprocess.Popen[bytes]
     statuses: list[int] = field(default_factory=list)
+
+
+def _python_path() -> list[str]:
+    """Jobs inherit nothing; a checkout on PYTHONPATH must be told to them."""
+    path = os.environ.get("PYTHONPATH")
+    return [f"export PYTHONPATH={shlex.quote(path)}"] if path else []
 
 
 def terminal(counts: dict[str, int]) -> int:
@@ -274,6 +282,7 @@ class World:
 
     def open(self) -> None:
         """Start Slurm and database, submit the campaign, start the services."""
+        self.folder.chmod(0o755)  # munge: its socket must be in reach of all
         for folder in (self.home, self.runs, self.ledger, self.logs, self._wrappers):
             folder.mkdir(parents=True)
         self._mount_scratch()
@@ -288,9 +297,19 @@ class World:
         self.workload.write(self.folder)
         self.htxas("campaign", "submit", str(self.workload.file(self.folder)))
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        self.serve("reconcile", "reconcile", "--watch")
+        self.serve("reconcile", "reconcile", "--watch", "--every", "5")
         for cluster in CLUSTERS:
-            self.serve(f"submit-{cluster}", "queue", "submit", "--cluster", cluster, "--adapt", "--watch")
+            self.serve(
+                f"submit-{cluster}",
+                "queue",
+                "submit",
+                "--cluster",
+                cluster,
+                "--adapt",
+                "--watch",
+                "--every",
+                "5",
+            )
 
     def _mount_scratch(self) -> None:
         """Run folders on a small disk of their own, before Slurm's nodes copy the table of mounts."""
@@ -307,7 +326,7 @@ class World:
             "python": sys.executable,
             "database": {"uri_file": str(self.home / "db/uri")},
             "engines": {self.workload.engine: {"launcher": [sys.executable, str(_LEDGER), str(self.ledger)]}},
-            "setup": ["export OMP_NUM_THREADS=1"],
+            "setup": ["export OMP_NUM_THREADS=1", *_python_path()],
         }
         pilots = {
             "workers": 2,
@@ -357,4 +376,7 @@ class World:
             os.kill(pid, signal.SIGCONT)
             self.htxas("db", "down", check=False)
         if self.has_scratch:
+            with contextlib.suppress(shutil.Error):  # what is still being deleted
+                shutil.copytree(self.runs / "workers", self.logs / "workers", dirs_exist_ok=True)
+                shutil.copytree(self.home / "pilots", self.logs / "pilots", dirs_exist_ok=True)
             subprocess.run(["umount", "-l", str(self.runs)], check=False)
