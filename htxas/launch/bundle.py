@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import Any
 from fireworks import LaunchPad
 
 from htxas.errors import Cause, UserError
-from htxas.launch.bundle_folder import BUNDLE_FILE, Bundle, Carried, write_bundle
+from htxas.launch.bundle_folder import Bundle, Carried, write_bundle
 from htxas.launch.fireworks_pad import prepare_launchpad
 from htxas.launch.liveness import hold_alive, new_owner, worker_folder
 from htxas.launch.pilot_settings import SiteSettings
+from htxas.launch.recover import free_fireworks
 from htxas.launch.source import Held, Source
 from htxas.launch.task import Task
 from htxas.store.outcomes import failed
@@ -26,7 +26,6 @@ __all__ = ["Wish", "heartbeat_of", "make_bundle"]
 
 _COLLECTED_WITHIN_S = 7 * 86_400.0
 _H = 3600.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +196,8 @@ def _end_without_ground(store: Store, failures: Any) -> None:
 
 def _abandon(store: Store, launchpad: LaunchPad, owner: str) -> None:
     """Give everything back: nothing was to be had, or the making failed."""
-    from htxas.launch.recover import free_fireworks
-
     leases: list[Lease] = store.held(owner)
     if leases:
         store.release(leases)
     free_fireworks(launchpad, {owner})
     store.forget_worker(owner)
-
-
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder holds a bundle."""
-    return (folder / BUNDLE_FILE).exists()

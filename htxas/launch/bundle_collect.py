@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,7 +41,6 @@ __all__ = ["Collected", "Fate", "collect", "forget_unfinished"]
 
 _ALIVE_S = 60.0
 _H = 3600.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from htxas.cluster.host import Host
 from htxas.cluster.profile import Profile
 from htxas.cluster.queue import Queue
 from htxas.cluster.script import Job
-from htxas.errors import ClusterError, NotFound, UserError
+from htxas.errors import ClusterError, DatabaseUnavailable, NotFound, UserError
 from htxas.launch.bundle import Wish, make_bundle
 from htxas.launch.bundle_collect import Collected, Fate, collect, forget_unfinished
 from htxas.launch.bundle_folder import BUNDLE_FILE, CLOSED_FILE, TASKS_FILE, is_closed, runs
@@ -168,6 +168,11 @@ def collect_all(store: Store, launchpad: LaunchPad, profile: Profile, queue: Que
             found = collect(store, launchpad, folder, close=_fate(store, pilot_id))
         except NotFound:
             forget_unfinished(store, launchpad, folder)
+            continue
+        except (ClusterError, DatabaseUnavailable):
+            raise
+        except UserError as error:  # of this bundle; the others shall not wait for it
+            _log.warning("%s", error)
             continue
         if found.closed:
             if profile.host is not None:
