@@ -96,6 +96,7 @@ class Pool:
         self._all: list[_Entry] = []  # ready, by the room they need
         self._wide: dict[str, Item] = {}  # ready, of several places, oldest first
         self._ready_s = 0.0
+        self._waiting_s = 0.0
         self._running: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -119,6 +120,11 @@ class Pool:
         return max(0.0, self._ready_s)
 
     @property
+    def waiting_s(self) -> float:
+        """Expected seconds of all that waits, what needs a ground state first included."""
+        return max(0.0, self._waiting_s)
+
+    @property
     def running(self) -> dict[str, int]:
         """Key -> worker of all that was taken and has not ended."""
         return dict(self._running)
@@ -140,6 +146,7 @@ class Pool:
         self._items[item.key] = item
         self._order[item.key] = -self._count
         self._count += 1
+        self._waiting_s += item.estimate_s
         if item.needs is None:
             self._make_ready(item)
             return
@@ -276,6 +283,7 @@ class Pool:
 
     def _take_out(self, item: Item) -> None:
         del self._items[item.key]
+        self._waiting_s -= item.estimate_s
         group = self._groups.setdefault(item.group, _Group())
         blocked = self._blocked.get(item.needs or "", {})
         if blocked.pop(item.key, None) is not None:

@@ -264,9 +264,9 @@ class Pilots:
         pool = pilot.pool
         back = [i.key for i in pool.too_long(room_s) if pool.remove(i.key)]
         self._return(pilot, back)
-        while room_s > 0 and (pool.idle or pool.ready_s < AHEAD_S * self._o.workers):
+        while room_s > 0 and (pool.idle or pool.waiting_s < AHEAD_S * self._o.workers):
             self._start(pilot, now, room_s)
-            if not pool.idle and pool.ready_s >= AHEAD_S * self._o.workers:
+            if not pool.idle and pool.waiting_s >= AHEAD_S * self._o.workers:
                 break
             keys = self._queue.take(room_s)
             if keys is None:
