@@ -153,12 +153,13 @@ class Desk(Protocol):
     """What the agent needs of its clerk; see :class:`htxas.launch.clerk.Clerk`."""
 
     error: BaseException | None
-    away_since: float | None
     last_ok: float
     dry: bool
     more: bool
     full: bool
 
+    @property
+    def away_since(self) -> float | None: ...
     @property
     def busy(self) -> bool: ...
     @property
@@ -173,6 +174,7 @@ class Desk(Protocol):
     def interrupted(self, key: str, cause: Cause, message: str, evidence: dict[str, Any]) -> None: ...
     def withdrawn(self, keys: Collection[str]) -> None: ...
     def finish(self) -> None: ...
+    def abandon(self) -> None: ...
     def is_alive(self) -> bool: ...
     def join(self, timeout: float | None = None) -> None: ...
 
@@ -325,16 +327,10 @@ class Agent:
         if self._pool.running or self._dropping:
             self._quiet_since = now
             return False
-        if self._stopping or not self._clerk.is_alive():
+        if self._stopping or self._room_s() <= 0 or not self._clerk.is_alive():
             return True
-        if self._pool.ready and self._room_s() > 0 and not self._room.problem:
+        if self._pool.ready or self._clerk.busy:
             return False
-        if len(self._pool) and self._room_s() <= 0:
-            return True
-        if self._clerk.busy:
-            return False
-        if self._room_s() <= 0:
-            return True
         return self._clerk.dry and not self._clerk.more and now - self._quiet_since >= self._config.linger_s
 
     def _room_s(self) -> float:
@@ -397,7 +393,8 @@ class Agent:
         """Ask for more before the workers run dry; less and less often where there is none."""
         if self._stopping or self._clerk.fetching or self._room_s() <= 0:
             return
-        if not self._pool.idle and self._pool.ready_s >= _AHEAD_S * self._config.workers:
+        # Sites behind a ground state count: they will be ready, and what one agent holds no other can compute.
+        if not self._pool.idle and self._pool.waiting_s >= _AHEAD_S * self._config.workers:
             return
         now = time.monotonic()
         if not self._clerk.dry:
@@ -523,6 +520,7 @@ class Agent:
             late = end is not None and time.time() > end - self._config.margin_s / 4
             if late or (self._stopping and quiet > _GRACE_S):
                 self._summary.delivered = False
+                self._clerk.abandon()
                 _log.warning("the database is away; what was computed is in %s", self._config.folder)
                 return
         if heart is not None and self._clerk.error is None:

@@ -35,6 +35,7 @@ _POLL_S = (0.3, 5.0)
 _ELSEWHERE_S = 10.0
 _OUTAGE_S = (0.5, 10.0)
 _IDLE_S = 5.0
+_SILENT_S = 3.0
 _TIDY_S = 0.3
 _log = logging.getLogger(__name__)
 
@@ -57,8 +58,6 @@ class Clerk(threading.Thread):
     ----------
     error
         What ended the thread.
-    away_since
-        Unix seconds since which the database has not answered, or None.
     dry, more
         Whether the last fetch brought nothing, and whether another may bring something.
     full
@@ -74,7 +73,8 @@ class Clerk(threading.Thread):
     ) -> None:
         super().__init__(name="clerk", daemon=True)
         self.error: BaseException | None = None
-        self.away_since: float | None = None
+        self._away_since: float | None = None
+        self._round_began: float | None = None
         self.last_ok = time.monotonic()
         self.dry, self.more = False, True
         self.full = False
@@ -90,7 +90,7 @@ class Clerk(threading.Thread):
         self._event = threading.Event()
         self._concluded = 0
         self._wanted_s: float | None = None
-        self._finishing = False
+        self._finishing = self._abandoned = False
         self._hurry = False
         self._sweep = False
         self._exact = False
@@ -126,6 +126,14 @@ class Clerk(threading.Thread):
             self._event.set()
 
     @property
+    def away_since(self) -> float | None:
+        """Unix seconds since which the database has not answered, or None."""
+        began = self._round_began
+        if self._away_since is None and began is not None and time.time() - began > _SILENT_S:
+            return began
+        return self._away_since
+
+    @property
     def fetching(self) -> bool:
         """Whether it has been asked for tasks and has not answered yet."""
         return self._wanted_s is not None
@@ -145,6 +153,11 @@ class Clerk(threading.Thread):
     def still_held(self, before: Mapping[str, int], now: Collection[str]) -> None:
         """Say which leases the database knows; ``before`` are the attempts known before asking."""
         self._ask(lambda: self._lose(before, set(now)))
+
+    def abandon(self) -> None:
+        """End as soon as possible; what is not delivered stays in the journals."""
+        self._abandoned = True
+        self._event.set()
 
     def finish(self) -> None:
         """Deliver, return and complete what is left, then end."""
@@ -166,21 +179,23 @@ class Clerk(threading.Thread):
         """Do what there is to do, until asked to finish."""
         pause = _OUTAGE_S[0]
         try:
-            while True:
+            while not self._abandoned:
+                self._round_began = time.time()
                 try:
                     over = self._round()
                 except DatabaseUnavailable as error:
-                    if self.away_since is None:
-                        self.away_since = time.time()
+                    if self._away_since is None:
+                        self._away_since = self._round_began
                         _log.warning("%s; going on with what is in hand", error)
                     self._sweep = True
                     self._event.wait(pause)
                     self._event.clear()
                     pause = min(2 * pause, _OUTAGE_S[1])
                     continue
-                if self.away_since is not None:
-                    _log.warning("the database is back after %.0f s", time.time() - self.away_since)
-                self.away_since, pause, self.last_ok = None, _OUTAGE_S[0], time.monotonic()
+                if self._away_since is not None:
+                    _log.warning("the database is back after %.0f s", time.time() - self._away_since)
+                self._away_since = self._round_began = None
+                pause, self.last_ok = _OUTAGE_S[0], time.monotonic()
                 if over:
                     return
                 if self._keeper is not None and not self._concluded and self._patience_s() > 0:

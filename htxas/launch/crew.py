@@ -9,6 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,8 @@ class Crew:
         self._processes: dict[int, _Process] = {}
         self._number = 0
         self._selector = selectors.DefaultSelector()
+        self._waking = threading.Lock()
+        self._wake_out: int | None
         self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
 
@@ -166,8 +169,9 @@ class Crew:
 
     def wake(self) -> None:
         """End the present or the next :meth:`wait`; from any thread."""
-        with contextlib.suppress(BlockingIOError):  # it is full of calls already
-            os.write(self._wake_out, b"!")
+        with self._waking, contextlib.suppress(BlockingIOError):  # it is full of calls already
+            if self._wake_out is not None:
+                os.write(self._wake_out, b"!")
 
     def wait(self, seconds: float) -> list[Answer | Gone]:
         """Return what workers say within ``seconds``, as soon as one says anything."""
@@ -257,5 +261,8 @@ class Crew:
         """Dismiss all and close the pipes."""
         self.dismiss()
         self._selector.close()
-        os.close(self._wake_in)
-        os.close(self._wake_out)
+        with self._waking:  # a thread that is late must not write into what gets this number next
+            for end in (self._wake_in, self._wake_out):
+                if end is not None:
+                    os.close(end)
+            self._wake_out = None

@@ -119,6 +119,9 @@ class OfflineClerk:
     def withdrawn(self, keys: Collection[str]) -> None:
         """Nothing to be done: what has no outcome is released when the bundle is collected."""
 
+    def abandon(self) -> None:
+        """There is nothing to give up."""
+
     def finish(self) -> None:
         """Bring the journal to disk."""
         self._over = True
