@@ -2,8 +2,8 @@
 
     python tests/benchmarks/watching.py [--calculations 130000] [--pilots 2000] [--agents 500]
 
-A database is made in the server the environment names and dropped at the end. All calculations are of one campaign, most
-of them ended within the last hour: the worst case, as only the last hour's endings are read one by one.
+A database is made in the server the environment names and dropped at the end. All calculations are of one campaign,
+most of them ended within the last hour: the worst case, as only the last hour's endings are read one by one.
 """
 
 from __future__ import annotations
@@ -87,7 +87,13 @@ def fill(store: Store, calculations: int, pilots: int, agents: int, hour_share: 
     for i in range(agents):
         store.heartbeat(
             f"o{i}",
-            {"host": "h", "pilot": f"p{i}", "cluster": f"cluster{i % 3}", "workers": 16, "in_hand": ["k" * 32] * 16},
+            {
+                "host": "h",
+                "pilot": f"p{i}",
+                "cluster": f"cluster{i % 3}",
+                "workers": 16,
+                "in_hand": ["k" * 32] * 16,
+            },
         )
 
 
@@ -107,7 +113,9 @@ def main() -> None:
     parser.add_argument("--calculations", type=int, default=130_000)
     parser.add_argument("--pilots", type=int, default=2000)
     parser.add_argument("--agents", type=int, default=500)
-    parser.add_argument("--hour-share", type=float, default=0.9, help="share of the endings within the last hour")
+    parser.add_argument(
+        "--hour-share", type=float, default=0.9, help="share of the endings within the last hour"
+    )
     options = parser.parse_args()
     name = f"htxas_bench_{secrets.token_hex(3)}"
     with Store.open(name=name) as store:
