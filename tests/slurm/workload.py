@@ -120,7 +120,7 @@ def chains(sites: int, seconds: tuple[float, ...]) -> Workload:
             "preset": "instant",
             "parameters": {"seconds_quantiles": list(seconds), "fail": fail, "ballast_bytes": 2000},
         },
-        "batch": {"target_s": 15.0, "walltime_s": 12.0},
+        "batch": {"target_s": 15.0, "walltime_s": 8.0},
     }
     text = "".join(_chain(n) for n in range(1, longest + 1))
     return Workload("chaos", "fake", document, (text, ".xyz"), longest * (longest + 1) // 2, longest, endings)
