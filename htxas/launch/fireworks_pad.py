@@ -11,6 +11,7 @@ from fireworks.fw_config import pymongo as _driver  # FireWorks lets its driver'
 
 from htxas.errors import Busy, DatabaseUnavailable, InternalError
 from htxas.settings import database_patience_s
+from htxas.store.connection import is_passing
 from htxas.store.store import Store
 
 __all__ = [
@@ -66,6 +67,10 @@ def prepare_launchpad(launchpad: LaunchPad) -> None:
             partialFilterExpression={batch: {"$exists": True}},
         )
         launchpad.fireworks.create_index("spec._fworker")
+        # The order of a checkout: without it each one reads and sorts all READY Fireworks.
+        launchpad.fireworks.create_index(
+            [("state", 1), ("spec._priority", -1), ("fw_id", 1)], name="checkout"
+        )
         for field in ("locked", "metadata.htxas.batches"):
             launchpad.workflows.create_index(field, sparse=True)
 
@@ -85,17 +90,21 @@ def database_errors() -> Iterator[None]:
     """
     try:
         yield
-    except _driver.errors.ConnectionFailure as error:
-        raise DatabaseUnavailable("the database does not answer", hint="htxas db status") from error
     except _driver.errors.BulkWriteError as error:
         problems = (error.details or {}).get("writeErrors", [])
         if any(p.get("code") == _DUPLICATE for p in problems):
             raise Busy(
                 "another process queued the same batches", hint="do it again: it adds what is missing"
             ) from error
-        raise InternalError(f"FireWorks' database: {error}") from error
+        raise _translated(error) from error
     except _driver.errors.PyMongoError as error:
-        raise InternalError(f"FireWorks' database: {error}") from error
+        raise _translated(error) from error
+
+
+def _translated(error: Any) -> DatabaseUnavailable | InternalError:
+    if is_passing(error):
+        return DatabaseUnavailable("the database does not answer", hint="htxas db status")
+    return InternalError(f"FireWorks' database: {error}")
 
 
 def campaign_query(campaign: str | None) -> Document:

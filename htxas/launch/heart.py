@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from htxas.errors import DatabaseUnavailable
+from htxas.errors import HtxasError
 from htxas.launch.clerk import Clerk
 from htxas.launch.meter import Meter
 from htxas.launch.source import LEASE_S
@@ -65,7 +65,7 @@ class Heart(threading.Thread):
             try:
                 self._beat()
                 away = False
-            except DatabaseUnavailable as error:
+            except HtxasError as error:  # whatever it is: a heart that stops costs the agent its leases
                 if not away:
                     _log.warning("no heartbeat: %s", error)
                 away = True

@@ -32,7 +32,7 @@ from pymongo.write_concern import WriteConcern
 from htxas.errors import DatabaseUnavailable, HtxasError, InternalError, StoreError
 from htxas.settings import DatabaseLocation
 
-__all__ = ["Connected", "Document", "Documents", "chunks", "connect", "translate"]
+__all__ = ["Connected", "Document", "Documents", "chunks", "connect", "is_passing", "translate"]
 
 Document = dict[str, Any]
 Documents = Collection[Document]
@@ -45,8 +45,35 @@ CHUNK = 1000
 
 _SELECTION_MS = 5_000
 _AUTHENTICATION_FAILED, _UNAUTHORIZED, _VALIDATION, _DISK_FULL = 18, 13, 121, 14031
-# A server that starts, stops, elects or builds an index answers with these; everything else would fail again.
-_PASSING = frozenset({89, 91, 94, 112, 189, 211, 11600, 11602, 10107, 12587, 13435, 13436})
+_TOO_LARGE = frozenset({10334, 17419, 17420})
+# A server that starts, stops, elects, builds an index or is overloaded answers with these, and so does one that was
+# started again under an open cursor or transaction (43, 251); everything else would fail again.
+_PASSING = frozenset(
+    {
+        6,
+        7,
+        24,
+        43,
+        50,
+        64,
+        89,
+        91,
+        94,
+        112,
+        189,
+        211,
+        246,
+        251,
+        262,
+        9001,
+        10107,
+        11600,
+        11602,
+        12587,
+        13435,
+        13436,
+    }
+)
 
 
 def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
@@ -87,12 +114,18 @@ def connect(uri: str) -> MongoClient[Document]:
         raise DatabaseUnavailable(f"the connection string is not valid: {error}", hint=form) from None
 
 
-def _is_passing(error: PyMongoError) -> bool:
+def is_passing(error: PyMongoError) -> bool:
+    """Tell whether the same call may succeed a little later."""
     if isinstance(error, ConnectionFailure):  # AutoReconnect, time-outs, no primary
+        return True
+    if error.has_error_label("TransientTransactionError") or error.has_error_label("RetryableWriteError"):
         return True
     if isinstance(error, BulkWriteError):
         details = error.details or {}
-        return not details.get("writeErrors") and bool(details.get("writeConcernErrors"))
+        problems = details.get("writeErrors", [])
+        if problems:
+            return all(p.get("code") in _PASSING for p in problems)
+        return bool(details.get("writeConcernErrors"))
     return isinstance(error, OperationFailure) and error.code in _PASSING
 
 
@@ -102,6 +135,12 @@ def translate(error: PyMongoError, location: DatabaseLocation) -> HtxasError:
     start = "htxas db up" if location.private else "is the server up, and is the connection string right?"
     if isinstance(error, AutoReconnect | ConnectionFailure):
         return DatabaseUnavailable("the database does not answer", where=where, hint=start)
+    if is_passing(error):
+        return DatabaseUnavailable(
+            f"the database is not able to answer now: {str(error).splitlines()[0]}",
+            where=where,
+            hint="htxas db status",
+        )
     if isinstance(error, DocumentTooLarge):
         return StoreError("a document is larger than MongoDB accepts (16 MB)", where=where)
     codes = {getattr(error, "code", None)}
@@ -110,6 +149,8 @@ def translate(error: PyMongoError, location: DatabaseLocation) -> HtxasError:
         problems = (error.details or {}).get("writeErrors", [])
         codes |= {p.get("code") for p in problems}
         text = "; ".join(str(p.get("errmsg")) for p in problems[:1]) or text
+    if codes & _TOO_LARGE:
+        return StoreError("a document is larger than MongoDB accepts (16 MB)", where=where)
     if _AUTHENTICATION_FAILED in codes:
         return DatabaseUnavailable("the database refuses the user or password", where=where)
     if _UNAUTHORIZED in codes:
@@ -156,7 +197,7 @@ class Connected:
             try:
                 return call(*args, **kwargs)
             except PyMongoError as error:
-                if not _is_passing(error) or time.monotonic() + pause > deadline:
+                if not is_passing(error) or time.monotonic() + pause > deadline:
                     raise translate(error, self._location) from error
             except InvalidDocument as error:
                 raise InternalError(f"a value cannot be stored: {error}") from error

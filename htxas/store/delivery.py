@@ -57,7 +57,7 @@ class Delivery(Connected):
     def _deliver(self, chunk: list[Outcome]) -> list[str]:
         try:
             return self._persist(self._in_transaction, partial(self._conclude, chunk))
-        except (StoreError, InternalError) as error:
+        except StoreError as error:
             if len(chunk) > 1:  # one of them; the others shall not wait for it
                 half = len(chunk) // 2
                 return self._deliver(chunk[:half]) + self._deliver(chunk[half:])

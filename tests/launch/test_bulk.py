@@ -12,6 +12,7 @@ import pytest
 from fireworks import Firework, FWAction, FWorker, LaunchPad, Workflow
 
 from htxas.launch.bulk import defuse, make_ready, prioritise, reignite, settle, workflow_state
+from htxas.launch.fireworks_pad import campaign_query
 from htxas.launch.tasks import RunBatchTask
 
 pytestmark = pytest.mark.mongo
@@ -185,3 +186,17 @@ def test_a_thousand_in_a_second(launchpad: LaunchPad, tally: Tally) -> None:
     assert tally() == {"READY": 910, "WAITING": 90}
     assert ended < 10.0  # 0.5 s alone; the machines of tests are shared
     assert launchpad.workflows.count_documents({"locked": {"$exists": True}}) == 0
+
+
+def test_a_checkout_reads_no_more_than_it_looks_at(launchpad: LaunchPad) -> None:
+    spec = {"htxas": {"campaign": "chains", "batch": "b"}, "_priority": 1}
+    launchpad.fireworks.insert_many(
+        {"fw_id": n, "state": "READY", "spec": {**spec, "htxas": {**spec["htxas"], "batch": f"b{n}"}}}
+        for n in range(1000)
+    )
+    cursor = launchpad.fireworks.find(
+        {"$and": [campaign_query("chains"), {"state": "READY"}]},
+        sort=[("spec._priority", -1), ("fw_id", 1)],
+        limit=8,
+    )
+    assert cursor.explain()["executionStats"]["totalDocsExamined"] <= 8

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 
 import htxas.store.delivery
 from htxas.domain.calculation import Convergence, State
@@ -295,3 +295,21 @@ def test_renewal_and_delivery_at_once(store, world, key):
     assert answers == ["stored"] * 120
     assert store.counts("demo")[State.DONE] == 120
     assert store.held("a") == []
+
+
+@pytest.mark.parametrize("code", [251, 262, 43])
+def test_a_server_that_cannot_answer_now_is_no_fault_of_the_result(store, world, key, monkeypatch, code):
+    lease = world.lease(store, key, "a")
+    outcome = world.outcome(lease)
+
+    def overloaded(body):
+        raise OperationFailure("Given transaction number does not match any in-progress transactions", code)
+
+    monkeypatch.setattr(store, "_patience_s", 0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_in_transaction", overloaded)
+        with pytest.raises(DatabaseUnavailable, match="not able to answer now"):
+            store.deliver([outcome])
+    assert store.held("a") == [lease]
+    assert store.deliver([outcome]) == ["stored"]
+    assert store.calculation(key).state is State.DONE
