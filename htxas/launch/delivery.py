@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from htxas.launch.journal import Started, read_journal
+from htxas.launch.journal import Returned, Started, read_journal
 from htxas.store.outcomes import Outcome
 
 __all__ = ["AT_ONCE", "Courier", "Delivered", "Recipient", "deliver_journals", "journals"]
@@ -86,6 +86,10 @@ class Courier:
                 offsets[path.name] = end
                 if isinstance(record, Started):
                     in_hand[path.name] = record
+                    continue
+                if isinstance(record, Returned):
+                    if in_hand.get(path.name) == Started(record.key, record.attempt):
+                        del in_hand[path.name]
                     continue
                 in_hand.pop(path.name, None)
                 outcomes.append(record)

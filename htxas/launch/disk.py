@@ -23,10 +23,11 @@ from htxas.engines.registry import get_engine
 from htxas.errors import HtxasError
 from htxas.launch.archive import GONE, SUFFIX, Saved, archive_path, finish_removal, pack
 from htxas.launch.delivery import journals
-from htxas.launch.journal import Started, read_journal
+from htxas.launch.journal import read_journal
 from htxas.launch.usage import DiskQuota, is_key, prefixes
 from htxas.settings import runs_folder
 from htxas.store.records import CalculationRecord
+from htxas.store.outcomes import Outcome
 from htxas.store.store import Store
 
 __all__ = [
@@ -464,7 +465,7 @@ def delivered(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return all(
-        isinstance(record, Started) or end <= int(offsets.get(path.name, 0))
+        not isinstance(record, Outcome) or end <= int(offsets.get(path.name, 0))
         for path in journals(folder)
         for record, end in read_journal(path)
     )

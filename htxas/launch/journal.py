@@ -1,7 +1,8 @@
 """What a worker did, written before anybody is told: one append-only file per worker process.
 
 Record: magic ``HJ1`` and a type letter (4 bytes), length and CRC-32 of the content (4 bytes each, little-endian),
-content. ``S`` says that a calculation was started; ``O`` carries an encoded :class:`~htxas.store.outcomes.Outcome`.
+content. ``S`` says that a calculation was started; ``O`` carries an encoded :class:`~htxas.store.outcomes.Outcome`;
+``R`` says that an attempt is over without one.
 A kill leaves at most one torn record at the end, where reading stops.
 """
 
@@ -12,17 +13,19 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from htxas.errors import Cause, StoreError
 from htxas.store.outcomes import Outcome, decode, encode
 
-__all__ = ["JournalWriter", "Started", "read_journal"]
+__all__ = ["JournalWriter", "Returned", "Started", "read_journal"]
 
 _HEAD = struct.Struct("<4sII")
-_STARTED, _OUTCOME = b"HJ1S", b"HJ1O"
+_STARTED, _OUTCOME, _RETURNED = b"HJ1S", b"HJ1O", b"HJ1R"
 _SYNC_EVERY_S = 1.0
 
 
@@ -32,6 +35,27 @@ class Started:
 
     key: str
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Attempt ``attempt`` of calculation ``key`` is over without an outcome.
+
+    Attributes
+    ----------
+    key, attempt
+        Which one.
+    cause
+        What happened to it; None if it was handed back in order, and nothing is to be charged.
+    message, evidence
+        More of that.
+    """
+
+    key: str
+    attempt: int
+    cause: Cause | None = None
+    message: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 class JournalWriter:
@@ -68,6 +92,11 @@ class JournalWriter:
             os.fsync(self._descriptor)
             self._synced = now
 
+    def returned(self, returned: Returned) -> None:
+        """Record that an attempt is over without an outcome."""
+        document = {name: getattr(returned, name) for name in Returned.__slots__}
+        self._append(_RETURNED, json.dumps(document).encode())
+
     def _append(self, kind: bytes, content: bytes) -> None:
         record = memoryview(_HEAD.pack(kind, len(content), zlib.crc32(content)) + content)
         written = 0
@@ -93,7 +122,7 @@ class JournalWriter:
         self.close()
 
 
-def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Started | Outcome, int]]:
+def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Started | Returned | Outcome, int]]:
     """Yield each whole record from byte ``offset`` on, and the offset after it; an absent file has none."""
     try:
         stream = path.open("rb")
@@ -103,10 +132,28 @@ def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Started | Outcom
         stream.seek(offset)
         while len(head := stream.read(_HEAD.size)) == _HEAD.size:
             kind, length, check = _HEAD.unpack(head)
-            if kind not in (_STARTED, _OUTCOME):
+            if kind not in _READ:
                 return
             content = stream.read(length)
             if len(content) < length or zlib.crc32(content) != check:
                 return
             offset += _HEAD.size + length
-            yield (Started(**json.loads(content)) if kind == _STARTED else decode(content)), offset
+            try:
+                record = _READ[kind](content)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:  # whole, but not ours
+                raise StoreError(f"a record cannot be read: {error}", where=str(path)) from None
+            yield record, offset
+
+
+def _returned(content: bytes) -> Returned:
+    document = json.loads(content)
+    if document["cause"] is not None:
+        document["cause"] = Cause(document["cause"])
+    return Returned(**document)
+
+
+_READ: dict[bytes, Callable[[bytes], Started | Returned | Outcome]] = {
+    _STARTED: lambda content: Started(**json.loads(content)),
+    _OUTCOME: decode,
+    _RETURNED: _returned,
+}

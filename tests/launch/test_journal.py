@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htxas.errors import Cause
+from htxas.errors import Cause, StoreError
 from htxas.launch.delivery import AT_ONCE, Courier, deliver_journals
-from htxas.launch.journal import JournalWriter, Started, read_journal
+from htxas.launch.journal import JournalWriter, Returned, Started, read_journal
 from htxas.store.outcomes import Outcome, failed
 from htxas.store.records import Lease
 
@@ -56,6 +57,29 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     (_, middle), *_ = list(read_journal(path))[1:]
     assert len(list(read_journal(path, middle))) == 2
     assert list(read_journal(tmp_path / "absent.bin")) == []
+
+
+def test_an_attempt_handed_back_is_not_in_hand(tmp_path: Path) -> None:
+    path = tmp_path / "journal-1.bin"
+    with JournalWriter(path) as journal:
+        journal.started("a", 1)
+        journal.returned(Returned("a", 1))
+    assert deliver_journals(Recipient(), tmp_path).keys_started_without_outcome == set()
+    with JournalWriter(tmp_path / "journal-2.bin") as journal:
+        journal.started("a", 2)
+        journal.returned(Returned("a", 1))  # of another attempt
+        journal.returned(Returned("b", 1, Cause.LOST, "gone", {"returncode": -9}))
+    assert deliver_journals(Recipient(), tmp_path).keys_started_without_outcome == {"a"}
+    *_, (last, _) = read_journal(tmp_path / "journal-2.bin")
+    assert last == Returned("b", 1, Cause.LOST, "gone", {"returncode": -9})
+
+
+def test_a_whole_record_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal-1.bin"
+    content = b'{"key": "a"}'
+    path.write_bytes(struct.pack("<4sII", b"HJ1R", len(content), zlib.crc32(content)) + content)
+    with pytest.raises(StoreError, match="cannot be read"):
+        list(read_journal(path))
 
 
 @given(st.integers(0, 10_000), st.binary(max_size=30))
