@@ -26,8 +26,8 @@ from htxas.launch.delivery import journals
 from htxas.launch.journal import read_journal
 from htxas.launch.usage import DiskQuota, is_key, prefixes
 from htxas.settings import runs_folder
-from htxas.store.records import CalculationRecord
 from htxas.store.outcomes import Outcome
+from htxas.store.records import CalculationRecord
 from htxas.store.store import Store
 
 __all__ = [
