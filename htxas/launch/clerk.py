@@ -15,18 +15,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from htxas.domain.calculation import Kind, State
-from htxas.engines.registry import get_engine
 from htxas.errors import Cause, DatabaseUnavailable
-from htxas.launch.assembling import assemble
-from htxas.launch.books import Books, News
+from htxas.launch.books import News
 from htxas.launch.delivery import AT_ONCE, Courier
 from htxas.launch.disk import Keeper
-from htxas.launch.ladder import next_step
-from htxas.launch.maker import Ground
+from htxas.launch.ledger import Ledger
 from htxas.launch.source import Held, Lent, Source
-from htxas.launch.task import Task
-from htxas.store.outcomes import Outcome, failed
-from htxas.store.records import ControlState
 
 __all__ = ["Clerk"]
 
@@ -78,13 +72,12 @@ class Clerk(threading.Thread):
         self.last_ok = time.monotonic()
         self.dry, self.more = False, True
         self.full = False
-        self.books = Books()
-        self._courier = courier
+        self.ledger = Ledger(courier, source, self._tell, keeper)
+        self.books = self.ledger.books
         self._source = source
         self._on_news = on_news
         self._keeper = keeper
         self._inbox: deque[Callable[[], None]] = deque()
-        self._own: list[Outcome] = []  # that no worker made
         self._news = News()
         self._lock = threading.Lock()
         self._event = threading.Event()
@@ -140,19 +133,19 @@ class Clerk(threading.Thread):
 
     def gone(self, number: int, keys: Sequence[str], evidence: dict[str, Any], out_of_memory: bool) -> None:
         """Say that a worker died which had these tasks; those it had not started come back as news."""
-        self._ask(lambda: self._bury(number, keys, evidence, out_of_memory))
+        self._ask(lambda: self.ledger.bury(number, keys, evidence, out_of_memory))
 
     def interrupted(self, key: str, cause: Cause, message: str, evidence: dict[str, Any]) -> None:
         """Say that an attempt was cut short."""
-        self._ask(lambda: self._interrupt(key, cause, message, evidence))
+        self._ask(lambda: self.ledger.interrupt(key, cause, message, evidence))
 
     def withdrawn(self, keys: Collection[str]) -> None:
         """Give back tasks that were not started, or were stopped through no fault of theirs."""
-        self._ask(lambda: self._withdraw(list(keys)))
+        self._ask(lambda: self.ledger.withdraw(list(keys)))
 
     def still_held(self, before: Mapping[str, int], now: Collection[str]) -> None:
         """Say which leases the database knows; ``before`` are the attempts known before asking."""
-        self._ask(lambda: self._lose(before, set(now)))
+        self._ask(lambda: self.ledger.lose(before, set(now)))
 
     def abandon(self) -> None:
         """End as soon as possible; what is not delivered stays in the journals."""
@@ -208,7 +201,7 @@ class Clerk(threading.Thread):
             self._on_news()
 
     def _patience_s(self) -> float:
-        if self._inbox or self.fetching or self._own:
+        if self._inbox or self.fetching or self.ledger.owes:
             return 0.0
         waits = [_IDLE_S]
         if self._concluded:
@@ -220,7 +213,7 @@ class Clerk(threading.Thread):
     def _round(self) -> bool:
         """Do each kind of work once; return whether all is over."""
         due = time.monotonic() - self._delivered_at >= _DELIVER_S or self._concluded >= AT_ONCE
-        if (self._concluded and (due or self._hurry)) or self._inbox or self._own or self._finishing:
+        if (self._concluded and (due or self._hurry)) or self._inbox or self.ledger.owes or self._finishing:
             self._deliver()
         while self._inbox:  # after the delivery: what they are about may have ended well
             self._inbox[0]()
@@ -229,19 +222,19 @@ class Clerk(threading.Thread):
             fireworks = [h.fw_id for h in self.books.held.values() if h.fw_id is not None]
             self._source.sweep(fireworks, self.books.attempts())
             self._sweep = False
-        self._control()
+        self.ledger.control()
         if not self._finishing:
             self._lease_again()
             self._poll()
             if self._wanted_s is not None:
                 self._fetch(self._wanted_s)
-        elif not (self._inbox or self._own):
+        elif not (self._inbox or self.ledger.owes):
             self._source.release([task.lease for task in self.books.tasks.values()])
             self.books.tasks.clear()
             self.books.again.clear()
-            self._settle(all_back=True)
+            self.ledger.settle(all_back=True)
             return True
-        self._settle()
+        self.ledger.settle(quiet=time.monotonic() - self._delivered_at > _ELSEWHERE_S)
         return False
 
     def _tell(self, **fields: Any) -> None:
@@ -250,137 +243,10 @@ class Clerk(threading.Thread):
         self._on_news()
 
     def _deliver(self) -> None:
-        while True:
-            with self._lock:
-                self._concluded, self._hurry = 0, False
-            carried = self._courier.carry()
-            for outcome, answer in carried:
-                self._conclude(outcome, answer)
-            self._delivered_at = time.monotonic()
-            if len(carried) < AT_ONCE:
-                break
-        if self._own:
-            answers = self._source.store.deliver(self._own)
-            own, self._own = self._own, []
-            for outcome, answer in zip(own, answers, strict=True):
-                self._conclude(outcome, answer)
-
-    def _conclude(self, outcome: Outcome, answer: str) -> None:
-        task = self.books.ended(outcome.lease)
-        if task is None:
-            return
-        held = self.books.held.get(task.batch)
-        if answer == "refused":
-            _log.warning("%s: the lease of attempt %d was lost, its outcome refused", task.key, task.attempt)
-            self.books.elsewhere[task.key] = task.batch
-        elif outcome.state is State.READY:
-            cause = outcome.entry["cause"]
-            _log.info("%s: %s: once more, with a correction", task.key, cause)
-            self.books.again[task.key] = task.batch
-        else:
-            if held is not None:
-                held.conclude(task, outcome.state)
-            if self._keeper is not None:
-                self._keeper.note([task.key])
-            if outcome.state is not State.DONE:
-                _log.warning("%s: %s: %s", task.key, outcome.entry["cause"], outcome.fields.get("message"))
-            if task.kind is Kind.GROUND:
-                fields = outcome.fields
-                cause = str(outcome.entry["cause"] or outcome.state.value)
-                message = str(fields.get("message") or "")
-                self._source.maker.note(
-                    Ground(task.key, outcome.state, fields.get("directory"), cause, message)
-                )
-                self._ground_known(task.key)
-
-    def _ground_known(self, key: str) -> None:
-        """Pass on what became of a ground state."""
-        ground = self._source.maker.ground(key)
-        if ground is None:
-            return
-        waiting = self.books.waiting_for(key)
-        if ground.state is State.DONE:
-            self._tell(grounds={key: ground.directory or ""})
-        else:
-            self._fail([(task, ground) for task in waiting])
-
-    def _fail(self, failures: Sequence[tuple[Task, Ground]]) -> None:
-        """End sites whose ground state has no result, by name."""
-        for task, ground in failures:
-            message = f"the ground state {ground.key[:12]} has no result: {ground.cause}: {ground.message}"
-            evidence = {"ground": ground.key, "ground_cause": ground.cause}
-            self._own.append(
-                failed(task.lease, Cause.GROUND_FAILED, message, evidence, corrections=task.corrections)
-            )
-        if failures:
-            self._tell(forgotten={task.key: False for task, _ in failures})
-
-    def _bury(self, number: int, keys: Sequence[str], evidence: dict[str, Any], out_of_memory: bool) -> None:
-        started = self._courier.in_hand(f"journal-{number}.bin")
-        left = [task for key in keys if (task := self.books.tasks.get(key)) is not None]
-        hit = next(
-            (t for t in left if started and (t.key, t.attempt) == (started.key, started.attempt)), None
-        )
-        if hit is not None and out_of_memory:
-            message = "out of memory; the kernel killed its worker"
-            step = next_step(get_engine(hit.engine), hit, Cause.OUT_OF_MEMORY)
-            again = None if step is None else step.to_dict()
-            self._own.append(
-                failed(
-                    hit.lease,
-                    Cause.OUT_OF_MEMORY,
-                    message,
-                    evidence,
-                    corrections=hit.corrections,
-                    again=again,
-                )
-            )
-        elif hit is not None:
-            how = evidence.get("signal") or f"status {evidence.get('returncode')}"
-            message = f"its worker ended without a word ({how}): killed, out of memory, or a bug of htxas"
-            _log.warning("%s: %s", hit.key, message)
-            self._interrupt(hit.key, Cause.LOST, message, evidence)
-        self._tell(tasks=[task for task in left if task is not hit])
-
-    def _interrupt(self, key: str, cause: Cause, message: str, evidence: dict[str, Any]) -> None:
-        task = self.books.tasks.get(key)
-        if task is None:
-            return
-        evidence = {**evidence, "last_worker": task.owner}
-        self._source.release([task.lease], cause=cause, message=message, evidence=evidence, in_hand=[key])
-        self.books.ended(task.lease)
-        self.books.again[key] = task.batch
-
-    def _withdraw(self, keys: Collection[str]) -> None:
-        tasks = [task for key in keys if (task := self.books.tasks.get(key)) is not None]
-        self._source.release([task.lease for task in tasks])
-        for task in tasks:
-            self.books.ended(task.lease)
-            if (held := self.books.held.get(task.batch)) is not None:
-                held.returning = True
-
-    def _lose(self, before: Mapping[str, int], now: set[str]) -> None:
-        known = self.books.attempts()
-        lost = [key for key, n in before.items() if key not in now and known.get(key) == n]
-        for key in lost:
-            _log.warning("%s: the lease is lost; what comes of it would be refused", key)
-            task = self.books.tasks[key]
-            self.books.ended(task.lease)
-            self.books.elsewhere[key] = task.batch
-        if lost:
-            self._tell(forgotten=dict.fromkeys(lost, True))
-
-    def _control(self) -> None:
-        if not self._source.look_at_controls():
-            return
-        for held in self.books.held.values():
-            if held.returning or self._source.may_run(held.wanted_by):
-                continue
-            held.returning = True
-            blocked = self._source.blocked
-            cancelled = all(blocked[c] is ControlState.CANCELLED for c in held.wanted_by)
-            _log.info("batch %s goes back: %s", held.batch[:12], "cancelled" if cancelled else "paused")
-            self._tell(withdrawn=dict.fromkeys(self.books.keys_of(held), cancelled))
+        with self._lock:
+            self._concluded, self._hurry = 0, False
+        self.ledger.deliver()
+        self._delivered_at = time.monotonic()
 
     def _lease_again(self) -> None:
         if self.full:
@@ -389,24 +255,12 @@ class Clerk(threading.Thread):
             keys = [k for k, b in self.books.again.items() if b == batch]
             held = self.books.held.get(batch)
             if held is not None and not held.returning:
-                self._admit(held, self._lend(held, keys))
+                self.ledger.admit(held, self._lend(held, keys))
             for key in keys:
                 self.books.again.pop(key, None)
 
     def _lend(self, held: Held, keys: Collection[str]) -> Lent:
         return self._source.lease(held, keys, exact=self._exact)
-
-    def _admit(self, held: Held, lent: Lent) -> None:
-        for task in (*lent.tasks, *(task for task, _ in lent.failed)):
-            self.books.take(task)
-        for key in lent.elsewhere:
-            self.books.elsewhere.setdefault(key, held.batch)
-        self._tell(tasks=lent.tasks)
-        self._fail(lent.failed)
-        for record in lent.over:
-            held.found(record)
-            if record.kind is Kind.GROUND:
-                self._ground_known(record.key)
 
     def _poll(self) -> None:
         """Look, less and less often, how what others compute comes along."""
@@ -429,35 +283,7 @@ class Clerk(threading.Thread):
             if (held := self.books.held.get(batch)) is not None:
                 held.found(record)
             if record.kind is Kind.GROUND:
-                self._ground_known(key)
-
-    def _settle(self, *, all_back: bool = False) -> None:
-        """Complete the batches that are done, give back those that are to go."""
-        mine = self.books.batches()
-        done = [held for held in self.books.held.values() if not held.open]
-        back = [
-            held
-            for held in self.books.held.values()
-            if held.open and held.batch not in mine and (held.returning or all_back or self._stuck(held))
-        ]
-        for held in (*done, *back):
-            assemble(self._source.store, self._source.maker, held.computed)
-            held.computed.clear()
-        if done:
-            self._source.complete(done)
-        if back:
-            self._source.give_back(back)
-        for held in (*done, *back):
-            _log.info("batch %s: %s, %d left", held.batch[:12], dict(held.tally), len(held.open))
-            self.books.forget(held)
-        if done or back:
-            self._on_news()
-
-    def _stuck(self, held: Held) -> bool:
-        """Whether others compute all that is left of what is in hand, and have for a while: it waits in the queue."""
-        elsewhere = self.books.elsewhere.keys()
-        quiet = time.monotonic() - self._delivered_at > _ELSEWHERE_S
-        return quiet and not self.books.tasks and held.open <= elsewhere
+                self.ledger.ground_known(key)
 
     def _fetch(self, room_s: float) -> None:
         self._exact = room_s < math.inf

@@ -155,6 +155,11 @@ class Crew:
         process = self._processes.get(place)
         return None if process is None else process.popen.pid
 
+    def kill(self, place: int) -> None:
+        """Kill a worker; its end is heard like any other."""
+        if place in self._processes:
+            self._processes[place].popen.kill()
+
     def mans(self, place: int) -> bool:
         """Whether a place has a worker."""
         return place in self._processes

@@ -130,6 +130,11 @@ class Pool:
         return dict(self._running)
 
     @property
+    def resting(self) -> bool:
+        """Whether nothing runs."""
+        return not self._running
+
+    @property
     def idle(self) -> bool:
         """Whether any worker is."""
         return any(not p.running and p.lent_to is None for p in self._places)

@@ -72,6 +72,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "_CONTROLS_S", 0.1)
     monkeypatch.setattr(clerk_module, "_IDLE_S", 0.1)
     monkeypatch.setattr("htxas.launch.room._LOOK_S", 0.05)
+    monkeypatch.setattr(agent_module, "_LOOK_S", 0.2)
 
 
 def sites(store: Store) -> Mapping[int, Any]:
@@ -209,31 +210,20 @@ def test_a_batch_that_others_compute_waits_in_the_queue(
     assert store.holders() == {"another": 2}
 
 
-def test_what_comes_after_the_lease_was_lost_is_refused(
-    store: Store, go: Go, submitted: Submit, tally: Callable[[], dict[str, int]]
-) -> None:
+def test_what_comes_after_the_lease_was_lost_is_refused(store: Store, go: Go, submitted: Submit) -> None:
     submitted(sizes=(1,), seconds=0.6, batch={"at_least": 1})
-    taken: list[str] = []
+    stop = Stop()
 
     def rob(report: AgentReport) -> None:
         record = ground(store)
-        if not taken and record.state is State.RUNNING:
+        if record.worker != "another" and record.state is State.RUNNING and report.running:
             store.release_owner(str(record.worker))
-            taken.extend(one.lease.key for one in store.lease_many([record.key], "another"))
-        elif taken and record.worker == "another" and not robbed_and_refused(store):
-            return
+            assert store.lease_many([record.key], "another")
+        elif record.worker == "another" and not report.running:
+            stop.after_this = True  # its engine came to an end, and its answer was delivered
 
-    def robbed_and_refused(store: Store) -> bool:
-        return False
-
-    stop = Stop()
-
-    def end() -> None:
-        stop.after_this = True
-
-    threading.Timer(2.5, end).start()
-    go(on_report=rob, stop=stop)
-    assert taken
+    did = go(on_report=rob, stop=stop)
+    assert did.ended["done"] >= 1  # the site may follow: it is ours, and its ground state lies there
     record = ground(store)
     assert (record.worker, record.state, record.attempts) == ("another", State.RUNNING, 2)
     assert record.history == ()
@@ -456,7 +446,7 @@ def test_workers_that_only_die_are_not_replaced_for_ever(
     store: Store, go: Go, submitted: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted(sizes=(1,))
-    monkeypatch.setattr(agent_module, "_DEATHS_IN_A_ROW", 1)
+    monkeypatch.setattr("htxas.launch.floor._DEATHS_IN_A_ROW", 1)
     monkeypatch.setenv("PYTHONHOME", "/")  # Python itself cannot start like that
     did = go()
     assert did.respawned == 2
@@ -509,3 +499,38 @@ def test_the_heartbeat_tells_what_others_need(
         "started",
     } <= last.keys()
     assert store.workers() == []
+
+
+def test_a_frozen_worker_is_killed_and_replaced(
+    store: Store, go: Go, submitted: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("htxas.launch.floor._OVERDUE_S", 0.2)
+    submitted(sizes=(3,), seconds=0.2, batch={"at_least": 1, "walltime_s": 1.5})
+    frozen: list[int] = []
+
+    def freeze(report: AgentReport) -> None:
+        if not frozen and report.running and store.counts()[State.DONE] >= 1:
+            frozen.extend(children())
+            os.kill(frozen[0], signal.SIGSTOP)
+
+    did = go(on_report=freeze)
+    assert did.respawned == 1
+    assert store.counts()[State.DONE] == 4
+    assert [r.history[0]["cause"] for r in store.find() if r.attempts > 1] == ["lost"]
+
+
+def test_what_waits_for_others_goes_back_to_the_queue_in_the_end(
+    store: Store,
+    go: Go,
+    submitted: Submit,
+    tally: Callable[[], dict[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agent_module, "_WAIT_S", 0.3)
+    submitted(sizes=(2,), batch={"at_least": 1})
+    store.lease_many([ground(store).key], "another")
+    start = time.monotonic()
+    assert go().ended == {}
+    assert time.monotonic() - start < 5
+    assert store.holders() == {"another": 1}
+    assert tally() == {"READY": 1}

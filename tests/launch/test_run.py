@@ -160,7 +160,7 @@ def test_outcomes_that_only_the_journal_has_are_delivered_before_anything_is_rel
     with monkeypatch.context() as patch:
         # As if the agent had been killed right after its workers had written their journals.
         patch.setattr("htxas.launch.delivery.Courier.carry", lambda self: [])
-        patch.setattr("htxas.launch.clerk.Clerk._settle", lambda self, **how: None)
+        patch.setattr("htxas.launch.ledger.Ledger.settle", lambda self, **how: None)
         patch.setattr("htxas.launch.source.Source.release", lambda self, leases, **why: None)
         patch.setattr("htxas.launch.heart.Heart.end", lambda self: None)
         stop = Stop()
