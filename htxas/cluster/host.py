@@ -104,7 +104,7 @@ class Host(Protocol):
         """
 
     def mkdir(self, paths: Sequence[str]) -> None:
-        """Make folders and their parents where missing.
+        """Make folders, for their user alone, and their parents where missing.
 
         Raises
         ------
@@ -192,10 +192,10 @@ class LocalHost:
             raise ClusterError(f"cannot be read: {error.strerror}", where=path) from None
 
     def mkdir(self, paths: Sequence[str]) -> None:
-        """Make folders and their parents where missing."""
+        """Make folders, for their user alone, and their parents where missing."""
         for path in paths:
             try:
-                Path(path).mkdir(parents=True, exist_ok=True)
+                Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise ClusterError(f"the folder cannot be made: {error.strerror}", where=path) from None
 
@@ -261,8 +261,8 @@ class SshHost:
         return done.stdout
 
     def mkdir(self, paths: Sequence[str]) -> None:
-        """Make folders and their parents where missing."""
+        """Make folders, for their user alone, and their parents where missing."""
         for start in range(0, len(paths), 500):
-            done = self.run(["mkdir", "-p", "--", *paths[start : start + 500]])
+            done = self.run(["mkdir", "-p", "-m", "700", "--", *paths[start : start + 500]])
             if not done.ok:
                 raise ClusterError(f"folders cannot be made: {done.complaint()}", where=self._address)

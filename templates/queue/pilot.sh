@@ -15,6 +15,10 @@ export HTXAS_HOME={{ home }}
 {% if uri_env %}
 export HTXAS_DB_URI="${ {{- uri_env -}} :?should hold the address of the database, says htxas.yaml}"
 unset HTXAS_DB_URI_FILE
+{% if uri_env != "HTXAS_DB_URI" %}
+{# htxas keeps its own variable from the engines; it cannot know of this one. #}
+unset {{ uri_env }}
+{% endif %}
 {% else %}
 unset HTXAS_DB_URI HTXAS_DB_URI_FILE
 {% endif %}

@@ -88,6 +88,10 @@ def test_a_missing_program(host: Host) -> None:
 def test_files(host: Host, tmp_path: Path) -> None:
     path = str(tmp_path / "a b" / "$(x)" / "file")
     host.mkdir([str(Path(path).parent), str(tmp_path / "c")])
+    assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o700  # whatever the umask over there
+    (tmp_path / "c").chmod(0o750)
+    host.mkdir([str(tmp_path / "c")])
+    assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o750
     assert host.get(path) is None
     host.put("one\nétwo", path)
     assert host.get(path) == "one\nétwo"

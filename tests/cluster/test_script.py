@@ -123,6 +123,10 @@ def test_the_database_from_a_variable_of_the_job(tmp_path: Path, python: Path) -
         p = of(tmp_path, "slurm", home=str(tmp_path), python=str(python), database={"uri_env": name})
         script = render(Job(p, p.partition(), "a1b2"))
         assert "HTXAS_DB_URI=mongodb://x" in run(script, tmp_path, **{name: "mongodb://x"}).stdout
+        p = of(tmp_path, "slurm", home=str(tmp_path), python="/usr/bin/env", database={"uri_env": name})
+        bare = render(Job(p, p.partition(), "a1b2")).replace('env -m htxas.launch.pilot "$@"', "env")
+        # One copy, under the name that htxas keeps from engines.
+        assert run(bare, tmp_path, **{name: "mongodb://x"}).stdout.count("mongodb://x") == 1
         missing = run(script, tmp_path)
         assert missing.returncode != 0
         assert f"{name}: should hold the address of the database" in missing.stderr
