@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fireworks import LaunchPad
 
-from htxas.cluster.host import Host
+from htxas.cluster.host import Host, one_line
 from htxas.cluster.profile import Profile
 from htxas.cluster.queue import Queue
 from htxas.cluster.script import Job
@@ -40,6 +41,8 @@ _LIST = (
     'find . -type f \\( -name "journal-*.bin" -o -name run.json \\) -size +0c -exec wc -c {} \\;'
 )
 _READ = 'tail -c "+$2" -- "$1" | head -c "$3" | base64'
+# What a host over there may have us write: in an owner's folder, and nothing hidden.
+_FETCHED = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*/(journal-[0-9]+\.bin|run\.json)")
 _log = logging.getLogger(__name__)
 
 
@@ -133,8 +136,10 @@ def _remote_files(host: Host, remote: str) -> Iterator[tuple[str, int]]:
         )
     for line in done.stdout.splitlines():
         size, _, name = line.strip().partition(" ")
-        if size.isdecimal() and name.startswith("./"):
+        if size.isdecimal() and name.startswith("./") and _FETCHED.fullmatch(name[2:]):
             yield name[2:], int(size)
+        elif line.strip():
+            _log.warning("%s:%s: not a journal, left there: %s", host.name, remote, one_line(line))
 
 
 def _read(host: Host, path: str, offset: int) -> bytes:

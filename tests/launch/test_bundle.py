@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from fireworks import LaunchPad
 
-from htxas.cluster.host import LocalHost
+from htxas.cluster.host import Completed, LocalHost
 from htxas.domain.calculation import Kind, State
 from htxas.errors import Busy, Cause, NotFound, UserError
 from htxas.launch import bundle_collect
@@ -407,6 +408,29 @@ def test_journals_are_fetched_from_where_the_last_fetch_ended(
     done = collect(store, launchpad, made)
     assert done.closed
     assert store.counts()[State.DONE] == 14
+
+
+def test_a_host_cannot_have_files_written_elsewhere(tmp_path: Path) -> None:
+    names = [
+        "../../../../.bashrc",
+        "o/.profile",
+        "o/x/journal-1.bin",
+        ".ssh/run.json",
+        "../run.json",
+        "o/journal-1.bin",
+    ]
+
+    class Crooked(LocalHost):
+        def run(self, argv: Sequence[str], **_: Any) -> Completed:
+            listed = "".join(f"4 ./{name}\n" for name in names)
+            return Completed(
+                tuple(argv), 0, listed if "find" in argv[2] else base64.b64encode(b"evil").decode()
+            )
+
+    folder = tmp_path / "home" / "bundles" / "mine" / "p1"
+    assert fetch(Crooked(), "/there", folder) == 4
+    written = [p.relative_to(folder) for p in tmp_path.rglob("*") if p.is_file()]
+    assert written == [Path("runs/workers/o/journal-1.bin")]
 
 
 def test_a_run_that_stopped_showing_signs_is_not_running(
