@@ -20,7 +20,10 @@ from fireworks.fw_config import pymongo as _driver  # FireWorks lets its driver'
 
 from htxas.launch.fireworks_pad import Document, database_errors
 
-__all__ = ["defuse", "make_ready", "prioritise", "reignite", "settle", "workflow_state"]
+__all__ = ["OVER", "defuse", "held_by", "make_ready", "prioritise", "reignite", "settle", "workflow_state"]
+
+OVER: Document = {"state": {"$in": ["COMPLETED", "FIZZLED"]}}
+"""The condition that a Firework has ended."""
 
 _CHUNK = 1000
 _PASSES = 5
@@ -29,17 +32,23 @@ _KEPT = ("DEFUSED", "ARCHIVED", "PAUSED")
 _STOPPABLE = ("READY", "WAITING", "FIZZLED", "PAUSED")
 
 
-def make_ready(launchpad: LaunchPad, fw_ids: Iterable[int]) -> int:
+def make_ready(launchpad: LaunchPad, fw_ids: Iterable[int], only: Document | None = None) -> int:
     """Let Fireworks run again: READY, or WAITING where a parent is not completed; return how many.
 
     Their launches are archived: whoever still runs one can no longer complete it. Defused, paused and archived
-    Fireworks stay as they are.
+    Fireworks stay as they are, and so do those that do not meet the condition ``only`` at the very moment: what was
+    read before may be in the hands of somebody else by now.
     """
     count = 0
     for chunk in _chunks(fw_ids):
         query = {"fw_id": {"$in": chunk}, "state": {"$nin": list(_KEPT)}}
-        count += _again(launchpad, chunk, query)
+        count += _again(launchpad, chunk, query if only is None else {"$and": [query, only]})
     return count
+
+
+def held_by(launch_ids: Iterable[int]) -> Document:
+    """Return the condition that none but these launches hold a Firework now."""
+    return {"launches": {"$not": {"$elemMatch": {"$nin": sorted(launch_ids)}}}}
 
 
 def reignite(launchpad: LaunchPad, query: Document) -> int:
@@ -96,6 +105,8 @@ def settle(launchpad: LaunchPad, fw_ids: Iterable[int]) -> int:
 def _again(launchpad: LaunchPad, fw_ids: Sequence[int], query: Document) -> int:
     with database_errors():
         parents = _with_parents(launchpad, fw_ids)
+        fields = {"_id": 0, "fw_id": 1, "launches": 1}
+        before = {i for f in launchpad.fireworks.find(query, fields) for i in f["launches"]}
         archived = [{"$ifNull": [f"${field}", []]} for field in ("archived_launches", "launches")]
         count = 0
         for state, ids in (
@@ -111,7 +122,16 @@ def _again(launchpad: LaunchPad, fw_ids: Sequence[int], query: Document) -> int:
                 "updated_on": datetime.now(UTC),
             }
             update = [{"$set": changed}, {"$unset": ["spec._recovery", "spec._exception_details"]}]
-            count += launchpad.fireworks.update_many({**query, "fw_id": {"$in": ids}}, update).modified_count
+            these = {"$and": [query, {"fw_id": {"$in": ids}}]}
+            count += launchpad.fireworks.update_many(these, update).modified_count
+        if before:
+            now = launchpad.fireworks.find({"fw_id": {"$in": list(fw_ids)}}, fields)
+            over = sorted(before - {i for f in now for i in f["launches"]})
+            # `lpad detect_lostruns` would take them for runs that may be lost.
+            launchpad.launches.update_many(
+                {"launch_id": {"$in": over}, "state": {"$in": ["RUNNING", "RESERVED"]}},
+                {"$set": {"state": "FIZZLED"}},
+            )
     settle(launchpad, fw_ids)
     return count
 

@@ -196,9 +196,8 @@ def reconcile(
             if only in (None, name):
                 _pilots(store, cluster, report)
         workers = _judge_owners(store, launchpad, clusters, only, report, check)
-        living = [w["owner"] for w in workers if w["owner"] not in {o.name for o in report.dead if o.settled}]
         check()
-        report.fireworks_freed = free_ownerless(store, launchpad, living, dry_run=dry_run)
+        report.fireworks_freed = free_ownerless(store, launchpad, dry_run=dry_run)
         if not dry_run:
             report.locks = break_stale_locks(launchpad)
         if thorough:

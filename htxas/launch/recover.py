@@ -19,7 +19,7 @@ from typing import Any
 from fireworks import LaunchPad
 
 from htxas.errors import Busy, Cause, NotFound
-from htxas.launch.bulk import make_ready, reignite
+from htxas.launch.bulk import OVER, held_by, make_ready, reignite
 from htxas.launch.compute import attempt_directory
 from htxas.launch.delivery import deliver_journals
 from htxas.launch.evidence import directory_tail, log_tail
@@ -144,7 +144,7 @@ def _untidy(launchpad: LaunchPad) -> bool:
 
 def _recover(store: Store, launchpad: LaunchPad) -> int:
     store.stamp(LOCK)
-    dead, living = _dead(store)
+    dead, _ = _dead(store)
     for worker, verdict in dead:
         conclude_owner(
             store,
@@ -155,7 +155,7 @@ def _recover(store: Store, launchpad: LaunchPad) -> int:
             info=worker["info"],
             last=worker.get("seen"),
         )
-    free_ownerless(store, launchpad, living)
+    free_ownerless(store, launchpad)
     break_stale_locks(launchpad)
     return len(dead)
 
@@ -267,24 +267,24 @@ def _facts(
 
 
 def free_fireworks(launchpad: LaunchPad, owners: Iterable[str]) -> int:
-    """Make READY the Fireworks that these owners hold or gave back; return how many."""
+    """Make READY the Fireworks that these owners hold; return how many. What they once gave back is let alone."""
     names = sorted(owners)
     if not names:
         return 0
     of_theirs: Document = {"fworker.name": {"$in": names}}
-    states = ["RUNNING", "RESERVED", "FIZZLED", "COMPLETED"]
     with database_errors():
-        launches = launchpad.launches.find({**of_theirs, "state": {"$in": states}}, {"fw_id": 1})
-        query = {
-            "fw_id": {"$in": sorted({launch["fw_id"] for launch in launches})},
-            "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED"]},
-            **campaign_query(None),
-        }
-        fw_ids = [f["fw_id"] for f in launchpad.fireworks.find(query, {"fw_id": 1})]
+        launches = [x["launch_id"] for x in launchpad.launches.find(of_theirs, {"launch_id": 1})]
+        fw_ids = []
+        for i in range(0, len(launches), _CHUNK):
+            query = {
+                "launches": {"$in": launches[i : i + _CHUNK]},
+                "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED"]},
+                **campaign_query(None),
+            }
+            fw_ids += [f["fw_id"] for f in launchpad.fireworks.find(query, {"fw_id": 1})]
         _unlock(launchpad, {"nodes": {"$in": fw_ids}}, _LOCK_PATIENCE_S)
-        freed = make_ready(launchpad, fw_ids)
-        # `lpad detect_lostruns` would take them for runs that may be lost.
-        launchpad.launches.update_many(
+        freed = make_ready(launchpad, fw_ids, held_by(launches))
+        launchpad.launches.update_many(  # of a checkout that was cut short
             {**of_theirs, "state": {"$in": ["RUNNING", "RESERVED"]}}, {"$set": {"state": "FIZZLED"}}
         )
     return freed
@@ -294,9 +294,7 @@ def _held() -> Document:
     return {**campaign_query(None), "state": {"$in": ["RUNNING", "RESERVED"]}}
 
 
-def free_ownerless(
-    store: Store, launchpad: LaunchPad, living: Collection[str], *, dry_run: bool = False
-) -> int:
+def free_ownerless(store: Store, launchpad: LaunchPad, *, dry_run: bool = False) -> int:
     """Free our Fireworks that nobody on the list of owners holds; return how many.
 
     Left by those killed before their first sign of life, or in the middle of a checkout. A Firework that FireWorks'
@@ -315,14 +313,16 @@ def free_ownerless(
             {"launch_id": {"$in": ids}}, {"launch_id": 1, "fworker.name": 1, "state": 1}
         )
         names = {x["launch_id"]: x["fworker"]["name"] for x in launches}
+    if not held:
+        return 0
+    # Read after the Fireworks: owners are on the list before they take any.
+    living = {w["owner"] for w in owners(store)}
     suspects = [f for f in held if not any(names.get(i) in living for i in f["launches"])]
-    lost = [
-        f["fw_id"] for f in suspects if not store.holders_of_batch(f["spec"]["htxas"]["batch"]) & set(living)
-    ]
+    lost = [f["fw_id"] for f in suspects if not store.holders_of_batch(f["spec"]["htxas"]["batch"]) & living]
     if dry_run or not lost:
         return len(lost)
     _unlock(launchpad, {"nodes": {"$in": lost}}, _LOCK_PATIENCE_S)
-    return make_ready(launchpad, lost)
+    return make_ready(launchpad, lost, held_by(ids))
 
 
 def _when(when: datetime | str) -> datetime:
@@ -403,7 +403,7 @@ def _requeue(
     missing = sorted(set(batches) - {f["batch"] for f in found.values()})
     if dry_run:
         return len(over) + len(defused) + len(missing)
-    count = make_ready(launchpad, over) + _restore(store, launchpad, missing)
+    count = make_ready(launchpad, over, OVER) + _restore(store, launchpad, missing)
     for fw_id, batch in defused.items():
         _share(store, launchpad, fw_id, batch, cancelled)
     return count + (reignite(launchpad, {"fw_id": {"$in": list(defused)}}) if defused else 0)

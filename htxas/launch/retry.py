@@ -16,7 +16,7 @@ from htxas.engines.base import Engine
 from htxas.engines.numerics import check_numerics
 from htxas.engines.registry import get_engine
 from htxas.errors import Cause, UserError
-from htxas.launch.bulk import make_ready
+from htxas.launch.bulk import OVER, make_ready
 from htxas.launch.fireworks_pad import fireworks_of
 from htxas.store.records import CalculationRecord, ControlState
 from htxas.store.store import Store
@@ -31,6 +31,7 @@ FACTORS: Mapping[str, str] = {
 
 _FACTOR_RANGE = (0.1, 64.0)
 _OVER = ("COMPLETED", "FIZZLED")
+_IN_HAND = ("RUNNING", "RESERVED")
 _WRONG = (State.FAILED, State.QUARANTINED)
 _CHUNK = 1000
 
@@ -167,9 +168,11 @@ def retry(
     fireworks = 0
     for i in range(0, len(batches), _CHUNK):
         part = batches[i : i + _CHUNK]
-        over = [fw_id for fw_id, f in fireworks_of(launchpad, part).items() if f["state"] in _OVER]
-        fireworks += make_ready(launchpad, over)
-        store.rerun_done(part)
+        found = fireworks_of(launchpad, part)
+        fireworks += make_ready(launchpad, [i for i, f in found.items() if f["state"] in _OVER], OVER)
+        # Who has one in hand looks for the mark when it has ended.
+        in_hand = {f["batch"] for f in found.values() if f["state"] in _IN_HAND}
+        store.rerun_done([batch for batch in part if batch not in in_hand])
     return Retried(causes.total(), fireworks, dict(causes), _cancelled(store, campaign))
 
 

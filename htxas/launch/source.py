@@ -14,7 +14,7 @@ from typing import Any
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import Kind, State
-from htxas.launch.bulk import make_ready
+from htxas.launch.bulk import OVER, held_by, make_ready
 from htxas.launch.checkout import complete, take
 from htxas.launch.fireworks_pad import Document, campaign_query, database_errors
 from htxas.launch.maker import Ground, TaskMaker
@@ -202,21 +202,33 @@ class Source:
         return Held(batch_id, batch.campaign, fw_id, launch_id, set(batch.keys), wanted_by={batch.campaign})
 
     def complete(self, held: Sequence[Held]) -> None:
-        """Say that all calculations of these batches are concluded."""
+        """Say that all calculations of these batches are concluded.
+
+        Those of which a retry has made some READY meanwhile go back into the queue.
+        """
         ours = [
             (h.fw_id, h.launch_id, h.tally) for h in held if h.fw_id is not None and h.launch_id is not None
         ]
-        if self._pad is not None:
-            complete(self._pad, ours)
+        if self._pad is None or not ours:
+            return
+        complete(self._pad, ours)
+        # Asked afterwards: a retry marks the batch first, and then looks whether its Firework is over.
+        again = self.store.rerun_asked([h.batch for h in held])
+        if again:
+            ids = [h.fw_id for h in held if h.batch in again and h.fw_id is not None]
+            _log.info("%d Fireworks go back: calculations of theirs are to be tried again", len(ids))
+            make_ready(self._pad, ids, OVER)
+            self.store.rerun_done(again)
 
     def give_back(self, held: Sequence[Held], *, for_good: bool = False) -> None:
         """Put batches back into the queue; this agent does not take them again for a minute, or ever."""
         ids = [h.fw_id for h in held if h.fw_id is not None]
+        launches = [h.launch_id for h in held if h.launch_id is not None]
         if self._pad is None or not ids:
             return
         until = math.inf if for_good else time.monotonic() + _SHELVED_S
         self._shelved |= dict.fromkeys(ids, until)
-        make_ready(self._pad, ids)
+        make_ready(self._pad, ids, held_by(launches))
 
     def sweep(self, known: Collection[int], leased: Mapping[str, int]) -> None:
         """Put back what was taken in our name while the answer was lost: Fireworks, and leases (key -> attempt)."""
@@ -226,12 +238,13 @@ class Source:
             return
         with database_errors():
             mine = {"fworker.name": self.owner, "state": "RUNNING", "fw_id": {"$nin": list(known)}}
-            fw_ids = [launch["fw_id"] for launch in self._pad.launches.find(mine, {"fw_id": 1})]
-            query = {"fw_id": {"$in": fw_ids}, "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED"]}}
-            ids = [f["fw_id"] for f in self._pad.fireworks.find(query, {"fw_id": 1})] if fw_ids else []
+            launches = [x["launch_id"] for x in self._pad.launches.find(mine, {"launch_id": 1})]
+            # Those of them that are the last word on their Firework: what was given back may be another's now.
+            query = {"launches": {"$in": launches}, "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED"]}}
+            ids = [f["fw_id"] for f in self._pad.fireworks.find(query, {"fw_id": 1})] if launches else []
         if ids:
             _log.warning("%d Fireworks checked out while the database went away go back", len(ids))
-            make_ready(self._pad, ids)
+            make_ready(self._pad, ids, held_by(launches))
 
     def more_to_come(self, room_s: float) -> bool:
         """Whether a Firework that fits waits for one that somebody may still complete."""

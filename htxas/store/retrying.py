@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from htxas.domain.calculation import Kind, State
@@ -102,6 +102,11 @@ class Retrying(Connected):
             calculations.update_many(
                 _and(query, {"batch": {"$in": chunk}}), {"$set": fresh, "$currentDate": {"updated": True}}
             )
+
+    def rerun_asked(self, batch_ids: Collection[str]) -> list[str]:
+        """Return those of these batches that :meth:`retry` wants to run again."""
+        query: Document = {"rerun": True, "_id": {"$in": list(batch_ids)}}
+        return [d["_id"] for d in self._persist(self._all, "batches", query, {"_id": 1})]
 
     def rerun_done(self, batch_ids: Iterable[str]) -> None:
         """Say that these batches of :meth:`retry` are queued again."""

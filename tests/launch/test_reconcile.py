@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import platform
 import shutil
@@ -37,8 +38,9 @@ from htxas.launch.journal import JournalWriter, read_journal
 from htxas.launch.judge import Life, Reason
 from htxas.launch.liveness import boot_id, new_owner, worker_folder
 from htxas.launch.reconcile import UNREADABLE_S, Cluster, Owner, Report, reconcile
-from htxas.launch.recover import conclude_owner, recover, requeue_forgotten
+from htxas.launch.recover import conclude_owner, free_ownerless, recover, requeue_forgotten
 from htxas.launch.run import run_workers
+from htxas.launch.source import Source
 from htxas.settings import read_secret, runs_folder
 from htxas.store.outcomes import Outcome, failed
 from htxas.store.records import ControlState, Lease, Leased, PilotRecord, PilotState
@@ -394,6 +396,34 @@ def test_leases_of_nobody(
     assert recover(store, launchpad) == 1
     assert store.counts()[State.READY] == 7
     assert {r.lost for r in store.find()} == {0}
+
+
+def test_what_an_owner_gave_back_is_another_ones(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
+) -> None:
+    submitted(sizes=(2,), batch={"at_least": 1})
+    first, second = source(store, launchpad), source(store, launchpad)
+    held = first.checkout(math.inf)
+    assert held is not None
+    first.give_back([held])
+    assert launchpad.launches.count_documents({"state": "RUNNING"}) == 0
+    theirs = second.checkout(math.inf)
+    assert theirs is not None
+    first.sweep([], {})
+    first.give_back([held])
+    conclude_owner(store, launchpad, first.owner, Cause.LOST, "gone")
+    assert tally() == {"RUNNING": 1}
+    store.heartbeat(second.owner, {})
+    old = datetime.now(UTC) - timedelta(minutes=5)
+    launchpad.fireworks.update_many({}, {"$set": {"updated_on": old}})
+    assert free_ownerless(store, launchpad) == 0
+    second.sweep([], {})
+    assert tally() == {"READY": 1}
+
+
+def source(store: Store, launchpad: LaunchPad) -> Source:
+    owner = new_owner()
+    return Source(store, launchpad, owner, worker_folder(owner), None, 1)
 
 
 def test_a_firework_of_nobody(

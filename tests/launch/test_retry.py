@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ from htxas.errors import Cause, NotFound, UserError
 from htxas.launch import control
 from htxas.launch.retry import Settings, parse_settings, preview_retry, retry
 from htxas.launch.run import run_workers
+from htxas.launch.source import Source
+from htxas.launch.task import Task
+from htxas.store.outcomes import failed
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -128,6 +132,35 @@ def test_sites_come_along_with_their_ground_state(
     assert (done.calculations, done.causes) == (4, causes)
     ground = next(store.find(kind=Kind.GROUND))
     assert ground.state is State.READY
+
+
+def test_a_retry_while_an_agent_has_the_batch(
+    store: Store, launchpad: LaunchPad, submitted: Submit, tally: Tally, home: Path
+) -> None:
+    """The agent had seen the end of it and would complete the Firework without another look."""
+    submitted(sizes=(2,), batch={"at_least": 1})
+    agent = Source(store, launchpad, "agent", home, None, 1)
+    held = agent.checkout(math.inf)
+    assert held is not None
+    one, *rest = agent.lease(held, sorted(held.open), exact=False).tasks
+
+    def end(task: Task, cause: Cause) -> None:
+        store.deliver([failed(task.lease, cause, "no", {})])
+        held.conclude(task, State.FAILED)
+
+    end(one, Cause.ENGINE_CRASH)
+    for _ in range(2):  # the second finds nothing to do, but what the first asked for still stands
+        retry(store, launchpad, "chains")
+    assert tally() == {"RUNNING": 1}
+    for task in rest:
+        end(task, Cause.BAD_INPUT)
+    assert not held.open
+    agent.complete([held])
+    assert (store.counts()[State.READY], tally()) == (1, {"READY": 1})
+    again = Source(store, launchpad, "another", home, None, 1).checkout(math.inf)
+    assert again is not None
+    agent.complete([again])
+    assert tally() == {"COMPLETED": 1}
 
 
 def test_killed_half_way_and_done_again(
