@@ -62,7 +62,9 @@ class JournalWriter:
     """Appends records.
 
     A killed process loses nothing it wrote. Against the death of the machine the file is brought to disk with every
-    outcome, but not more often than once a second: seconds of work are not worth milliseconds of waiting each.
+    outcome, but not more often than once a second: seconds of work are not worth milliseconds of waiting each. When
+    that fails, nobody knows which of the pages since the last time are there: all of them are written once more, the
+    same bytes at the same place, for a reader may have been there already.
 
     Parameters
     ----------
@@ -78,40 +80,61 @@ class JournalWriter:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._end = 0
+        self._recent = bytearray()  # the end of the file, as far as it may not be on the disk
+        self._broken = False  # and may not even be in the file
         self._synced = time.monotonic()
 
     def started(self, key: str, attempt: int) -> None:
         """Record the start of an attempt."""
-        self._append(_STARTED, json.dumps({"key": key, "attempt": attempt}).encode())
+        self._append(_record(_STARTED, json.dumps({"key": key, "attempt": attempt}).encode()))
 
     def outcome(self, outcome: Outcome) -> None:
         """Record how an attempt ended."""
-        self._append(_OUTCOME, encode(outcome))
-        now = time.monotonic()
-        if now - self._synced >= _SYNC_EVERY_S:
-            os.fsync(self._descriptor)
-            self._synced = now
+        record = _record(_OUTCOME, encode(outcome))
+        again = self._broken and self._recent.endswith(record)
+        if not again:
+            self._append(record)
+        if again or time.monotonic() - self._synced >= _SYNC_EVERY_S:
+            self._sync()
 
     def returned(self, returned: Returned) -> None:
         """Record that an attempt is over without an outcome."""
         document = {name: getattr(returned, name) for name in Returned.__slots__}
-        self._append(_RETURNED, json.dumps(document).encode())
+        self._append(_record(_RETURNED, json.dumps(document).encode()))
 
-    def _append(self, kind: bytes, content: bytes) -> None:
-        record = memoryview(_HEAD.pack(kind, len(content), zlib.crc32(content)) + content)
-        written = 0
+    def _append(self, record: bytes) -> None:
+        if self._broken:
+            self._sync()
+        self._write(record, self._end)
+        self._end += len(record)
+        self._recent += record
+
+    def _write(self, data: bytes, start: int) -> None:
+        left = data
         try:
-            while written < len(record):
-                written += os.write(self._descriptor, record[written:])
+            while left:
+                left = left[os.write(self._descriptor, left) :]
         except OSError:
-            os.ftruncate(self._descriptor, self._end)  # a torn record would hide all that come after it
+            os.ftruncate(self._descriptor, start)  # a torn record would hide all that come after it
             raise
-        self._end += written
+
+    def _sync(self) -> None:
+        if self._broken:
+            start = self._end - len(self._recent)
+            os.ftruncate(self._descriptor, start)
+            self._write(bytes(self._recent), start)
+        self._broken = True
+        os.fsync(self._descriptor)
+        self._broken = False
+        self._recent.clear()
+        self._synced = time.monotonic()
 
     def close(self) -> None:
         """Bring everything to disk."""
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
+        try:
+            self._sync()
+        finally:
+            os.close(self._descriptor)
 
     def __enter__(self) -> JournalWriter:
         return self
@@ -120,6 +143,10 @@ class JournalWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _record(kind: bytes, content: bytes) -> bytes:
+    return _HEAD.pack(kind, len(content), zlib.crc32(content)) + content
 
 
 def read_journal(path: Path, offset: int = 0) -> Iterator[tuple[Started | Returned | Outcome, int]]:

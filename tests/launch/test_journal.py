@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htxas.errors import Cause, StoreError
+from htxas.launch import journal as journal_module
 from htxas.launch.delivery import AT_ONCE, Courier, deliver_journals
 from htxas.launch.journal import JournalWriter, Returned, Started, read_journal
 from htxas.store.outcomes import Outcome, failed
@@ -129,6 +130,56 @@ def test_a_full_disk_leaves_no_torn_record(tmp_path: Path, monkeypatch: pytest.M
     journal.close()
     keys = [r.lease.key for r, _ in read_journal(path) if isinstance(r, Outcome)]
     assert keys == [f"{1:032x}", f"{3:032x}"]
+
+
+def test_a_failed_sync_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal-1.bin"
+    journal = JournalWriter(path)
+    journal.outcome(outcome(1))
+    real, fails = os.fsync, [2]
+
+    def sync(descriptor: int) -> None:
+        if fails[0]:
+            fails[0] -= 1
+            size = path.stat().st_size
+            path.write_bytes(bytes(size))  # a file system that finds no room drops the pages
+            raise OSError(errno.EDQUOT, "over quota")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(journal_module, "_SYNC_EVERY_S", 0.0)
+    with pytest.raises(OSError, match="quota"):
+        journal.outcome(outcome(2))
+    with pytest.raises(OSError, match="quota"):
+        journal.outcome(outcome(2))
+    journal.outcome(outcome(2))
+    journal.outcome(outcome(3))
+    journal.close()
+    keys = [r.lease.key for r, _ in read_journal(path) if isinstance(r, Outcome)]
+    assert keys == [f"{n:032x}" for n in (1, 2, 3)]
+
+
+def test_who_has_read_a_record_before_its_sync_failed_reads_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal-1.bin"
+    journal, real = JournalWriter(path), os.fsync
+    courier, seen = Courier(tmp_path, Recipient()), []
+
+    def sync(_descriptor: int) -> None:
+        seen.extend(o.lease.key for o, _ in courier.carry())
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(journal_module, "_SYNC_EVERY_S", 0.0)
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="full"):
+        journal.outcome(outcome(1))
+    monkeypatch.setattr(os, "fsync", real)
+    journal.started("b", 1)  # the attempt was given up meanwhile: another one begins
+    journal.outcome(outcome(2, "longer than the first"))
+    journal.close()
+    seen.extend(o.lease.key for o, _ in courier.carry())
+    assert seen == [f"{n:032x}" for n in (1, 2)]
 
 
 def test_a_courier_carries_each_outcome_once_and_notes_how_far(tmp_path: Path) -> None:
