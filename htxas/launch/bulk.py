@@ -20,10 +20,23 @@ from fireworks.fw_config import pymongo as _driver  # FireWorks lets its driver'
 
 from htxas.launch.fireworks_pad import Document, database_errors
 
-__all__ = ["OVER", "defuse", "held_by", "make_ready", "prioritise", "reignite", "settle", "workflow_state"]
+__all__ = [
+    "OVER",
+    "STOPPED",
+    "defuse",
+    "held_by",
+    "make_ready",
+    "prioritise",
+    "reignite",
+    "settle",
+    "workflow_state",
+]
 
 OVER: Document = {"state": {"$in": ["COMPLETED", "FIZZLED"]}}
 """The condition that a Firework has ended."""
+
+STOPPED: Document = {"spec.htxas.stopped": True}
+"""The condition that a Firework is defused by htxas."""
 
 _CHUNK = 1000
 _PASSES = 5
@@ -61,14 +74,17 @@ def reignite(launchpad: LaunchPad, query: Document) -> int:
 
 
 def defuse(launchpad: LaunchPad, query: Document) -> int:
-    """Defuse the Fireworks among ``query`` that have not started; return how many."""
+    """Defuse the Fireworks among ``query`` that have not started; return how many.
+
+    They are marked as :data:`STOPPED`: what a user defuses by hand is not.
+    """
     stoppable = {**query, "state": {"$in": list(_STOPPABLE)}}
     count = 0
     for chunk in _chunks(_ids(launchpad, stoppable)):
         with database_errors():
             done = launchpad.fireworks.update_many(
                 {"fw_id": {"$in": chunk}, "state": {"$in": list(_STOPPABLE)}},
-                {"$set": {"state": "DEFUSED", "updated_on": datetime.now(UTC)}},
+                {"$set": {"state": "DEFUSED", **STOPPED, "updated_on": datetime.now(UTC)}},
             )
         count += done.modified_count
         settle(launchpad, chunk)
@@ -121,7 +137,7 @@ def _again(launchpad: LaunchPad, fw_ids: Sequence[int], query: Document) -> int:
                 "archived_launches": {"$setUnion": archived},
                 "updated_on": datetime.now(UTC),
             }
-            update = [{"$set": changed}, {"$unset": ["spec._recovery", "spec._exception_details"]}]
+            update = [{"$set": changed}, {"$unset": ["spec._recovery", "spec._exception_details", *STOPPED]}]
             these = {"$and": [query, {"fw_id": {"$in": ids}}]}
             count += launchpad.fireworks.update_many(these, update).modified_count
         if before:

@@ -19,7 +19,7 @@ from typing import Any
 from fireworks import LaunchPad
 
 from htxas.errors import Busy, Cause, NotFound
-from htxas.launch.bulk import OVER, held_by, make_ready, reignite
+from htxas.launch.bulk import OVER, STOPPED, held_by, make_ready, reignite
 from htxas.launch.compute import attempt_directory
 from htxas.launch.delivery import deliver_journals
 from htxas.launch.evidence import directory_tail, log_tail
@@ -376,7 +376,7 @@ def requeue_forgotten(
 
     That is what an interrupted ``retry``, a lost lease or a batch shared with another campaign leaves. What only
     cancelled campaigns want stays where it is; a Firework that was defused with its campaign runs again if another
-    one wants some of it. ``check`` is called now and then, to keep a lock.
+    one wants some of it, one that a user defused does not. ``check`` is called now and then, to keep a lock.
     """
     cancelled = {n for n, c in store.controls().items() if c.state is ControlState.CANCELLED}
     fireworks = unsubmitted = 0
@@ -399,7 +399,11 @@ def _requeue(
 ) -> int:
     found = fireworks_of(launchpad, batches)
     over = [i for i, f in found.items() if f["state"] in ("COMPLETED", "FIZZLED")]
-    defused = {i: str(f["batch"]) for i, f in found.items() if f["state"] == "DEFUSED"}
+    with database_errors():
+        query = {"fw_id": {"$in": [i for i, f in found.items() if f["state"] == "DEFUSED"]}, **STOPPED}
+        defused = {
+            f["fw_id"]: str(found[f["fw_id"]]["batch"]) for f in launchpad.fireworks.find(query, {"fw_id": 1})
+        }
     missing = sorted(set(batches) - {f["batch"] for f in found.values()})
     if dry_run:
         return len(over) + len(defused) + len(missing)

@@ -421,6 +421,20 @@ def test_what_an_owner_gave_back_is_another_ones(
     assert tally() == {"READY": 1}
 
 
+def test_what_a_user_defused_stays_so(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
+) -> None:
+    submitted(sizes=(2, 3), batch={"at_least": 2, "target_s": 0.1})
+    launchpad.defuse_fw(1)
+    control.cancel(store, launchpad, "chains")
+    store.set_control("chains", state=ControlState.ACTIVE)  # resumed, and killed on the way
+    assert tally() == {"DEFUSED": 2}
+    assert requeue_forgotten(store, launchpad, None, dry_run=True).fireworks == 1
+    assert requeue_forgotten(store, launchpad, None).fireworks == 1
+    assert tally() == {"DEFUSED": 1, "READY": 1}
+    assert launchpad.fireworks.find_one({"state": "DEFUSED"})["fw_id"] == 1
+
+
 def source(store: Store, launchpad: LaunchPad) -> Source:
     owner = new_owner()
     return Source(store, launchpad, owner, worker_folder(owner), None, 1)
@@ -772,8 +786,7 @@ def test_cancelled_batches_stay_unless_another_campaign_wants_them(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
 ) -> None:
     submitted("one", sizes=(1, 2), batch={"at_least": 2, "target_s": 0.01})
-    store.set_control("one", state=ControlState.CANCELLED)
-    launchpad.fireworks.update_many({}, {"$set": {"state": "DEFUSED"}})
+    control.cancel(store, launchpad, "one")
     assert requeue_forgotten(store, launchpad, None).fireworks == 0
     submitted("two", sizes=(2,))
     assert requeue_forgotten(store, launchpad, None).fireworks == 1
