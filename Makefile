@@ -2,6 +2,7 @@
 # make test   the tests
 # make lint   ruff, mypy --strict, import contracts
 # make bench  MOLECULES=FILE: the manager's own speed: expanding sites, planning, submitting, status
+# make bench-clusters TIMES=FILE: calculations per second, pilots into a queue, use of allocations, recovery from faults
 # make reference  CAMPAIGN=FILE: the reference dataset from its campaign file, into scratch/
 # make chaos  SEED=1 REPEAT=1 ENGINE=fake FORM=long: a campaign on a real Slurm while everything fails, and the proof
 # make slurm-up, make slurm-down  NODES=3 CPUS=4 SLURM_DIR=FOLDER: a real Slurm on this machine (deploy/slurm)
@@ -14,6 +15,7 @@ PYTHON ?=
 JOBS ?= 2
 DIR ?= demo-run
 MOLECULES ?=
+TIMES ?=
 CAMPAIGN ?= workflows/reference/campaign.yaml
 SEED ?= 1
 REPEAT ?= 1
@@ -27,7 +29,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench reference chaos slurm-up slurm-down wheel clean install
+.PHONY: help demo test lint bench bench-clusters reference chaos slurm-up slurm-down wheel clean install
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -58,6 +60,13 @@ bench: $(STAMP)
 	@export HTXAS_HOME='$(CURDIR)/scratch/bench'; unset HTXAS_DB_URI HTXAS_DB_URI_FILE; \
 	trap '$(BIN)/htxas db down' EXIT; $(BIN)/htxas db up && \
 	HTXAS_DB_URI_FILE="$$HTXAS_HOME/db/uri" $(BIN)/python tests/benchmarks/plan_submit.py '$(MOLECULES)'
+
+# Needs a real Slurm (see .ci/run for its Debian packages); the last part is a short chaos run of its own.
+bench-clusters: $(STAMP)
+	@test -f '$(TIMES)' || { echo "make bench-clusters TIMES=FILE: smiles and castep_time_s of molecules, as CSV" >&2; exit 1; }
+	@unset HTXAS_DB_URI HTXAS_DB_URI_FILE; export OMP_NUM_THREADS=1; \
+	$(BIN)/python tests/benchmarks/throughput.py && $(BIN)/python tests/benchmarks/submit_pilots.py && \
+	$(BIN)/python tests/benchmarks/utilisation.py '$(TIMES)' && $(MAKE) --no-print-directory chaos FORM=short
 
 # The reference dataset anew (about an hour on two cores), or a longer one: a campaign file with another name and limit.
 # What is finished in scratch/reference is not computed again.
