@@ -39,14 +39,14 @@ class Delivered:
     ----------
     stored, again, refused
         Outcomes that are new to the database, that it had already, and that it refused since another attempt has begun.
-    keys_started_without_outcome
-        Calculations that were being computed when the journals ended, whoever holds them now.
+    in_hand
+        Attempts that were being made when the journals ended, whoever holds the calculations now.
     """
 
     stored: int = 0
     again: int = 0
     refused: int = 0
-    keys_started_without_outcome: set[str] = field(default_factory=set)
+    in_hand: set[Started] = field(default_factory=set)
 
 
 def journals(folder: Path) -> list[Path]:
@@ -111,9 +111,9 @@ class Courier:
         return self._in_hand.get(journal)
 
     @property
-    def all_in_hand(self) -> set[str]:
-        """Keys of all that was started and has no outcome."""
-        return {started.key for started in self._in_hand.values()}
+    def all_in_hand(self) -> set[Started]:
+        """All that was started and has no outcome."""
+        return set(self._in_hand.values())
 
     def _note(self) -> None:
         temporary = self._folder / (_NOTE + ".part")
@@ -151,5 +151,5 @@ def deliver_journals(recipient: Recipient, folder: Path) -> Delivered:
     everything._offsets = {}
     while everything.carry():
         pass
-    told.keys_started_without_outcome = everything.all_in_hand
+    told.in_hand = everything.all_in_hand
     return told

@@ -24,6 +24,7 @@ from htxas.launch.compute import attempt_directory
 from htxas.launch.delivery import deliver_journals
 from htxas.launch.evidence import directory_tail, log_tail
 from htxas.launch.fireworks_pad import Document, campaign_query, database_errors, fireworks_of
+from htxas.launch.journal import Started
 from htxas.launch.judge import FRESH_S, Life, Verdict, judge
 from htxas.launch.liveness import LOG_FILE
 from htxas.launch.witness import Scene, evidence, owner_folder, traces
@@ -230,14 +231,18 @@ def conclude_owner(
         found = {w["owner"]: w for w in store.workers()}.get(owner, {"info": {}, "seen": None})
         info, last = found["info"], last or found["seen"]
     folder = owner_folder(owner, info)
-    in_hand = set(info.get("in_hand") or ())
+    journaled: Collection[Started] | None = None
     stored = known = refused = 0
     if folder is not None:
         delivered = deliver_journals(store, folder)
         stored, known, refused = delivered.stored, delivered.again, delivered.refused
-        in_hand = set(delivered.keys_started_without_outcome)
+        journaled = delivered.in_hand
     leases = store.held(owner)
-    charged = [lease for lease in leases if lease.key in in_hand]
+    if journaled is None:
+        told = set(info.get("in_hand") or ())
+        charged = [lease for lease in leases if lease.key in told]
+    else:  # an earlier attempt that it gave back is not this one
+        charged = [lease for lease in leases if Started(lease.key, lease.attempt) in journaled]
     for lease in charged if cause is not None else ():
         facts = _facts(lease, info, folder, last)
         store.release([lease], cause=cause, message=why, evidence=facts, in_hand=[lease.key])

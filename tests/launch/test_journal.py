@@ -219,4 +219,4 @@ def test_what_was_in_hand_is_told(tmp_path: Path) -> None:
     assert courier.in_hand("journal-1.bin") == Started("b" * 32, 1)
     assert courier.in_hand("journal-2.bin") is None
     told = deliver_journals(Recipient(), tmp_path)  # although all of it is noted as delivered
-    assert told.keys_started_without_outcome == {"b" * 32}
+    assert told.in_hand == {Started("b" * 32, 1)}

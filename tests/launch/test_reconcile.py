@@ -242,6 +242,22 @@ def test_what_it_finished_is_stored_and_only_what_was_in_hand_counts(
     assert recover(store, launchpad) == 0
 
 
+def test_an_attempt_given_back_does_not_charge_the_next(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], start: Start
+) -> None:
+    submitted(sizes=(1,), batch={"at_least": 1})
+    agent = start()
+    first, second = agent.take()
+    agent.write([], in_hand=first)
+    store.release([first])
+    (again,) = store.lease_many([first.key], agent.owner)
+    assert again.lease.attempt == first.attempt + 1
+    agent.write([], in_hand=second)
+    assert conclude_owner(store, launchpad, agent.owner, Cause.LOST, "gone").charged == 1
+    assert store.calculation(first.key).interrupted == {}
+    assert store.calculation(second.key).interrupted == {"lost": 1}
+
+
 def test_a_real_agent_killed_with_an_undelivered_journal(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally
 ) -> None:
