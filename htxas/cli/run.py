@@ -44,7 +44,7 @@ def run(context: click.Context, jobs: int, campaign: str | None) -> None:
     _say(summary, campaign)
     if summary.interrupted:
         context.exit(_INTERRUPTED)
-    if summary.problems:
+    if summary.problems or summary.undelivered is not None:
         context.exit(1)
 
 
@@ -153,8 +153,14 @@ def _say(summary: RunSummary, campaign: str | None) -> None:
     counts, option = p["counts"], f" {campaign}" if campaign else ""
     flag = f" --campaign {campaign}" if campaign else ""
     wrong = counts["failed"] + counts["quarantined"]
+    if summary.undelivered is not None:
+        click.echo(
+            f"the database is away; what was computed waits in {summary.undelivered} "
+            f"and is delivered by the next: htxas run{flag}",
+            err=True,
+        )
     if summary.recovered:
-        click.echo(f"freed what {summary.recovered} dead worker(s) had held")
+        click.echo(f"freed what {summary.recovered} dead agent(s) had held")
     click.echo(f"{counts['done']:,} of {p['total']:,} calculations done")
     if wrong:
         causes = ", ".join(f"{count:,} {cause}" for cause, count in sorted(p["causes"].items()))

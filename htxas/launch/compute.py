@@ -66,6 +66,16 @@ def walltime_s(settings: CampaignSettings, estimate_s: float) -> float:
     return max(_LEAST_WALLTIME_S, _WALLTIME_FACTOR * estimate_s)
 
 
+def _make_anew(directory: Path) -> None:
+    try:
+        directory.mkdir()
+    except FileNotFoundError:
+        directory.mkdir(parents=True)
+    except FileExistsError:  # of another database: never to be taken for this attempt's
+        shutil.rmtree(directory)
+        directory.mkdir()
+
+
 def attempt_directory(key: str, attempt: int) -> Path:
     """Return ``runs/<key[:2]>/<key>/<attempt>``, which need not exist."""
     return runs_folder() / key[:2] / key / str(attempt)
@@ -90,9 +100,7 @@ def compute(
         If asked to stop at once.
     """
     try:
-        if directory.exists():  # of another database: never to be taken for this attempt's
-            shutil.rmtree(directory)
-        directory.mkdir(parents=True)
+        _make_anew(directory)
         engine.write(job, directory)
     except OSError as error:
         if error.errno not in FULL:

@@ -24,7 +24,7 @@ from htxas.launch.task import Task
 
 __all__ = ["Floor"]
 
-_CHUNK_S, _CHUNK = 0.5, 32
+_CHUNK_S, _CHUNK = 1.0, 64
 _REMEMBERED = 5_000
 _CRASHES_IN_A_ROW = 10
 _DEATHS_IN_A_ROW = 12

@@ -22,11 +22,13 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
 from htxas.domain.calculation import Kind, State
+from htxas.domain.structure import Structure
 from htxas.engines.base import Job
 from htxas.engines.registry import get_engine
 from htxas.errors import Cause, EngineFailure, InternalError, StoreError
@@ -141,6 +143,7 @@ class Worker:
         self._processes: dict[str, EngineProcess] = {}
         self._grounds: OrderedDict[str, str] = OrderedDict()
         self._host = platform.node()
+        self._last: tuple[Mapping[str, Any], Structure] | None = None
 
     def work(self) -> None:
         """Work until the input ends."""
@@ -234,11 +237,14 @@ class Worker:
 
     def _attempt(self, task: Task, directory: Path, ground: Path | None, began: float) -> Outcome:
         engine = get_engine(task.engine)
-        calculation, structure = task.calculation(), task.atoms()
+        calculation, structure = task.calculation(), self._structure(task)
         grid = {"sigma_eV": task.sigma_eV, "step_eV": task.step_eV}
         made = task.corrections
         previous = Path(task.previous_directory) if task.previous_directory else None
         try:
+            if calculation.key != task.key or structure.key != task.structure_key:
+                # Before its folder is cleared: that may be another calculation's.
+                raise EngineFailure(Cause.BAD_INPUT, "the task is not of the calculation that its key says")
             result, rejection = compute(
                 self._process(task.engine),
                 engine,
@@ -279,6 +285,12 @@ class Worker:
             return failed(
                 task.lease, error.cause, error.message, error.evidence, where, corrections=made, again=again
             )
+
+    def _structure(self, task: Task) -> Structure:
+        """Return a task's structure; sites of a molecule follow each other, and its key is a hash of all atoms."""
+        if self._last is None or self._last[0] != task.structure:
+            self._last = (task.structure, task.atoms())
+        return self._last[1]
 
     def _process(self, engine: str) -> EngineProcess:
         if engine not in self._processes:
