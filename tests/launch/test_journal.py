@@ -65,12 +65,12 @@ def test_an_attempt_handed_back_is_not_in_hand(tmp_path: Path) -> None:
     with JournalWriter(path) as journal:
         journal.started("a", 1)
         journal.returned(Returned("a", 1))
-    assert deliver_journals(Recipient(), tmp_path).keys_started_without_outcome == set()
+    assert deliver_journals(Recipient(), tmp_path).in_hand == set()
     with JournalWriter(tmp_path / "journal-2.bin") as journal:
         journal.started("a", 2)
         journal.returned(Returned("a", 1))  # of another attempt
         journal.returned(Returned("b", 1, Cause.LOST, "gone", {"returncode": -9}))
-    assert deliver_journals(Recipient(), tmp_path).keys_started_without_outcome == {"a"}
+    assert deliver_journals(Recipient(), tmp_path).in_hand == {Started("a", 2)}
     *_, (last, _) = read_journal(tmp_path / "journal-2.bin")
     assert last == Returned("b", 1, Cause.LOST, "gone", {"returncode": -9})
 
