@@ -26,7 +26,7 @@ from tests.slurm.workload import Workload
 
 __all__ = ["CLUSTERS", "Process", "Service", "World", "terminal"]
 
-CLUSTERS = ("steady", "quick", "spare")
+CLUSTERS = {"steady": ("--pilots", "2"), "quick": ("--adapt",), "spare": ("--adapt", "--pilots", "2")}
 _LEDGER = Path(__file__).with_name("ledger.py")
 _SCRATCH_MB = 192
 _DATABASE = "htxas"
@@ -298,14 +298,14 @@ class World:
         self.htxas("campaign", "submit", str(self.workload.file(self.folder)))
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         self.serve("reconcile", "reconcile", "--watch", "--every", "5")
-        for cluster in CLUSTERS:
+        for cluster, how_many in CLUSTERS.items():
             self.serve(
                 f"submit-{cluster}",
                 "queue",
                 "submit",
                 "--cluster",
                 cluster,
-                "--adapt",
+                *how_many,
                 "--watch",
                 "--every",
                 "5",
