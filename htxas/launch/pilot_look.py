@@ -72,7 +72,8 @@ def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
     if isinstance(answer, Unknown):
         return Seen([p for p in records if p.state is not PilotState.LOST_TRACK], unknown=answer.reason)
     found = {p.id: job for p in records if (job := _job_of(p, answer.jobs)) is not None}
-    beating = _beating(store)
+    heard = _heard(store)
+    beating = {pilot: w for pilot, w in heard.items() if w["age_s"] < _FRESH_S}
     missing = [p for p in records if p.id not in found]
     store.found_again([_absence(p) for p in records if p.id in found])
     silent = [p for p in missing if p.id not in beating]
@@ -87,7 +88,9 @@ def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
         elif pilot.id in beating:
             fields = _beats(pilot, beating[pilot.id])
         else:
-            fields = _untold(pilot, endings.get(pilot.id), store.missing_for(_absence(pilot)), now)
+            since = heard[pilot.id]["seen"] if pilot.id in heard else None
+            missing_s = store.missing_for(_absence(pilot), since)
+            fields = _untold(pilot, endings.get(pilot.id), missing_s, now)
         changes = {k: v for k, v in fields.items() if getattr(pilot, k) != v}
         if changes.keys() - {"seen"} or _long_ago(pilot.seen, now):
             store.update_pilot(pilot.id, **changes)
@@ -128,10 +131,10 @@ def array_task(job_id: str) -> int | None:
     return None if match is None else int(next(g for g in match.groups() if g is not None))
 
 
-def _beating(store: Store) -> dict[str, dict[str, Any]]:
-    """Return the heartbeats of pilots that are not older than a minute, by pilot."""
-    fresh = (w for w in store.workers() if w["age_s"] < _FRESH_S and w["info"].get("pilot"))
-    return {w["info"]["pilot"]: w for w in fresh}
+def _heard(store: Store) -> dict[str, dict[str, Any]]:
+    """Return the last heartbeat of each pilot; one on several nodes has as many."""
+    of_pilots = [w for w in store.workers() if w["info"].get("pilot")]
+    return {w["info"]["pilot"]: w for w in sorted(of_pilots, key=lambda w: -float(w["age_s"]))}
 
 
 def _told(pilot: PilotRecord, job: JobInfo, own: PilotExit | None, now: datetime) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -189,13 +190,15 @@ def reconcile(
         If another process is at it, and stays at it.
     """
     report = Report(dry_run=dry_run)
+    if not dry_run:
+        prepare_launchpad(launchpad)
+    asked = [cluster for name, cluster in clusters.items() if only in (None, name)]
+    for cluster in asked:
+        _pilots(store, cluster, report)
+    # Schedulers and ssh take their time: pilots that start meanwhile must not wait for the lock.
+    said = _hear(store, asked, report)
     with _alone(store, dry_run) as check:
-        if not dry_run:
-            prepare_launchpad(launchpad)
-        for name, cluster in clusters.items():
-            if only in (None, name):
-                _pilots(store, cluster, report)
-        workers = _judge_owners(store, launchpad, clusters, only, report, check)
+        workers = _judge_owners(store, launchpad, clusters, only, said, report, check)
         check()
         report.fireworks_freed = free_ownerless(store, launchpad, dry_run=dry_run)
         if not dry_run:
@@ -239,26 +242,39 @@ def _pilots(store: Store, cluster: Cluster, report: Report) -> None:
         report.unknown.append(f"{name}: {seen.unknown}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What schedulers said of jobs (by cluster and id), and pilots of their own end (by owner)."""
+
+    heard: dict[tuple[str, str], Heard] = field(default_factory=dict)
+    exits: dict[str, str] = field(default_factory=dict)
+
+
+def _hear(store: Store, clusters: Sequence[Cluster], report: Report) -> _Said:
+    """Ask about all owners that are silent."""
+    workers, said = owners(store), _Said()
+    for cluster in clusters:
+        of_it = [w for w in workers if w["info"].get("cluster") == cluster.profile.name]
+        silent = _silent(of_it)
+        said.heard.update(_ask(store, cluster, silent, _last_signs(of_it), report))
+        for worker in silent:
+            if (word := _exit_file(cluster, worker)) is not None:
+                said.exits[worker["owner"]] = word
+    return said
+
+
 def _judge_owners(
     store: Store,
     launchpad: LaunchPad,
     clusters: Mapping[str, Cluster],
     only: str | None,
+    said: _Said,
     report: Report,
     check: Callable[[], object],
 ) -> Sequence[Worker]:
     """Judge all owners and settle the dead; return all there were."""
-    workers = owners(
-        store
-    )  # before the schedulers are asked: an answer older than a heartbeat proves nothing
-    heard: dict[tuple[str, str], Heard] = {}
-    exits: dict[str, str] = {}
-    for name, cluster in clusters.items():
-        if only in (None, name):
-            silent = _silent(workers, name)
-            heard |= _ask(store, cluster, silent, report)
-            exits |= {w["owner"]: said for w in silent if (said := _exit_file(cluster, w)) is not None}
-    scene = Scene.of(store.server_started(), workers, pilots_of(store, workers), heard, exits)
+    workers = owners(store)  # anew: whoever has beaten since is not what the schedulers were asked about
+    scene = Scene.of(store.server_up_s(), workers, pilots_of(store, workers), said.heard, said.exits)
     for worker in workers:
         if only is not None and worker["info"].get("cluster") != only:
             continue
@@ -323,16 +339,32 @@ def _settle(
     store.found_again([waits])
 
 
-def _silent(workers: Sequence[Worker], cluster: str) -> list[Worker]:
-    of_it = (w for w in workers if w["info"].get("cluster") == cluster and w["info"].get("job_id"))
+def _last_signs(workers: Sequence[Worker]) -> dict[str, datetime]:
+    """Return the last heartbeat of each job; one on several nodes has as many hearts."""
+    last: dict[str, datetime] = {}
+    for worker in workers:
+        job, seen = worker["info"].get("job_id"), worker.get("seen")
+        if job and seen is not None:
+            last[str(job)] = max(seen, last.get(str(job), seen))
+    return last
+
+
+def _silent(workers: Sequence[Worker]) -> list[Worker]:
     here = platform.node()
+    in_jobs = (w for w in workers if w["info"].get("job_id"))
     return [
-        w for w in of_it if w["age_s"] >= FRESH_S or (w["info"].get("host") == here and lock_free(w["info"]))
+        w
+        for w in in_jobs
+        if w["age_s"] >= FRESH_S or (w["info"].get("host") == here and lock_free(w["info"]))
     ]
 
 
 def _ask(
-    store: Store, cluster: Cluster, silent: Sequence[Worker], report: Report
+    store: Store,
+    cluster: Cluster,
+    silent: Sequence[Worker],
+    last: Mapping[str, datetime],
+    report: Report,
 ) -> dict[tuple[str, str], Heard]:
     """Ask a scheduler about the jobs of silent owners."""
     name = cluster.profile.name
@@ -347,7 +379,8 @@ def _ask(
         heard = {i: Heard(_answer(answer, i), info=answer.jobs.get(i)) for i in ids}
         if not report.dry_run:
             store.found_again([_absence(name, i) for i in answer.jobs])
-        heard |= _absent(store, cluster, ids - answer.jobs.keys(), report)
+        absent = {i: last.get(i) for i in ids - answer.jobs.keys()}
+        heard |= _absent(store, cluster, absent, report)
     return {(name, i): told for i, told in heard.items()}
 
 
@@ -362,16 +395,18 @@ def _answer(snapshot: Snapshot, job_id: str) -> Answer:
     return Answer.ENDED if job.state.ended else Answer.UNKNOWN
 
 
-def _absent(store: Store, cluster: Cluster, ids: set[str], report: Report) -> dict[str, Heard]:
-    """Look twice, and into the accounting, for jobs that a good answer does not list."""
-    if not ids:
+def _absent(
+    store: Store, cluster: Cluster, jobs: Mapping[str, datetime | None], report: Report
+) -> dict[str, Heard]:
+    """Look twice since their last sign of life, and into the accounting, for jobs that a good answer does not list."""
+    if not jobs:
         return {}
     name = cluster.profile.name
-    accounts = cluster.queue.accounting(ids)
+    accounts = cluster.queue.accounting(set(jobs))
     known = {} if isinstance(accounts, Unknown) else accounts.jobs
     heard = {}
-    for job_id in ids:
-        gone_s = 0.0 if report.dry_run else store.missing_for(_absence(name, job_id))
+    for job_id, last in jobs.items():
+        gone_s = 0.0 if report.dry_run else store.missing_for(_absence(name, job_id), last)
         ended = known.get(job_id)
         heard[job_id] = Heard(
             Answer.ABSENT,

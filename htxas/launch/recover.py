@@ -129,7 +129,7 @@ def recover(store: Store, launchpad: LaunchPad) -> int:
 def _dead(store: Store) -> tuple[list[tuple[Document, Verdict]], list[str]]:
     """Return the owners that are dead and can be settled from here, and the names of all others."""
     workers = owners(store)
-    scene = Scene.of(store.server_started(), workers, pilots_of(store, workers))
+    scene = Scene.of(store.server_up_s(), workers, pilots_of(store, workers))
     judged = [(w, judge(evidence(w, scene))) for w in workers]
     dead = [(w, v) for w, v in judged if v.life is Life.DEAD and v.wait_s == 0 and readable(w)]
     names = {w["owner"] for w, _ in dead}

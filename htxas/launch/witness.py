@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Scene:
     @classmethod
     def of(
         cls,
-        server_started: datetime,
+        database_up_s: float,
         workers: Iterable[Mapping[str, Any]],
         pilots: Iterable[PilotRecord],
         heard: Mapping[tuple[str, str], Heard] | None = None,
@@ -96,8 +96,7 @@ class Scene:
                 latest[pilot.cluster, pilot.job_id] = max(
                     latest.get((pilot.cluster, pilot.job_id), 0), pilot.restart
                 )
-        up_s = max(0.0, (datetime.now(UTC) - server_started).total_seconds())
-        return cls(up_s, by_id, heard or {}, exits or {}, latest)
+        return cls(database_up_s, by_id, heard or {}, exits or {}, latest)
 
 
 def owner_folder(owner: str, info: Mapping[str, Any]) -> Path | None:

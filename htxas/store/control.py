@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields as fields_of
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import UpdateOne
@@ -182,14 +182,15 @@ class Controlling(Connected):
             raise NotFound("no such pilot", where=pilot_id, hint="htxas queue status")
         return pilot_from(found)
 
-    def server_started(self) -> datetime:
-        """Return when the database server (the primary, of several) was started.
+    def server_up_s(self) -> float:
+        """Return for how long the database server (the primary, of several) has been up, by its own clock.
 
         Whoever counts on a heartbeat that came late should ask: the database may have been away, not the worker.
         """
         hello = self._persist(self._client.admin.command, "hello")
         started: datetime = hello["topologyVersion"]["processId"].generation_time
-        return started
+        now: datetime = hello["localTime"]
+        return max(0.0, (now.replace(tzinfo=UTC) - started).total_seconds())
 
 
 def _control(document: Mapping[str, Any]) -> Control:

@@ -10,6 +10,7 @@ looks           what was looked for         when it was first not there
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -61,11 +62,20 @@ class Mending(Connected):
         ]
         return self._persist(lambda: list(self._db["calculations"].aggregate(stages)))
 
-    def missing_for(self, name: str) -> float:
-        """Remember that ``name`` was looked for and not there; return the seconds since that was first so."""
-        change: list[Document] = [
-            {"$set": {"first": {"$ifNull": ["$first", "$$NOW"]}, "last": "$$NOW"}},
-        ]
+    def missing_for(self, name: str, since: datetime | None = None) -> float:
+        """Remember that ``name`` was looked for and not there; return the seconds since that was first so.
+
+        Parameters
+        ----------
+        name
+            Of what was looked for.
+        since
+            When it last showed a sign of life, by the server's clock: looks before that do not count.
+        """
+        first: Document = {"$ifNull": ["$first", "$$NOW"]}
+        if since is not None:
+            first = {"$cond": [{"$gt": ["$first", since]}, "$first", "$$NOW"]}  # an absent field is less
+        change: list[Document] = [{"$set": {"first": first, "last": "$$NOW"}}]
         found = self._persist(
             lambda: self._db["looks"].find_one_and_update(
                 {"_id": name}, change, upsert=True, return_document=ReturnDocument.AFTER

@@ -38,7 +38,13 @@ from htxas.launch.journal import JournalWriter, read_journal
 from htxas.launch.judge import Life, Reason
 from htxas.launch.liveness import boot_id, new_owner, worker_folder
 from htxas.launch.reconcile import UNREADABLE_S, Cluster, Owner, Report, reconcile
-from htxas.launch.recover import conclude_owner, free_ownerless, recover, requeue_forgotten
+from htxas.launch.recover import (
+    conclude_owner,
+    free_ownerless,
+    recover,
+    recovery_lock,
+    requeue_forgotten,
+)
 from htxas.launch.run import run_workers
 from htxas.launch.source import Source
 from htxas.settings import read_secret, runs_folder
@@ -188,7 +194,7 @@ def away(monkeypatch: pytest.MonkeyPatch, start: Start) -> Start:
 @pytest.fixture
 def settled_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database has been up for long."""
-    monkeypatch.setattr(Store, "server_started", lambda self: datetime.now(UTC) - timedelta(days=3))
+    monkeypatch.setattr(Store, "server_up_s", lambda self: 3 * 86400.0)
 
 
 def look(store: Store, launchpad: LaunchPad, queue: FakeQueue, **options: Any) -> Report:
@@ -317,10 +323,9 @@ def test_a_database_that_was_restarted(
             store.heartbeat("node17-1-abcdef", past)
             seen = {"$set": {"seen": datetime.now(UTC) - timedelta(hours=2)}}
             store._db["workers"].update_one({}, seen)
-            before = store.server_started()
             server.down()
             server.up()
-            assert store.server_started() > before
+            assert store.server_up_s() < 30
             found = only_owner(look(store, launchpad, queue))
             assert (found.life, found.reason) == (Life.UNKNOWN, Reason.DATABASE_WAS_AWAY)
     finally:
@@ -610,6 +615,44 @@ def test_absent_needs_a_second_look(
     assert store.counts()[State.READY] == 3
 
 
+def test_two_looks_are_in_a_row_only_without_a_sign_of_life_between(
+    store: Store,
+    launchpad: LaunchPad,
+    queue: FakeQueue,
+    submitted: Callable[..., Any],
+    away: Start,
+    settled_database: None,
+) -> None:
+    submitted(sizes=(2,), batch={"at_least": 1})
+    agent = away()
+    agent.take()
+    agent.silent_for(100)
+    assert only_owner(look(store, launchpad, queue)).reason == Reason.ABSENT_ONCE
+    days_ago = datetime.now(UTC) - timedelta(days=2)
+    store._db["looks"].update_many({}, {"$set": {"first": days_ago, "last": days_ago}})
+    for _ in range(2):  # silent for the second time
+        assert only_owner(look(store, launchpad, queue)).reason == Reason.ABSENT_ONCE
+    assert store.counts()[State.RUNNING] == 3
+
+
+def test_schedulers_are_not_asked_under_the_lock(
+    store: Store, launchpad: LaunchPad, queue: FakeQueue, away: Start, settled_database: None
+) -> None:
+    agent = away()
+    agent.silent_for(3000)
+    real, asked = queue.snapshot, []
+
+    def slow(ids: Collection[str] | None = None) -> Snapshot | Unknown:
+        with recovery_lock(store, wait_s=0.0):  # a pilot starts, and settles what its earlier start left
+            asked.append(ids)
+        return real(ids)
+
+    queue.snapshot = slow  # type: ignore[method-assign]
+    queue.says(JobState.FAILED)
+    assert only_owner(look(store, launchpad, queue)).reason == Reason.JOB_ENDED
+    assert asked
+
+
 def test_absent_with_an_entry_in_the_accounting(
     store: Store,
     launchpad: LaunchPad,
@@ -679,9 +722,9 @@ def test_after_a_restart_of_the_database_owners_get_time_to_beat(
     agent.take()
     agent.silent_for(5000)
     queue.silent = "no answer within 60 s"
-    monkeypatch.setattr(Store, "server_started", lambda self: datetime.now(UTC) - timedelta(seconds=20))
+    monkeypatch.setattr(Store, "server_up_s", lambda self: 20.0)
     assert only_owner(look(store, launchpad, queue)).reason == Reason.DATABASE_WAS_AWAY
-    monkeypatch.setattr(Store, "server_started", lambda self: datetime.now(UTC) - timedelta(seconds=400))
+    monkeypatch.setattr(Store, "server_up_s", lambda self: 400.0)
     assert only_owner(look(store, launchpad, queue)).reason == Reason.ALLOCATION_OVER
 
 
