@@ -33,6 +33,12 @@ CLEARED: Document = {"cause": None, "message": None, "evidence": {}}
 """Fields of a calculation that nothing is wrong with."""
 
 _FORMAT = 1
+# A journal may come from anywhere: an outcome says how an attempt ended, and can change nothing else.
+_STATES = (State.DONE, State.FAILED, State.QUARANTINED, State.READY)
+_COLLECTIONS = ("spectra", "dos")
+_ORIGIN = ("wall_s", "host", "directory")
+_FIELDS = frozenset({*CLEARED, *_ORIGIN, "provenance", "scalars", "ladder", "state"})
+_ENTRY = frozenset({"attempt", "state", "cause", "message", "corrections", "worker", *_ORIGIN, "ended"})
 _OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
 
@@ -194,7 +200,7 @@ def decode(data: bytes) -> Outcome:
     Raises
     ------
     StoreError
-        If these bytes are not one, or one of a newer htxas.
+        If these bytes are not one, or one of a newer htxas, or it would change more than an outcome may.
     """
     try:
         raw = RawBSONDocument(data)
@@ -204,15 +210,30 @@ def decode(data: bytes) -> Outcome:
                 hint="use a newer htxas",
             )
         collection = raw["collection"]
-        return Outcome(
+        outcome = Outcome(
             lease=Lease(**_inflated(raw["lease"])),
             state=State(raw["state"]),
             fields=_inflated(raw["fields"]),
             arrays=None if collection is None else (collection, raw["arrays"]),
             entry=_inflated(raw["entry"]),
         )
+        _check_scope(outcome)
+        return outcome
     except (BSONError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"an outcome cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _check_scope(outcome: Outcome) -> None:
+    state, fields, entry, arrays = outcome.state, outcome.fields, outcome.entry, outcome.arrays
+    if state not in _STATES or fields.get("state") != state.value or entry.get("state") != state.value:
+        raise ValueError(f"an attempt cannot end as {state.value}")
+    if strange := (fields.keys() - _FIELDS) | (entry.keys() ^ _ENTRY):
+        raise ValueError(f"fields that an outcome has not, or lacks: {', '.join(sorted(strange))}")
+    if arrays is None:
+        return
+    collection, document = arrays
+    if collection not in _COLLECTIONS or document["_id"] != outcome.lease.key:
+        raise ValueError(f"arrays that are not its own: {collection}/{document['_id']}")
 
 
 def size(outcome: Outcome) -> int:

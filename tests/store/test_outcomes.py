@@ -186,6 +186,26 @@ def test_what_is_not_an_outcome_is_refused(world, lease):
         decode(bson.encode({**changed, "format": 2}))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"collection": "workers"},
+        {"arrays": {"_id": "0" * 32}},
+        {"fields": {"campaigns": ["mine"]}},
+        {"fields": {"state": "running"}},
+        {"entry": {"more": 1}},
+        {"state": "running"},
+    ],
+)
+def test_an_outcome_can_change_nothing_but_its_own_attempt(world, lease, change):
+    document = bson.decode(encode(world.outcome(lease)))
+    decode(bson.encode(document))
+    for name, value in change.items():
+        document[name] = {**document[name], **value} if isinstance(value, dict) else value
+    with pytest.raises(StoreError, match="cannot be read"):
+        decode(bson.encode(document))
+
+
 def test_what_the_database_refuses_becomes_a_failure_of_the_same_attempt(world, lease):
     outcome = world.outcome(lease)
     instead = unstorable(outcome, "too large")
