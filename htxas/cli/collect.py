@@ -15,13 +15,16 @@ __all__ = ["collect"]
 
 
 @click.command()
-@click.argument(
-    "folders", nargs=-1, metavar="[DIR]...", type=click.Path(path_type=Path, exists=True, file_okay=False)
-)
+@click.argument("folders", nargs=-1, metavar="[DIR]...", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--cluster", "-C", metavar="NAME", help="All bundles of this cluster's pilots.")
 @click.option("--close", is_flag=True, help="Nothing more of it will be computed: give the rest back.")
+@click.option(
+    "--forget", metavar="OWNER", help="Give back what a bundle leased whose folder is gone for good."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def collect(folders: tuple[Path, ...], cluster: str | None, close: bool, as_json: bool) -> None:
+def collect(
+    folders: tuple[Path, ...], cluster: str | None, close: bool, forget: str | None, as_json: bool
+) -> None:
     """Bring in what bundles have; also while they are being computed, and again.
 
     A bundle is closed once all of it has ended, once its pilot has ended, or with --close; what has no result by then
@@ -31,14 +34,17 @@ def collect(folders: tuple[Path, ...], cluster: str | None, close: bool, as_json
     htxas collect /scratch/me/b1
     htxas collect --cluster mine
     htxas collect /scratch/me/b1 --close
+    htxas collect --forget bundle-node1-4711-a1b2c3
     """
     from htxas.errors import Cause, NotFound, UserError
-    from htxas.launch.bundle_collect import Fate, forget_unfinished
+    from htxas.launch.bundle_collect import Fate
     from htxas.launch.bundle_collect import collect as bring_in
+    from htxas.launch.bundle_forget import forget as give_up
+    from htxas.launch.bundle_forget import forget_unfinished
     from htxas.launch.fireworks_pad import launchpad_of
     from htxas.store.store import Store
 
-    if not folders and cluster is None:
+    if not folders and cluster is None and forget is None:
         raise click.UsageError("name a bundle's folder, or a --cluster")
     if cluster is not None and close:
         raise click.UsageError(
@@ -66,6 +72,11 @@ def collect(folders: tuple[Path, ...], cluster: str | None, close: bool, as_json
                 )
                 continue
             done.append(one)
+        if forget is not None:
+            from htxas.cli._text import plural
+
+            freed = give_up(store, launchpad, forget)
+            click.echo(f"{forget}: {plural(freed, 'calculation')} given back", err=as_json)
         if cluster is not None:
             from htxas.cluster.load import load_config
             from htxas.cluster.queue import open_queue
@@ -92,6 +103,8 @@ def _lines(one: Collected) -> Iterator[str]:
     yield f"{one.folder}: {new}; {one.ended:,} of {one.tasks:,} ended"
     if one.refused:
         yield f"  {plural(one.refused, 'result')} too late: somebody else has the calculation"
+    if one.foreign:
+        yield f"  {plural(one.foreign, 'result')} of other calculations than this bundle's: left out"
     if one.closed and one.released:
         charged = f", {one.charged:,} of them interrupted" if one.charged else ""
         yield f"  closed; {plural(one.released, 'calculation')} given back{charged}"

@@ -8,9 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["KEY_LENGTH", "canonical_json", "content_key", "tidy_float"]
+__all__ = ["KEY_LENGTH", "canonical_json", "content_key", "is_key", "tidy_float"]
 
 KEY_LENGTH = 32
+_HEX = frozenset("0123456789abcdef")
 """Hex digits in a key: 128 bits, so a collision among 1e9 calculations has odds below 1e-20."""
 
 _SIGNIFICANT_DIGITS = 12
@@ -60,3 +61,8 @@ def canonical_json(value: Any) -> str:
 def content_key(value: Any) -> str:
     """Return the identity of ``value``: the first 32 hex digits of the SHA-256 of its canonical JSON."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text can be a key: nothing else may name a folder that is written to or removed."""
+    return len(text) == KEY_LENGTH and set(text) <= _HEX

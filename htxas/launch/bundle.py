@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ def _fill(store: Store, launchpad: LaunchPad, owner: str, folder: Path, wish: Wi
         settings=wish.settings or SiteSettings(store.name),
     )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)  # it may have been made for us
     store.renew(owner, until - now)
     store.heartbeat(owner, heartbeat_of(bundle, folder))
     write_bundle(folder, bundle, tasks)
@@ -143,6 +145,7 @@ def heartbeat_of(bundle: Bundle, folder: Path) -> Mapping[str, Any]:
     """Return what the database is told of a bundle instead of a heartbeat: it never beats."""
     return {
         "host": None,
+        "made_on": platform.node(),
         "pid": None,
         "lock": None,
         "folder": str(folder),

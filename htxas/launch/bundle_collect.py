@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,15 @@ from htxas.launch.bundle_folder import (
 )
 from htxas.launch.delivery import Delivered, deliver_journals, journals
 from htxas.launch.fireworks_pad import fireworks_of
-from htxas.launch.journal import Started, read_journal
+from htxas.launch.journal import Returned, Started, read_journal
 from htxas.launch.recover import free_fireworks
 from htxas.launch.source import Source
 from htxas.launch.task import Task
 from htxas.store.outcomes import Outcome
+from htxas.store.records import Lease
 from htxas.store.store import Store
 
-__all__ = ["Collected", "Fate", "collect", "forget_unfinished"]
+__all__ = ["Collected", "Fate", "collect"]
 
 _ALIVE_S = 60.0
 _H = 3600.0
@@ -69,8 +70,9 @@ class Collected:
         The bundle.
     tasks, ended
         How many there are, and how many have an outcome.
-    stored, again, refused
-        Outcomes new to the database, known to it, and too late: somebody else has the calculation.
+    stored, again, refused, foreign
+        Outcomes new to the database, known to it, too late (somebody else has the calculation), and of calculations
+        that are not this bundle's.
     released, charged
         Calculations given back, and those of them that count as interrupted.
     completed, returned
@@ -87,6 +89,7 @@ class Collected:
     stored: int = 0
     again: int = 0
     refused: int = 0
+    foreign: int = 0
     released: int = 0
     charged: int = 0
     completed: int = 0
@@ -105,22 +108,24 @@ class Collected:
 
 
 class _Moved:
-    """Takes outcomes for the store, with the paths that run folders have now."""
+    """Takes outcomes of a bundle's leases for the store, with the paths that run folders have now."""
 
-    def __init__(self, store: Store, root: str, folder: Path) -> None:
-        self.stored_sites: dict[str, str] = {}
+    def __init__(self, store: Store, root: str, folder: Path, leases: Mapping[str, Lease]) -> None:
+        self.stored: list[str] = []
+        self.foreign = 0
         self._store = store
+        self._leases = leases
         self._root = root
         self._folder = folder
 
     def deliver(self, outcomes: Sequence[Outcome]) -> list[str]:
+        ours = [o for o in outcomes if o.lease == self._leases.get(o.lease.key)]
+        self.foreign += len(outcomes) - len(ours)
         if self._root != str(self._folder):
-            outcomes = [self._rewritten(o) for o in outcomes]
-        answers = self._store.deliver(outcomes)
-        for outcome, answer in zip(outcomes, answers, strict=True):
-            if answer == "stored" and outcome.state is State.DONE:
-                self.stored_sites[outcome.lease.key] = ""
-        return answers
+            ours = [self._rewritten(o) for o in ours]
+        answers = dict(zip((o.lease for o in ours), self._store.deliver(ours), strict=True))
+        self.stored += [o.lease.key for o in ours if answers[o.lease] == "stored" and o.state is State.DONE]
+        return [answers.get(o.lease, "refused") for o in outcomes]
 
     def _rewritten(self, outcome: Outcome) -> Outcome:
         def here(document: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +170,7 @@ def collect(store: Store, launchpad: LaunchPad, folder: Path, *, close: Fate | N
         )
     tasks = list(read_tasks(folder))
     done = Collected(folder, tasks=len(tasks))
-    _deliver(store, folder, tasks, done)
+    _deliver(store, folder, bundle.id, tasks, done)
     found = progress(folder, tasks)
     ended = [task for task in tasks if task.key in found.ended]
     done.ended = len(ended)
@@ -178,20 +183,22 @@ def collect(store: Store, launchpad: LaunchPad, folder: Path, *, close: Fate | N
     return done
 
 
-def _deliver(store: Store, folder: Path, tasks: Sequence[Task], done: Collected) -> None:
+def _deliver(store: Store, folder: Path, owner: str, tasks: Sequence[Task], done: Collected) -> None:
     by_key = {task.key: task for task in tasks}
+    leases = {task.key: Lease(task.key, task.attempt, owner) for task in tasks}
     stored: dict[str, list[str]] = {}
     for path, run in zip(run_folders(folder), runs(folder), strict=True):
-        recipient = _Moved(store, run.root, folder)
+        recipient = _Moved(store, run.root, folder, leases)
         told: Delivered = deliver_journals(recipient, path)
         done.stored += told.stored
         done.again += told.again
-        done.refused += told.refused
-        for key in recipient.stored_sites:
-            task = by_key.get(key)
-            if task is not None and task.kind is Kind.SITE:
-                stored.setdefault(task.campaign, []).append(key)
-        _pay(store, path, run, by_key)
+        done.refused += told.refused - recipient.foreign
+        done.foreign += recipient.foreign
+        for key in recipient.stored:
+            if by_key[key].kind is Kind.SITE:
+                stored.setdefault(by_key[key].campaign, []).append(key)
+        if run.ended is not None:
+            _pay(store, path, run, by_key)
     if stored:
         source = Source(store, None, "", folder, None, 1)
         for keys in stored.values():
@@ -199,15 +206,20 @@ def _deliver(store: Store, folder: Path, tasks: Sequence[Task], done: Collected)
 
 
 def _pay(store: Store, path: Path, run: Run, tasks: dict[str, Task]) -> None:
-    """Charge the campaigns for a run that is over, by the time that their calculations took."""
-    if run.ended is None:
-        return
+    """Charge the campaigns for a run that is over, by the time that their calculations took.
+
+    Of one that ended nothing each start counts the same.
+    """
     shares: dict[str, float] = defaultdict(float)
+    starts: dict[str, float] = defaultdict(float)
     for journal in journals(path):
         for record, _ in read_journal(journal):
-            if isinstance(record, Started) or record.lease.key not in tasks:
-                continue
-            shares[tasks[record.lease.key].campaign] += float(record.entry["wall_s"] or 0.0)
+            if isinstance(record, Outcome) and record.lease.key in tasks:
+                shares[tasks[record.lease.key].campaign] += float(record.entry["wall_s"] or 0.0)
+            elif isinstance(record, Started) and record.key in tasks:
+                starts[tasks[record.key].campaign] += 1.0
+    if not any(shares.values()):
+        shares = starts
     total = sum(shares.values())
     if total > 0:
         store.spend(run.owner, {c: run.wall_s * s / total for c, s in shares.items()}, 1)
@@ -228,13 +240,15 @@ def _close(
     held = {lease.key: lease for lease in store.held(bundle.id)}
     in_hand = found.in_hand & held.keys()
     charged = _charges(folder, in_hand, fate)
-    for key, (cause, facts) in charged.items():
-        store.release(
-            [held[key]], cause=cause, message=fate.why or "interrupted", evidence=facts, in_hand=[key]
-        )
+    for key, why in charged.items():
+        store.release([held[key]], cause=why.cause, message=why.message, evidence=why.evidence, in_hand=[key])
     done.charged = len(charged)
     done.released = len(held)
     store.release([lease for key, lease in held.items() if key not in charged])
+    by_key = {task.key: task for task in tasks}
+    for path, run in zip(run_folders(folder), runs(folder), strict=True):
+        if run.ended is None:  # killed: its last sign of life is the end that is known
+            _pay(store, path, run, by_key)
     source = Source(store, launchpad, bundle.id, folder, bundle.campaign, bundle.workers)
     states = fireworks_of(launchpad, [c.batch for c in bundle.carried])
     whole = []
@@ -258,56 +272,62 @@ def _close(
     done.closed = True
 
 
-def _charges(folder: Path, in_hand: set[str], fate: Fate) -> dict[str, tuple[Cause, dict[str, Any]]]:
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    cause: Cause
+    message: str
+    evidence: Mapping[str, Any]
+
+
+def _charges(folder: Path, in_hand: set[str], fate: Fate) -> dict[str, _Charge]:
     """Return what interrupted calculations are to be charged with.
 
     One that a run had to stop at the end of its time is too long for it: WALLTIME, whoever closes the bundle. One whose
-    run ended without a word was killed, and the fate of the job says by what.
+    run ended without a word was killed, and the fate of the job says by what. One that took its worker with it is told
+    of in the journal.
     """
-    charges: dict[str, tuple[Cause, dict[str, Any]]] = {}
-    by_owner = {run.owner: run for run in runs(folder)}
-    for path in run_folders(folder):
-        run = by_owner[path.name]
-        if run.ended is not None and run.why != "deadline":
-            cause = None
-        elif run.ended is not None:
-            cause = Cause.WALLTIME
-        else:
+    charges: dict[str, _Charge] = {}
+    for path, run in zip(run_folders(folder), runs(folder), strict=True):
+        if run.ended is None:
             cause = fate.cause
-        for key, attempt in _begun(path):
+        else:
+            cause = Cause.WALLTIME if run.why == "deadline" else None
+        begun, told = _interruptions(path, orderly=run.ended is not None)
+        for key, attempt in begun.items():
             if key not in in_hand:
                 continue
-            directory = folder / "runs" / key[:2] / key / str(attempt)
-            if cause is None:
-                charges.pop(key, None)  # what an earlier run did to it no longer matters
-                continue
-            facts: dict[str, Any] = {"host": run.host}
-            try:
-                began = (
-                    (directory / JOB_FILE).stat().st_mtime
-                )  # written first, and kept by copies that keep times
-                facts["elapsed_s"] = max(0.0, (run.ended or run.seen) - began)
-                facts["directory"] = str(directory)
-            except OSError:
-                pass
-            charges[key] = (cause, facts)
+            charges.pop(key, None)  # what an earlier run did to it no longer matters
+            facts = {"host": run.host, **_traces(folder / "runs" / key[:2] / key / str(attempt), run)}
+            if key in told and told[key].cause is not None:
+                facts.update(told[key].evidence)
+                charges[key] = _Charge(told[key].cause or Cause.LOST, told[key].message, facts)
+            elif cause is not None:
+                charges[key] = _Charge(cause, fate.why or "interrupted", facts)
     return charges
 
 
-def _begun(path: Path) -> list[tuple[str, int]]:
-    return [
-        (record.key, record.attempt)
-        for journal in journals(path)
-        for record, _ in read_journal(journal)
-        if isinstance(record, Started)
-    ]
+def _interruptions(path: Path, *, orderly: bool) -> tuple[dict[str, int], dict[str, Returned]]:
+    """Return what was begun in a run -> its attempt, and what was said of attempts that came to nothing.
+
+    What had been handed back before a run was killed is not what it had in hand then; one that ended in order handed
+    back all it had, for the reason that the run gives.
+    """
+    begun: dict[str, int] = {}
+    told: dict[str, Returned] = {}
+    for journal in journals(path):
+        for record, _ in read_journal(journal):
+            if isinstance(record, Started):
+                begun[record.key] = record.attempt
+            elif isinstance(record, Returned) and record.cause is not None:
+                told[record.key] = record
+            elif isinstance(record, Returned) and not orderly:
+                begun.pop(record.key, None)
+    return begun, told
 
 
-def forget_unfinished(store: Store, launchpad: LaunchPad, folder: Path) -> bool:
-    """Give back what a bundle had leased whose making was killed at its very end; return whether there was one."""
-    owners = [w["owner"] for w in store.workers() if w["info"].get("bundle") == str(folder.absolute())]
-    for owner in owners:
-        store.release(store.held(owner))
-        free_fireworks(launchpad, {owner})
-        store.forget_worker(owner)
-    return bool(owners)
+def _traces(directory: Path, run: Run) -> dict[str, Any]:
+    try:  # written first, and kept by copies that keep times
+        began = (directory / JOB_FILE).stat().st_mtime
+    except OSError:
+        return {}
+    return {"elapsed_s": max(0.0, (run.ended or run.seen) - began), "directory": str(directory)}

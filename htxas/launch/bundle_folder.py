@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ from htxas.launch.delivery import journals
 from htxas.launch.journal import Started, read_journal
 from htxas.launch.pilot_settings import SiteSettings
 from htxas.launch.task import Task
+from htxas.store.outcomes import Outcome
 
 __all__ = [
     "Bundle",
@@ -52,6 +55,7 @@ __all__ = [
 BUNDLE_FILE, TASKS_FILE, CLOSED_FILE, RUN_FILE = "bundle.json", "tasks.jsonl", "closed.json", "run.json"
 _LOCK = "running.lock"
 _FORMAT = 1
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +157,29 @@ def read_bundle(folder: Path) -> Bundle:
     NotFound
         If there is none, or its making was interrupted.
     UserError
-        If it is damaged or of another version.
+        If it is damaged, of another version, or could have been written by somebody else: it says what programs run.
     """
     path = folder / BUNDLE_FILE
     try:
+        for part in (folder, path, folder / TASKS_FILE):
+            _check_ours(part)
         return Bundle.from_dict(json.loads(path.read_text()))
     except FileNotFoundError:
         raise NotFound("no bundle is in this folder", where=str(folder), hint="htxas bundle make") from None
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(f"the bundle cannot be read: {error}", where=str(path)) from None
+
+
+def _check_ours(path: Path) -> None:
+    status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise UserError("this part of a bundle belongs to another user", where=str(path))
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UserError(
+            "this part of a bundle can be changed by other users",
+            where=str(path),
+            hint=f"if it is as you made it: chmod go-w {path}",
+        )
 
 
 def read_tasks(folder: Path) -> Iterator[Task]:
@@ -246,15 +264,26 @@ def runs(folder: Path) -> list[Run]:
 
 
 def _run(folder: Path) -> Run:
-    return Run(**json.loads((folder / RUN_FILE).read_text()))
+    path = folder / RUN_FILE
+    try:
+        run = Run(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"it cannot be read who computed this bundle: {error}", where=str(path)) from None
+    if run.owner != folder.name:
+        raise UserError(f"this is the file of {run.owner!r}", where=str(path))
+    return run
 
 
 def write_run(folder: Path, run: Run, **changes: Any) -> Run:
     """Write a run's file in one piece, with changes; return the run as written."""
     changed = replace(run, **changes)
     draft = folder / f".{RUN_FILE}.part"
-    draft.write_text(json.dumps(asdict(changed)) + "\n")
-    draft.replace(folder / RUN_FILE)
+    try:
+        draft.write_text(json.dumps(asdict(changed)) + "\n")
+        draft.replace(folder / RUN_FILE)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     return changed
 
 
@@ -270,8 +299,10 @@ def alone(folder: Path) -> Iterator[None]:
     with (folder / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise Busy("this bundle is being computed already", where=str(folder)) from None
+        except OSError as error:  # a file system without locks; Lustre, for one, has them only if mounted so
+            _log.warning("%s: nobody is kept from computing it twice at once: %s", folder, error.strerror)
         yield
 
 
@@ -303,7 +334,8 @@ class Progress:
 
 
 def progress(folder: Path, tasks: Sequence[Task]) -> Progress:
-    """Return what the journals of a bundle tell."""
+    """Return what the journals of a bundle tell of its own leases."""
+    leases = {task.key: task.lease for task in tasks}
     grounds = {task.key for task in tasks if task.kind is Kind.GROUND}
     found = Progress()
     for path in run_folders(folder):
@@ -312,6 +344,7 @@ def progress(folder: Path, tasks: Sequence[Task]) -> Progress:
             for record, _ in read_journal(journal):
                 if isinstance(record, Started):
                     found.in_hand.add(record.key)
+                if not isinstance(record, Outcome) or record.lease != leases.get(record.lease.key):
                     continue
                 key = record.lease.key
                 found.ended[key] = record.state

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from htxas.errors import UserError
 from htxas.launch.agent import Agent, AgentConfig, AgentReport, AgentSummary
 from htxas.launch.bundle_folder import Run, alone, is_closed, progress, read_bundle, read_tasks, write_run
+from htxas.launch.evidence import FULL
 from htxas.launch.liveness import hold_alive, worker_folder
 from htxas.launch.stop import Stop
 from htxas.launch.task import Task
@@ -90,7 +92,7 @@ def run_bundle(
         def report(told: AgentReport) -> None:
             if time.time() - last[0] >= _SEEN_EVERY_S:
                 last[0] = time.time()
-                write_run(own, run, seen=last[0])
+                _tell(own, run, seen=last[0])
             if on_report is not None:
                 on_report(told)
 
@@ -103,7 +105,7 @@ def run_bundle(
             quota=config.quota or bundle.settings.quota(),
         )
         summary = Agent(settled, None, tasks).run(stop, report)
-        write_run(
+        _tell(
             own,
             run,
             seen=time.time(),
@@ -113,6 +115,16 @@ def run_bundle(
             why=_why(settled, stop),
         )
     return summary
+
+
+def _tell(folder: Path, run: Run, **changes: Any) -> None:
+    """Write a run's file; a full disk stops only what needs more room than that."""
+    try:
+        write_run(folder, run, **changes)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _log.warning("no room for the run's file: %s", error.strerror)
 
 
 def _why(config: AgentConfig, stop: Stop) -> str:

@@ -22,8 +22,9 @@ from htxas.cluster.queue import Queue
 from htxas.cluster.script import Job
 from htxas.errors import ClusterError, DatabaseUnavailable, NotFound, UserError
 from htxas.launch.bundle import Wish, make_bundle
-from htxas.launch.bundle_collect import Collected, Fate, collect, forget_unfinished
+from htxas.launch.bundle_collect import Collected, Fate, collect
 from htxas.launch.bundle_folder import BUNDLE_FILE, CLOSED_FILE, TASKS_FILE, is_closed, runs
+from htxas.launch.bundle_forget import forget_unfinished
 from htxas.launch.judge import cause_of
 from htxas.launch.pilot_look import refresh
 from htxas.launch.pilot_settings import site_settings
@@ -167,13 +168,13 @@ def collect_all(store: Store, launchpad: LaunchPad, profile: Profile, queue: Que
         if info.get("cluster") != profile.name or not info.get("bundle") or not info.get("for_pilot"):
             continue
         folder, pilot_id = Path(info["bundle"]), str(info["for_pilot"])
-        if profile.host is not None and not is_closed(folder):
-            fetch(queue.host, _there(profile, pilot_id), folder)
         try:
+            if not (folder / BUNDLE_FILE).exists():
+                forget_unfinished(store, launchpad, folder)
+                continue
+            if profile.host is not None and not is_closed(folder):
+                fetch(queue.host, _there(profile, pilot_id), folder)
             found = collect(store, launchpad, folder, close=_fate(store, pilot_id))
-        except NotFound:
-            forget_unfinished(store, launchpad, folder)
-            continue
         except (ClusterError, DatabaseUnavailable):
             raise
         except UserError as error:  # of this bundle; the others shall not wait for it

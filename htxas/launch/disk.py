@@ -19,12 +19,13 @@ from itertools import islice
 from pathlib import Path
 
 from htxas.domain.calculation import State
+from htxas.domain.identity import is_key
 from htxas.engines.registry import get_engine
 from htxas.errors import HtxasError
 from htxas.launch.archive import GONE, SUFFIX, Saved, archive_path, finish_removal, pack
 from htxas.launch.delivery import journals
 from htxas.launch.journal import read_journal
-from htxas.launch.usage import DiskQuota, is_key, prefixes
+from htxas.launch.usage import DiskQuota, prefixes
 from htxas.settings import runs_folder
 from htxas.store.outcomes import Outcome
 from htxas.store.records import CalculationRecord

@@ -355,7 +355,7 @@ def _bundle(e: Evidence) -> Verdict:
     if e.bundle_closed:
         return _dead(Reason.BUNDLE_CLOSED, "the bundle is collected to the end", None)
     if e.end_passed_s is not None and e.end_passed_s > 0:
-        why = f"the bundle's time ended {e.end_passed_s:.0f} s ago: htxas collect brings in what it has and closes it"
+        why = f"the bundle's time ended {e.end_passed_s:.0f} s ago: htxas collect; if its folder is gone, --forget it"
         return _unknown(Reason.IN_BUNDLE, why)
     return Verdict(Life.ALIVE, Reason.IN_BUNDLE, "its calculations are in a bundle")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,16 @@ from htxas.engines.registry import get_engine
 from htxas.errors import Cause
 from htxas.launch.books import Books, News
 from htxas.launch.delivery import AT_ONCE, Courier
-from htxas.launch.journal import JournalWriter
+from htxas.launch.evidence import FULL
+from htxas.launch.journal import JournalWriter, Returned
 from htxas.launch.ladder import next_step
 from htxas.launch.task import Task
 from htxas.launch.worker import journal_path
 from htxas.store.outcomes import Outcome, failed
 
 __all__ = ["OfflineClerk"]
+
+_log = logging.getLogger(__name__)
 
 
 class OfflineClerk:
@@ -46,6 +52,7 @@ class OfflineClerk:
         self._journal = JournalWriter(journal_path(folder, 0))
         self._books = Books()
         self._news = News()
+        self._unsaid: deque[Callable[[], None]] = deque()
         self._on_news = on_news
         self._over = False
         for task in tasks:
@@ -60,6 +67,7 @@ class OfflineClerk:
 
     def news(self) -> News:
         """Return what is new."""
+        self._write()
         news, self._news = self._news, News()
         return news
 
@@ -87,7 +95,7 @@ class OfflineClerk:
                 f"the ground state {task.key[:12]} has no result: {cause}: {outcome.fields.get('message')}"
             )
             evidence = {"ground": task.key, "ground_cause": cause}
-            self._journal.outcome(
+            self._end(
                 failed(site.lease, Cause.GROUND_FAILED, message, evidence, corrections=site.corrections)
             )
             self._books.ended(site.lease)
@@ -95,7 +103,7 @@ class OfflineClerk:
         self._on_news()
 
     def gone(self, number: int, keys: Sequence[str], evidence: dict[str, Any], out_of_memory: bool) -> None:
-        """Keep what the journal says; a task in hand is released as lost when the bundle is collected."""
+        """Say in the journal what a dead worker was at: that is charged when the bundle is collected."""
         self.concluded()
         started = self._courier.in_hand(journal_path(Path(), number).name)
         left = [self._books.tasks[key] for key in keys if key in self._books.tasks]
@@ -104,11 +112,37 @@ class OfflineClerk:
             step = next_step(get_engine(hit.engine), hit, Cause.OUT_OF_MEMORY)
             again = None if step is None else step.to_dict()
             message = "out of memory; the kernel killed its worker"
-            self._journal.outcome(failed(hit.lease, Cause.OUT_OF_MEMORY, message, evidence, again=again))
+            wrong = (hit.lease, Cause.OUT_OF_MEMORY, message, evidence)
+            self._end(failed(*wrong, corrections=hit.corrections, again=again))
+        elif hit is not None:
+            how = evidence.get("signal") or f"status {evidence.get('returncode')}"
+            message = f"its worker ended without a word ({how}): killed, out of memory, or a bug of htxas"
+            _log.warning("%s: %s", hit.key, message)
+            self._say(
+                partial(self._journal.returned, Returned(hit.key, hit.attempt, Cause.LOST, message, evidence))
+            )
         if hit is not None:
             self._books.ended(hit.lease)
         self._news.add(tasks=[task for task in left if task is not hit])
         self._on_news()
+
+    def _end(self, outcome: Outcome) -> None:
+        self._say(partial(self._journal.outcome, outcome))
+
+    def _say(self, write: Callable[[], None]) -> None:
+        self._unsaid.append(write)
+        self._write()
+
+    def _write(self) -> None:
+        """Write into the journal what there is to say; on a full disk it waits."""
+        while self._unsaid:
+            try:
+                self._unsaid[0]()
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                return
+            self._unsaid.popleft()
 
     def interrupted(self, key: str, cause: Cause, message: str, evidence: dict[str, Any]) -> None:
         """Do once more what a full disk stopped; the rest is released when the bundle is collected."""
@@ -125,7 +159,14 @@ class OfflineClerk:
     def finish(self) -> None:
         """Bring the journal to disk."""
         self._over = True
-        self._journal.close()
+        self._write()
+        if self._unsaid:
+            _log.warning("the disk is full: how %d calculations ended is not told", len(self._unsaid))
+        try:
+            self._journal.close()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
 
     def join(self, timeout: float | None = None) -> None:
         """There is nothing to wait for."""

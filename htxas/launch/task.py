@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from htxas.domain.calculation import Calculation, Kind
+from htxas.domain.identity import is_key
 from htxas.domain.structure import Structure
 from htxas.store.records import Lease
 
@@ -108,6 +109,11 @@ class Task:
             If the document is not one of a task.
         """
         values = dict(document)
+        key, attempt = values["key"], values["attempt"]
+        if not (isinstance(key, str) and is_key(key)):  # both name the folder that is cleared for the attempt
+            raise ValueError(f"{key!r} is not the key of a calculation")
+        if type(attempt) is not int or attempt < 1:
+            raise ValueError(f"{attempt!r} is not the number of an attempt")
         values["kind"] = Kind(values["kind"])
         values["corrections"] = tuple(values["corrections"])
         return cls(**values)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from htxas.domain.identity import KEY_LENGTH
+from htxas.domain.identity import is_key
 from htxas.launch.archive import SUFFIX, bytes_on_disk
 from htxas.settings import runs_folder
 
@@ -29,7 +29,6 @@ __all__ = [
     "file_system",
     "folder_usage",
     "held_in",
-    "is_key",
     "prefixes",
 ]
 
@@ -43,11 +42,6 @@ _NEARLY = 0.98  # the sample's error, and what is being written
 _LEAST_FREE_BYTES, _LEAST_FREE_SHARE = 200 * 2**20, 0.02
 _LEAST_FREE_FILES = 2000
 _HEX = frozenset("0123456789abcdef")
-
-
-def is_key(name: str) -> bool:
-    """Return whether a file name is a calculation key."""
-    return len(name) == KEY_LENGTH and set(name) <= _HEX
 
 
 def prefixes() -> list[str]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,31 @@ from fireworks import LaunchPad
 from htxas.cluster.host import Completed, LocalHost
 from htxas.domain.calculation import Kind, State
 from htxas.errors import Busy, Cause, NotFound, UserError
-from htxas.launch import bundle_collect
+from htxas.launch import bundle_collect, bundle_run
 from htxas.launch.agent import AgentConfig
 from htxas.launch.bundle import Wish, make_bundle
-from htxas.launch.bundle_collect import Fate, collect, forget_unfinished
-from htxas.launch.bundle_folder import is_closed, progress, read_bundle, read_tasks, runs, write_run
+from htxas.launch.bundle_collect import Fate, collect
+from htxas.launch.bundle_folder import (
+    Run,
+    alone,
+    is_closed,
+    progress,
+    read_bundle,
+    read_tasks,
+    runs,
+    write_run,
+)
+from htxas.launch.bundle_forget import forget_unfinished
 from htxas.launch.bundle_run import open_tasks, run_bundle
 from htxas.launch.bundle_site import fetch
+from htxas.launch.journal import JournalWriter, read_journal
 from htxas.launch.liveness import new_owner
+from htxas.launch.offline import OfflineClerk
 from htxas.launch.recover import recover
 from htxas.launch.run import run_workers
 from htxas.launch.stop import Stop
+from htxas.store.outcomes import Outcome, failed
+from htxas.store.records import Lease
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -155,8 +172,6 @@ def test_another_database_refuses_it(store: Store, launchpad: LaunchPad, made: P
 
 
 def test_one_at_a_time(made: Path) -> None:
-    from htxas.launch.bundle_folder import alone
-
     with alone(made), pytest.raises(Busy):
         compute(made)
 
@@ -378,6 +393,136 @@ def test_a_making_that_is_killed_is_freed(
     assert store.counts()[State.RUNNING] == 5
     assert forget_unfinished(store, launchpad, tmp_path / "b")
     assert store.counts()[State.READY] == 5
+
+
+def test_a_calculation_that_kills_its_worker_is_charged_each_time(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tmp_path: Path
+) -> None:
+    submitted(sizes=(2,), fail={"C2F:0": "kill_worker"}, batch={"at_least": 1})
+    for n in (1, 2, 3):
+        folder = tmp_path / f"b{n}"
+        assert make_bundle(store, launchpad, folder, Wish(hours=1.0, workers=1)) is not None
+        compute(folder, 1)
+        assert runs(folder)[0].why == "finished"
+        assert collect(store, launchpad, folder, close=Fate(None, "its pilot has ended")).charged == 1
+        record = next(r for r in store.find(kind=Kind.SITE) if r.atom == 0)
+        assert record.interrupted == {"lost": n}
+    assert (record.state, record.cause) == (State.FAILED, Cause.LOST)
+    assert "its worker ended without a word" in (record.message or "")
+    assert record.evidence["signal"] == "SIGKILL"
+
+
+def test_a_full_disk_ends_no_run(
+    store: Store, launchpad: LaunchPad, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, run: Run, **changes: Any) -> Run:
+        if changes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_run(folder, run)
+
+    monkeypatch.setattr(bundle_run, "write_run", full)
+    monkeypatch.setattr(bundle_run, "_SEEN_EVERY_S", 0.0)
+    assert compute(made) == {"done": 14}
+
+
+def test_what_a_full_journal_could_not_take_is_said_later(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = list(read_tasks(made))
+    (tmp_path / "o").mkdir()
+    clerk = OfflineClerk(tmp_path / "o", tasks, lambda: None)
+    ground = next(t for t in tasks if t.kind is Kind.GROUND)
+    clerk.news()
+    with JournalWriter(tmp_path / "o" / "journal-1.bin") as journal:
+        journal.outcome(failed(ground.lease, Cause.BAD_OUTPUT, "no", {}))
+    with monkeypatch.context() as patch:
+
+        def full(*_: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(os, "write", full)
+        clerk.concluded()
+    path = tmp_path / "o" / "journal-0.bin"
+    assert path.stat().st_size == 0
+    clerk.news()
+    sites = {t.key for t in tasks if t.ground_key == ground.key}
+    assert {r.lease.key for r, _ in read_journal(path) if isinstance(r, Outcome)} == sites
+    clerk.finish()
+
+
+def test_a_run_that_was_killed_is_paid_for_when_the_bundle_is_closed(
+    store: Store, launchpad: LaunchPad, made: Path
+) -> None:
+    compute(made, 1)
+    (run,) = runs(made)
+    own = made / "runs" / "workers" / run.owner
+    write_run(own, run, ended=None, started=run.started - 3600.0, seen=run.started)
+    for _ in range(2):
+        assert collect(store, launchpad, made).closed
+        assert store.spent() == {"chains": pytest.approx(1.0)}
+
+
+def test_a_file_system_without_locks(made: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        with alone(made):
+            pass
+    assert "Function not implemented" in caplog.text
+
+
+def test_a_bundle_that_others_can_change_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in (made, made / "bundle.json", made / "tasks.jsonl"):
+        mode = part.stat().st_mode
+        part.chmod(mode | stat.S_IWGRP)
+        with pytest.raises(UserError, match=f"changed by other users .*chmod go-w {part}"):
+            read_bundle(made)
+        part.chmod(mode)
+    read_bundle(made)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(UserError, match="another user"):
+        read_bundle(made)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"key": "../../../../victim"}, {"key": 1}, {"attempt": ".."}, {"attempt": 0}, {"attempt": True}],
+)
+def test_a_task_names_no_folder_but_its_own(made: Path, changes: dict[str, Any]) -> None:
+    first, *_ = (made / "tasks.jsonl").read_text().splitlines()
+    (made / "tasks.jsonl").write_text(json.dumps({**json.loads(first), **changes}) + "\n")
+    with pytest.raises(UserError, match=r"tasks\.jsonl:1: a task cannot be read"):
+        list(read_tasks(made))
+
+
+def test_a_task_under_the_key_of_another_clears_no_folder(
+    store: Store, launchpad: LaunchPad, made: Path
+) -> None:
+    tasks = [t for t in read_tasks(made) if t.kind is Kind.GROUND][:2]
+    other = replace(tasks[0], key=tasks[1].key)
+    (made / "tasks.jsonl").write_text(json.dumps(other.to_dict()) + "\n")
+    kept = made / "runs" / other.key[:2] / other.key / "1" / "result"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    compute(made, 1)
+    assert kept.exists()
+    (cause,) = progress(made, [other]).causes.values()
+    assert cause == ("bad_input", "the task is not of the calculation that its key says")
+
+
+def test_only_its_own_leases_are_brought_in(store: Store, launchpad: LaunchPad, made: Path) -> None:
+    tasks = list(read_tasks(made))
+    compute(made, 1)
+    (run,) = runs(made)
+    with JournalWriter(made / "runs" / "workers" / run.owner / "journal-9.bin") as journal:
+        stranger = Lease(tasks[0].key, 1, "somebody-else")
+        journal.outcome(failed(stranger, Cause.BAD_OUTPUT, "no", {}))
+        journal.outcome(failed(replace(stranger, key="0" * 32), Cause.BAD_OUTPUT, "no", {}))
+    done = collect(store, launchpad, made)
+    assert (done.stored, done.refused, done.foreign, done.closed) == (14, 0, 2, True)
+    assert store.counts()[State.DONE] == 14
 
 
 def test_a_late_copy_cannot_overwrite(store: Store, launchpad: LaunchPad, made: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from htxas.cli.main import cli
 from htxas.cluster.jobs import Unknown
 from htxas.cluster.queue import Queue
 from htxas.domain.calculation import State
-from htxas.errors import ClusterError, NotFound
+from htxas.errors import ClusterError, NotFound, UserError
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -131,6 +132,14 @@ def test_a_bundle_given_back(
     folder = str(tmp_path / "b")
     assert "5 calculations" in htxas("bundle", "make", "--hours", "1", "-j", "2", "-o", folder)
     assert "5 calculations given back" in htxas("collect", folder, "--close")
+    assert store.counts()[State.READY] == 5
+    gone = tmp_path / "c"
+    htxas("bundle", "make", "--hours", "1", "-o", str(gone))
+    shutil.rmtree(gone)
+    with pytest.raises(UserError, match="carried elsewhere"):
+        htxas("collect", str(gone))
+    (worker,) = store.workers()
+    assert "5 calculations given back" in htxas("collect", "--forget", worker["owner"])
     assert store.counts()[State.READY] == 5
 
 
