@@ -25,6 +25,8 @@ __all__ = ["EngineProcess", "EngineRun", "engine_environment"]
 _POLL_S = 0.2
 _GOODBYE_S = 3.0
 _TERMINATED_S = 2.0
+_LAUNCHER_S = 10.0
+_FROZEN_S = 10.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -144,14 +146,9 @@ class EngineProcess:
     def _start(self, directory: Path) -> None:
         self.kill()
         command = self._how.command(self._engine.server_command() or self._engine.command(directory))
-        guarded = [
-            sys.executable,
-            "-m",
-            "htxas.launch.guard",
-            str(os.getpid()),
-            str(int(signal.SIGKILL)),
-            *command,
-        ]
+        # A launcher that is killed leaves its processes, on other nodes perhaps, at work: it is to end them itself.
+        number = signal.SIGTERM if self._how.launcher else signal.SIGKILL
+        guarded = [sys.executable, "-m", "htxas.launch.guard", str(os.getpid()), str(int(number)), *command]
         self._buffer = b""
         self._kills = memory_kills()
         with self._log.open("ab") as log:
@@ -171,33 +168,47 @@ class EngineProcess:
         assert process.stdin is not None
         assert process.stdout is not None
         if serving:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # its end is seen below
                 process.stdin.write(f"{directory}\n".encode())
                 process.stdin.flush()
-            except BrokenPipeError:
-                raise _Died(process.wait()) from None
-        deadline = time.monotonic() + timeout_s
+        looked = time.monotonic()
+        deadline = looked + timeout_s
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while True:
+                if not process.stdout.closed:
+                    # First: whoever was frozen, with the whole job perhaps, may find the answer there.
+                    if selector.select(_POLL_S):
+                        if self._finished(process.stdout, directory):
+                            return
+                    elif process.poll():  # dead; what it had started may hold the pipe open
+                        process.stdout.close()
+                elif self._ended(process, serving):
+                    return
+                now = time.monotonic()
+                if now - looked > _FROZEN_S:  # that long nobody computed
+                    deadline += now - looked
+                looked = now
                 if self._stop.now:
                     raise Returned("stopped at once")
-                if time.monotonic() > deadline:
+                if now > deadline:
                     raise EngineFailure(
                         Cause.WALLTIME,
                         f"stopped after {timeout_s:.0f} s",
                         evidence={"walltime_s": timeout_s, "log": directory_tail(directory)},
                         hint="raise batch: walltime_s in a new campaign, or look at the log",
                     )
-                if not selector.select(_POLL_S):
-                    continue
-                if self._finished(process.stdout, directory):
-                    return
-                if process.stdout.closed:
-                    returncode = process.wait()
-                    if serving or returncode < 0 or returncode > 128:
-                        raise _Died(returncode)
-                    return  # ended by itself: its files tell how
+
+    @staticmethod
+    def _ended(process: subprocess.Popen[bytes], serving: bool) -> bool:
+        """Whether a process that says nothing more has ended by itself: its files tell how."""
+        try:
+            returncode = process.wait(_POLL_S)
+        except subprocess.TimeoutExpired:
+            return False
+        if serving or returncode < 0 or returncode > 128:
+            raise _Died(returncode)
+        return True
 
     def _finished(self, stdout: IO[bytes], directory: Path) -> bool:
         data = os.read(stdout.fileno(), 65536)
@@ -219,11 +230,20 @@ class EngineProcess:
             log.write(line + b"\n")
 
     def kill(self) -> None:
-        """End the process and everything it started, at once."""
+        """End the process and everything it started, at once; a launcher gets a moment to end what it has started."""
         process, self._process = self._process, None
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
+            if self._how.launcher:
+                os.killpg(process.pid, signal.SIGTERM)
+                deadline = time.monotonic() + _LAUNCHER_S
+                while time.monotonic() < deadline:
+                    process.poll()
+                    os.killpg(
+                        process.pid, 0
+                    )  # until nobody is left: the first may be a script around the launcher
+                    time.sleep(_POLL_S / 4)
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for stream in (process.stdin, process.stdout):
@@ -248,5 +268,5 @@ class _Died(Exception):
 
     @property
     def terminated(self) -> bool:
-        """Whether somebody sent SIGTERM: none of ours does."""
+        """Whether somebody sent SIGTERM: ours do only when they wait no longer, or are dead."""
         return self.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)

@@ -18,6 +18,7 @@ from htxas.domain.structure import Structure
 from htxas.engines.base import Job
 from htxas.engines.fake.engine import ENGINE, FakeEngine
 from htxas.errors import Cause, EngineFailure
+from htxas.launch import engine_process
 from htxas.launch.engine_process import EngineProcess, EngineRun, engine_environment
 from htxas.launch.stop import Returned, Stop
 
@@ -118,6 +119,83 @@ def test_an_engine_without_a_server_runs_one_process_per_directory(
         engine.read(job, full)
     assert caught.value.cause is Cause.DISK_FULL
     process.close()
+
+
+class Script(FakeEngine):
+    """One process per directory, of which only the end counts."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__()
+        self._code = code
+
+    def server_command(self) -> None:
+        return None
+
+    def command(self, directory: Path) -> list[str]:
+        return [sys.executable, "-c", self._code, str(directory)]
+
+
+def test_whoever_was_frozen_takes_the_answer_that_lies_there(
+    process: EngineProcess, prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_process, "_POLL_S", 0.0)
+    clock, frozen = time.monotonic, [0.0]
+    monkeypatch.setattr(engine_process.time, "monotonic", lambda: clock() + frozen[0])
+    job, directory = prepare("a", seconds=0.6)
+
+    def freeze() -> None:
+        frozen[0] = 3600.0
+
+    timer = threading.Timer(0.3, freeze)
+    timer.start()
+    process.run(directory, 20)  # what is left of the 20 s after the hour is what it was before
+    timer.join()
+    assert ENGINE.read(job, directory) is not None
+
+
+def test_a_silent_engine_obeys_the_clock(tmp_path: Path, prepare: Callable[..., Any]) -> None:
+    _, directory = prepare("a")
+    silent = Script("import os, time; os.close(0); os.close(1); time.sleep(60)")
+    process = EngineProcess(silent, tmp_path / "engine.log", Stop())
+    start = time.monotonic()
+    with pytest.raises(EngineFailure) as caught:
+        process.run(directory, 1.0)
+    assert caught.value.cause is Cause.WALLTIME
+    assert time.monotonic() - start < 8
+
+
+def test_a_dead_engine_is_seen_though_its_children_live(tmp_path: Path, prepare: Callable[..., Any]) -> None:
+    _, directory = prepare("a")
+    orphans = "import os, subprocess; subprocess.Popen(['sleep', '60']); os.kill(os.getpid(), 9)"
+    process = EngineProcess(Script(orphans), tmp_path / "engine.log", Stop())
+    with pytest.raises(EngineFailure) as caught:
+        process.run(directory, 30)
+    assert caught.value.cause is Cause.ENGINE_CRASH
+
+
+def test_a_launcher_may_end_what_it_has_started(
+    tmp_path: Path, prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As srun and mpirun do it: their processes are not in our group, and outlive a launcher that is killed."""
+    monkeypatch.setattr(engine_process, "_LAUNCHER_S", 3.0)
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(
+        "import os, pathlib, signal, subprocess, sys\n"
+        "rank = subprocess.Popen(sys.argv[2:], start_new_session=True)\n"
+        "def end(*_):\n    rank.kill()\n    os._exit(143)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(rank.pid))\n"
+        "rank.wait()\n"
+    )
+    note = tmp_path / "pid"
+    _, directory = prepare("a", seconds=60.0)
+    how = EngineRun((sys.executable, str(launcher), str(note)))
+    process = EngineProcess(ENGINE, tmp_path / "engine.log", Stop(), how)
+    start = time.monotonic()
+    with pytest.raises(EngineFailure, match="stopped after"):
+        process.run(directory, 2.0)
+    assert not _lives(int(note.read_text()))
+    assert time.monotonic() - start < 2.0 + 3.0  # it is not waited for longer than it takes
 
 
 def test_engines_never_see_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
