@@ -71,7 +71,9 @@ def pack(
         if work.seconds > split_above_s and len(work.tasks) > 1:
             yield from _split(work, campaign, target_s, most_keys)
             continue
-        if open_ and (_seconds(open_) + work.seconds > target_s * _ROUNDING or len(open_) + len(work.tasks) > most_keys):
+        if open_ and (
+            _seconds(open_) + work.seconds > target_s * _ROUNDING or len(open_) + len(work.tasks) > most_keys
+        ):
             yield _batch(open_, campaign)
             open_ = []
         open_ += work.tasks
