@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from htxas.errors import Cause, DatabaseUnavailable, HtxasError, NotFound
+from htxas.errors import Busy, Cause, DatabaseUnavailable, HtxasError, NotFound
 from htxas.launch.agent import Agent, AgentConfig, AgentSummary
 from htxas.launch.allocation import Allocation, Places, Probes, places, read_allocation
 from htxas.launch.fireworks_pad import launchpad_of, prepare_launchpad
@@ -39,6 +39,8 @@ __all__ = ["main"]
 _NEARLY_UP_S = 900.0
 _WAIT_FOR_DATABASE_S = 600.0
 _RETRY_S = (1.0, 15.0)
+_TELL_END_S = 3.0
+_BUSY_S = 10.0
 _START = ".start"
 _STATUS = {Why.IDLE: 0, Why.DEADLINE: 0, Why.TERMINATED: 0, Why.UNFIT: 1, Why.ERROR: 2}
 _log = logging.getLogger("htxas.pilot")
@@ -112,6 +114,7 @@ class _Start:
     folder: Path
     alarm: Alarm
     began: float = field(default_factory=time.time)
+    told: _Ending | None = None
 
     @property
     def leads(self) -> bool:
@@ -252,7 +255,11 @@ def _online(start: _Start) -> _Ending:
         source = Source(store, launchpad, start.owner, config.folder, config.campaign, config.workers)
         summary = Agent(config, source).run(start.alarm.stop, facts=facts)
         ending = _ended(start, summary)
-        _tell_end(store, start, ending)
+        _leave_word(
+            start, ending
+        )  # first: seconds after SIGTERM the scheduler kills, and a database may be away
+        if summary.delivered:
+            _tell_end(start, ending)
     return ending
 
 
@@ -315,7 +322,10 @@ def _tell_start(store: Store, start: _Start) -> None:
 
 
 def _conclude_earlier(store: Store, launchpad: object, start: _Start) -> None:
-    """Settle the affairs of earlier starts of this job: it runs here now, so they are over."""
+    """Settle the affairs of earlier starts of this job: it runs here now, so they are over.
+
+    Of another job with the same pilot id nothing is known: a script may be submitted by hand, and more than once.
+    """
     from htxas.launch.recover import conclude_owner, recovery_lock
 
     a, o = start.allocation, start.options
@@ -324,23 +334,28 @@ def _conclude_earlier(store: Store, launchpad: object, start: _Start) -> None:
         for w in store.workers()
         if w["info"].get("pilot") == o.pilot
         and w["info"].get("cluster") == o.cluster
+        and a.job_id is not None
+        and w["info"].get("job_id") == a.job_id
         and int(w["info"].get("restart") or 0) < a.restart
     ]
     if not earlier:
         return
-    with recovery_lock(store):
-        for worker in earlier:
-            why = f"the scheduler started job {a.job_id} again on {a.node}"
-            settled = conclude_owner(
-                store,
-                launchpad,
-                worker["owner"],
-                Cause.NODE_FAILURE,
-                why,
-                info=worker["info"],
-                last=worker["seen"],
-            )
-            _log.info("%s is over: %s", worker["owner"], settled)
+    try:
+        with recovery_lock(store, _BUSY_S):
+            for worker in earlier:
+                why = f"the scheduler started job {a.job_id} again on {a.node}"
+                settled = conclude_owner(
+                    store,
+                    launchpad,
+                    worker["owner"],
+                    Cause.NODE_FAILURE,
+                    why,
+                    info=worker["info"],
+                    last=worker["seen"],
+                )
+                _log.info("%s is over: %s", worker["owner"], settled)
+    except Busy as error:  # whoever is at it, or the next one, finds that this job was started again
+        _log.warning("%s; going on without settling what earlier starts left", error)
 
 
 def _ended(start: _Start, summary: AgentSummary) -> _Ending:
@@ -361,16 +376,18 @@ def _iso(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).isoformat(" ", "seconds")
 
 
-def _tell_end(store: Store, start: _Start, ending: _Ending) -> None:
-    """Bring the pilot's record up to date; what the database does not hear, the exit file says."""
+def _tell_end(start: _Start, ending: _Ending) -> None:
+    """Bring the pilot's record up to date; what the database does not hear in time, the exit file says."""
     pilot, used = start.options.pilot, ending.summary
     try:
-        store.count_pilot_time(pilot, allocated_s=used.allocated_s, engine_s=used.engine_s)
-        # With other nodes still at work, or told to end and perhaps on its way back into the queue, how the job goes on
-        # is for the scheduler to say.
-        if start.allocation.nodes == 1 and ending.why is not Why.TERMINATED:
-            reason = f"{ending.why.value}: {ending.message}"
-            store.update_pilot(pilot, state=PilotState.ENDED, ended=datetime.now(UTC), reason=reason)
+        with Store.open(name=start.settings.database, patience_s=_TELL_END_S) as store:
+            store.count_pilot_time(pilot, allocated_s=used.allocated_s, engine_s=used.engine_s)
+            # With other nodes still at work, or told to end and perhaps on its way back into the queue, how the job
+            # goes on is for the scheduler to say; and the record may be about a later start.
+            alone = start.allocation.nodes == 1 and ending.why is not Why.TERMINATED
+            if alone and store.pilot(pilot).owner == start.owner:
+                reason = f"{ending.why.value}: {ending.message}"
+                store.update_pilot(pilot, state=PilotState.ENDED, ended=datetime.now(UTC), reason=reason)
     except HtxasError as error:
         _log.warning("the end of this pilot is not on record: %s", error)
 
@@ -390,6 +407,9 @@ def _in_bundle(start: _Start) -> _Ending:
 
 
 def _leave_word(start: _Start, ending: _Ending) -> None:
+    if start.told == ending:
+        return
+    start.told = ending
     a, summary = start.allocation, ending.summary
     written = PilotExit(
         pilot=start.options.pilot,

@@ -191,7 +191,9 @@ def _job(owner: str, info: Mapping[str, Any], scene: Scene) -> Job | None:
     restart = int(info.get("restart") or 0)
     pilot = scene.pilots.get(str(info.get("pilot")))
     ended = None
-    if pilot is not None and pilot.state is PilotState.ENDED and pilot.restart <= restart:
+    # One script submitted by hand twice has one record.
+    of_this_job = pilot is not None and pilot.job_id in (None, key[1]) and pilot.restart <= restart
+    if pilot is not None and of_this_job and pilot.state is PilotState.ENDED:
         ended = pilot.reason or "its pilot's record says that it ended"
     heard = scene.heard.get(key, Heard(Answer.NOT_ASKED))
     if heard.info is not None and _of_another_time(heard.info, info):

@@ -18,11 +18,15 @@ from fireworks import LaunchPad
 from htxas.cluster.load import load_config
 from htxas.cluster.queue import Queue, open_queue
 from htxas.domain.calculation import State
+from htxas.errors import DatabaseUnavailable
+from htxas.launch import pilot as module
+from htxas.launch.agent_config import AgentSummary
 from htxas.launch.bundle_site import bundle_maker, collect_all
 from htxas.launch.pilot_cancel import cancel_pilots
 from htxas.launch.pilot_exit import PilotExit, Why, read_exit
 from htxas.launch.pilot_look import describe, refresh
 from htxas.launch.pilots import submit_pilots
+from htxas.launch.stop import Stop
 from htxas.store.records import PilotRecord, PilotState
 from htxas.store.store import Store
 
@@ -156,7 +160,12 @@ def start(store: Store, home: Path) -> Any:
     def begin(*arguments: str, job: str = "77", restarts: int = 0) -> subprocess.Popen[bytes]:
         folder = home / "pilots" / "abc"
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {"database": store.name, "engines": {}, "most_bytes": None, "most_files": None}
+        settings: dict[str, Any] = {
+            "database": store.name,
+            "engines": {},
+            "most_bytes": None,
+            "most_files": None,
+        }
         (folder / "settings.json").write_text(json.dumps(settings))
         command = [sys.executable, "-m", "htxas.launch.pilot", "--pilot", "abc", "--cluster", "here"]
         command += ["--workers", "1", "--walltime-s", "600", "--margin-s", "5", *arguments]
@@ -242,6 +251,76 @@ def test_requeued_it_settles_what_its_earlier_start_left(
     record = pilot(store)  # put on record by the pilot itself
     assert (record.state, record.restart, record.cluster) == (PilotState.ENDED, 1, "here")
     assert worker["owner"] not in {w["owner"] for w in store.workers()}
+
+
+def test_one_script_submitted_twice_is_two_jobs(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], start: Any, home: Path
+) -> None:
+    submitted(sizes=(2,), seconds=60.0, batch={"at_least": 1})
+    start(job="77")
+    wait_for(lambda: bool(list((home / "runs").glob("??/*/1/calculation.json"))))
+    (worker,) = store.workers()
+    held = len(store.held(worker["owner"]))
+    assert start("--linger-s", "0", job="78").wait(60) == 0
+    assert [w["owner"] for w in store.workers()] == [worker["owner"]]
+    assert len(store.held(worker["owner"])) == held
+    assert not any(r.interrupted for r in store.find())
+    (told,) = exits(home)
+    assert (told.job_id, told.restart, told.why) == ("78", 1, Why.IDLE)
+
+
+def test_another_one_that_settles_is_no_reason_to_end(
+    store: Store, launchpad: LaunchPad, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = {"pilot": "abc", "cluster": "here", "job_id": "77", "restart": 0, "host": "elsewhere"}
+    store.heartbeat("elsewhere-1-abcdef", gone)
+    begun = begin(home, monkeypatch)
+    monkeypatch.setattr(module, "_BUSY_S", 0.1)
+    with store.lock("recovery"):
+        module._conclude_earlier(store, launchpad, begun)
+    assert len(store.workers()) == 1
+    module._conclude_earlier(store, launchpad, begun)
+    assert store.workers() == []
+
+
+def begin(home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the second start of job 77, in this process."""
+    folder = home / "pilots" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text(
+        json.dumps({"database": "any", "engines": {}, "most_bytes": None, "most_files": None})
+    )
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    options = module._options(["--pilot", "abc", "--cluster", "here", "--workers", "1", "--walltime-s", "60"])
+    return module._begin(options, folder, module.Alarm(Stop()))
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_its_word_comes_before_the_database_is_told(
+    delivered: bool, store: Store, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    class Ended:
+        def __init__(self, *_: Any) -> None: ...
+
+        def run(self, *_: Any, **__: Any) -> AgentSummary:
+            return AgentSummary(delivered=delivered)
+
+    def away(**options: Any) -> Store:
+        told.append((len(exits(home)), options["patience_s"]))
+        raise DatabaseUnavailable("the database does not answer")
+
+    begun = begin(home, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(module, "Agent", Ended)
+        patch.setattr(module, "_patiently", lambda start, stack: store)
+        patch.setattr(Store, "open", away)
+        ending = module._online(begun)
+    assert told == ([(1, 3.0)] if delivered else [])
+    assert exits(home)[0].why is ending.why is Why.IDLE
 
 
 def test_without_a_count_our_own_records_tell_of_restarts(home: Path) -> None:
