@@ -128,18 +128,41 @@ def chains(sites: int, seconds: tuple[float, ...]) -> Workload:
     return Workload("chaos", "fake", document, (text, ".xyz"), longest * (longest + 1) // 2, longest, endings)
 
 
-_SMILES = "C methane|CC ethane|C=C ethene|C#C ethyne|CO methanol|C=O formaldehyde|CF fluoromethane|C#N hydrogen-cyanide"
+_MOLECULES = """\
+C methane
+CC ethane
+C=C ethene
+C#C ethyne
+CO methanol
+C=O formaldehyde
+CF fluoromethane
+C#N hydrogen-cyanide
+CCO ethanol
+CC=O acetaldehyde
+CC#N acetonitrile
+CN methylamine
+OC=O formic-acid
+NC=O formamide
+CC=C propene
+CC#C propyne
+COC dimethyl-ether
+C1CC1 cyclopropane
+C1CO1 oxirane
+FC=C fluoroethene
+CCF fluoroethane
+CCN ethylamine
+CNC dimethylamine
+OCC=O glycolaldehyde
+"""
 
 
 def real() -> Workload:
-    """Return small molecules through PySCF in its cheapest form: real SCF runs, all of which must be done."""
+    """Return small molecules through PySCF: real SCF runs, all of which must be done."""
     document = {
         "campaign": "chaos",
-        "structures": {"file": "chaos.smi"},
+        "structures": {"file": "chaos.smi", "geometry": {"method": "gfn2-xtb"}},
         "site": {"element": "C", "edge": "K"},
-        "engine": {"name": "pyscf", "preset": "published"},
-        "batch": {"target_s": 30.0},
+        "engine": {"name": "pyscf", "preset": "accurate"},
+        "batch": {"target_s": 20.0},
     }
-    lines = [line.split(" ") for line in _SMILES.split("|")]
-    text = "".join(f"{smiles} {name}\n" for smiles, name in lines)
-    return Workload("chaos", "pyscf", document, (text, ".smi"), 8, 8)
+    return Workload("chaos", "pyscf", document, (_MOLECULES, ".smi"), sites=35, grounds=24)

@@ -376,7 +376,7 @@ class World:
             os.kill(pid, signal.SIGCONT)
             self.htxas("db", "down", check=False)
         if self.has_scratch:
-            with contextlib.suppress(shutil.Error):  # what is still being deleted
+            with contextlib.suppress(shutil.Error, FileNotFoundError):  # what is still being deleted
                 shutil.copytree(self.runs / "workers", self.logs / "workers", dirs_exist_ok=True)
                 shutil.copytree(self.home / "pilots", self.logs / "pilots", dirs_exist_ok=True)
             subprocess.run(["umount", "-l", str(self.runs)], check=False)
