@@ -39,7 +39,11 @@ def test_new_fireworks_are_written_as_the_saved_one() -> None:
     (workflow,) = workflows_of([batch], 3)
     written = workflow.fws[0].to_dict()
     about = written["spec"]["htxas"]
-    assert (about.pop("shortest_s"), about.pop("longest_s"), written["spec"].pop("_priority")) == (0.1, 0.9, 3)
+    assert (about.pop("shortest_s"), about.pop("longest_s"), written["spec"].pop("_priority")) == (
+        0.1,
+        0.9,
+        3,
+    )
     assert written["spec"] == SAVED["spec"]
     assert written["name"] == SAVED["name"]
 
