@@ -136,7 +136,7 @@ def test_a_failed_sync_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "journal-1.bin"
     journal = JournalWriter(path)
     journal.outcome(outcome(1))
-    real, fails = os.fsync, [2]
+    real, fails, second = os.fsync, [2], outcome(2)  # the same one: each has a time of its own
 
     def sync(descriptor: int) -> None:
         if fails[0]:
@@ -149,10 +149,10 @@ def test_a_failed_sync_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(journal_module, "_SYNC_EVERY_S", 0.0)
     with pytest.raises(OSError, match="quota"):
-        journal.outcome(outcome(2))
+        journal.outcome(second)
     with pytest.raises(OSError, match="quota"):
-        journal.outcome(outcome(2))
-    journal.outcome(outcome(2))
+        journal.outcome(second)
+    journal.outcome(second)
     journal.outcome(outcome(3))
     journal.close()
     keys = [r.lease.key for r, _ in read_journal(path) if isinstance(r, Outcome)]
