@@ -5,7 +5,7 @@ Here death needs a positive proof, and each proof has a name (:class:`Reason`):
 
 ======================  =====================================================================================
 ``lock_free``           the kernel of this machine let go of the owner's lock
-``process_gone``        this machine has no such process, the lock's file is gone, and it is silent
+``process_gone``        this machine has no such process, no lock tells of it, and it is silent
 ``rebooted``            this machine has started anew since
 ``bundle_closed``       the bundle's results were collected to the end
 ``requeued``            the scheduler started the owner's job again, or put it back into the queue
@@ -251,7 +251,7 @@ def judge(evidence: Evidence) -> Verdict:
     if e.boot_changed and e.lock_free and e.quiet_s >= SETTLED_S:
         return _dead(Reason.REBOOTED, "its machine has started anew since", Cause.NODE_FAILURE)
     if e.here and e.lock_free is None and e.pid_gone and e.quiet_s >= SETTLED_S:
-        why = "this machine has no such process, and the file of its lock is gone"
+        why = "this machine has no such process, and no lock tells of it"
         return replace(_dead(Reason.PROCESS_GONE, why, _job_cause(e)), wait_s=_untold_s(e))
     if not e.registered:
         return _unregistered(e)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import platform
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from htxas.settings import runs_folder
 
-__all__ = ["LOCK_FILE", "LOG_FILE", "boot_id", "hold_alive", "is_dead", "new_owner", "worker_folder"]
+__all__ = ["LOCK_FILE", "LOG_FILE", "boot_id", "hold_alive", "new_owner", "worker_folder"]
 
 LOG_FILE = "agent.log"
 """In an agent's folder: what it said."""
@@ -21,8 +22,7 @@ LOG_FILE = "agent.log"
 LOCK_FILE = "alive.lock"
 """In an owner's folder: held while it lives."""
 
-_SILENT_S = 600.0
-_UNKNOWN_S = 90.0
+_log = logging.getLogger(__name__)
 
 
 def boot_id() -> str | None:
@@ -45,28 +45,17 @@ def worker_folder(owner: str) -> Path:
 
 @contextmanager
 def hold_alive(owner: str) -> Iterator[dict[str, Any]]:
-    """Hold an agent's lock; gives the facts for its heartbeat."""
+    """Hold an agent's lock; gives the facts for its heartbeat.
+
+    On a file system without locks ``lock`` is None: whether it lives is told by other evidence, then.
+    """
     folder = worker_folder(owner)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        facts = {"host": platform.node(), "pid": os.getpid(), "boot": boot_id()}
-        yield {**facts, "lock": str(folder / LOCK_FILE)}
-
-
-def is_dead(worker: Mapping[str, Any]) -> bool:
-    """Return whether a worker (as ``Store.workers`` tells of it) can no longer be working.
-
-    On this host the lock tells at once. On another only silence does: as long as a lease lasts.
-    """
-    info, age_s = worker["info"], float(worker["age_s"])
-    if info.get("host") != platform.node():
-        return age_s > _SILENT_S
-    try:
-        with Path(info["lock"]).open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except BlockingIOError:
-        return False
-    except (OSError, KeyError):  # its folder is gone, or in another container
-        return age_s > _UNKNOWN_S
+        held: str | None = str(folder / LOCK_FILE)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # Lustre mounted without -o flock, NFS without its lock service
+            held = None
+            _log.warning("%s has no locks (%s): a crash is noticed later", folder, error.strerror)
+        yield {"host": platform.node(), "pid": os.getpid(), "boot": boot_id(), "lock": held}

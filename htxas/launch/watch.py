@@ -16,8 +16,8 @@ from typing import Any
 
 from htxas.domain.calculation import Kind, State
 from htxas.errors import DatabaseUnavailable
-from htxas.launch.judge import FRESH_S
-from htxas.launch.liveness import is_dead
+from htxas.launch.judge import FRESH_S, Life, judge
+from htxas.launch.witness import Scene, evidence
 from htxas.store.records import Control, ControlState, PilotRecord, PilotState
 from htxas.store.store import Store
 from htxas.store.watching import Ending
@@ -67,13 +67,20 @@ def _counted(store: Store, name: str | None) -> Document:
 
 def _beating(store: Store) -> Document:
     """Return what changes every few seconds."""
-    return {"workers": store.workers(), "controls": store.controls(), "stamps": store.stamps()}
+    return {
+        "workers": store.workers(),
+        "up_s": store.server_up_s(),
+        "controls": store.controls(),
+        "stamps": store.stamps(),
+    }
 
 
 def _together(counted: Mapping[str, Any], beating: Mapping[str, Any], name: str | None) -> Document:
     controls: Mapping[str, Control] = beating["controls"]
     campaigns = [_controlled(c, controls.get(c["campaign"], Control())) for c in counted["campaigns"]]
-    workers = [_worker(w) for w in beating["workers"]]
+    # No scheduler is asked here: what only one of them can tell stays unknown.
+    scene = Scene.of(beating["up_s"], beating["workers"], counted["pilots"])
+    workers = [_worker(w, scene) for w in beating["workers"]]
     pilots: Sequence[PilotRecord] = [
         p for p in counted["pilots"] if name is None or p.campaign in (None, name)
     ]
@@ -155,15 +162,22 @@ def _failures(progress: Mapping[str, Any], endings: Iterable[Ending]) -> list[Do
     return rows
 
 
-def _worker(worker: Mapping[str, Any]) -> Document:
+def _worker(worker: Mapping[str, Any], scene: Scene) -> Document:
     info, silent = worker["info"], float(worker["age_s"])
-    dead = is_dead(worker)
+    verdict = judge(evidence(worker, scene))
+    if verdict.life is Life.DEAD:
+        state = "dead"
+    elif info.get("bundle") is not None:  # never beats
+        state = "bundle"
+    else:
+        state = "alive" if silent < FRESH_S else "silent"
     return {
         "owner": worker["owner"],
         "host": info.get("host"),
         "silent_s": silent,
-        "dead": dead,
-        "state": "dead" if dead else "alive" if silent <= FRESH_S else "silent",
+        "dead": verdict.life is Life.DEAD,
+        "state": state,
+        "why": verdict.why,
         "campaign": info.get("campaign"),
         "cluster": info.get("cluster"),
         "pilot": info.get("pilot"),
@@ -176,11 +190,13 @@ def _worker(worker: Mapping[str, Any]) -> Document:
     }
 
 
-def _agents(workers: Iterable[Mapping[str, Any]]) -> Document:
+def _agents(workers: Sequence[Mapping[str, Any]]) -> Document:
     states = Counter(w["state"] for w in workers)
     living = [w for w in workers if w["state"] == "alive"]
     return {
         **{state: states[state] for state in ("alive", "silent", "dead")},
+        "bundles": states["bundle"],
+        "longest_silence_s": max((w["silent_s"] for w in workers if w["state"] == "silent"), default=0.0),
         "places": sum(w["places"] for w in living),
         "busy": sum(w["busy"] for w in living),
         "held": sum(w["held"] for w in living),

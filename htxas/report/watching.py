@@ -188,9 +188,12 @@ def _agents(seen: Document) -> Text:
         f"{plural(agents['alive'], 'agent')}, {agents['busy']:,} of {plural(agents['places'], 'place')} busy"
     )
     if agents["silent"]:
-        text.append(f", {agents['silent']:,} silent", style="yellow")
+        longest = duration(agents["longest_silence_s"])
+        text.append(f", {agents['silent']:,} silent for up to {longest}", style="yellow")
     if agents["dead"]:
         text.append(f", {agents['dead']:,} dead", style="red")
+    if agents["bundles"]:
+        text.append(f", {plural(agents['bundles'], 'bundle')} out")
     if used["share"] is not None and used["allocated_s"] >= _LEAST_ALLOCATED_S:
         text.append(
             f"; engines ran {_percent(used['share'])} of the {duration(used['allocated_s'])} allocated"
@@ -202,6 +205,10 @@ def _hints(seen: Document) -> list[RenderableType]:
     lines = []
     if seen["agents"]["dead"]:
         lines.append("the work of dead agents is freed by the next htxas run, or by: htxas reconcile")
+    if seen["agents"]["silent"]:
+        lines.append(
+            "whether silent agents still work, their schedulers and machines know: htxas reconcile asks"
+        )
     for row in seen["campaigns"]:
         if not row["submission_finished"]:
             lines.append(f"the submission of {row['campaign']} is not finished: htxas campaign submit FILE")

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,13 +89,32 @@ def test_a_look_tells_campaigns_pilots_agents_and_utilisation(
     assert rows["big"]["utilisation"] == pytest.approx((380 + 900) / 1400)
     assert rows[""]["utilisation"] == pytest.approx(0.2)
     assert seen["utilisation"]["share"] == pytest.approx(1300 / 1500)
-    assert seen["agents"] == {"alive": 2, "silent": 0, "dead": 0, "places": 8, "busy": 6, "held": 18}
+    alive = {"alive": 2, "silent": 0, "dead": 0, "places": 8, "busy": 6, "held": 18}
+    assert seen["agents"] == {**alive, "bundles": 0, "longest_silence_s": 0.0}
     assert seen["reconciled_s"] < 60
     for width in (60, 80, 100, 160):
         text = drawn(seen, width)
         assert max(map(len, text.splitlines())) <= width
         for words in ("chains", "paused", "2 walltime", "big", "2 agents", "6 of 8 places"):
             assert words in text, (width, words)
+
+
+def test_nobody_is_called_dead_without_proof(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "server_up_s", lambda self: 86400.0)
+    long_ago = datetime.now(UTC) - timedelta(minutes=30)
+    beat(store, "o1", cluster="big", job_id="1", pilot="p1")
+    beat(store, "o2", cluster="big", job_id="2", pilot="p2", restart=0)
+    beat(store, "o3", bundle="/scratch/b1")
+    store._db["workers"].update_many({}, {"$set": {"seen": long_ago}})
+    beat(store, "o4", cluster="big", job_id="2", pilot="p2", restart=1)
+    seen = look(store)
+    states = {w["owner"]: w["state"] for w in seen["workers"]}
+    assert states == {"o1": "silent", "o2": "dead", "o3": "bundle", "o4": "alive"}
+    assert "nobody asked the scheduler about job 1" in seen["workers"][0]["why"]
+    assert "job 2 was started again" in seen["workers"][1]["why"]
+    text = drawn(seen, 100)
+    for words in ("1 silent for up to", "1 dead", "1 bundle out", "htxas reconcile asks"):
+        assert words in text, words
 
 
 def test_only_one_campaign_if_it_is_named(store: Store, submitted: Callable[..., Any]) -> None:
