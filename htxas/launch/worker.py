@@ -37,6 +37,7 @@ from htxas.launch.engine_process import EngineProcess, EngineRun
 from htxas.launch.evidence import FULL
 from htxas.launch.guard import die_with
 from htxas.launch.journal import JournalWriter
+from htxas.launch.journal import Returned as HandedBack
 from htxas.launch.ladder import next_step
 from htxas.launch.stop import Returned, Stop
 from htxas.launch.task import Task
@@ -70,12 +71,13 @@ class Inbox:
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def _read(self) -> None:
-        for line in self._stream:
-            said = json.loads(line)
-            with self._news:
-                self._tasks.extend(said.get("tasks", ()))
-                self._drop(set(said.get("drop", ())))
-                self._news.notify()
+        with contextlib.suppress(ValueError):  # half a line: the agent ended while it wrote
+            for line in self._stream:
+                said = json.loads(line)
+                with self._news:
+                    self._tasks.extend(said.get("tasks", ()))
+                    self._drop(set(said.get("drop", ())))
+                    self._news.notify()
         self.end()
 
     def _drop(self, keys: set[str]) -> None:
@@ -196,6 +198,9 @@ class Worker:
             self._return(task, "disk_full", directory, began, "no room for the outcome in the journal")
 
     def _return(self, task: Task, why: str, directory: Path, began: float, message: str = "") -> None:
+        # Should the agent die now, this attempt was not in hand any more. On a full disk it counts as if it were.
+        with contextlib.suppress(OSError):
+            self._journal.returned(HandedBack(task.key, task.attempt))
         self._say(
             key=task.key,
             returned=why,

@@ -22,6 +22,7 @@ from htxas.errors import DatabaseUnavailable
 from htxas.launch import pilot as module
 from htxas.launch.agent_config import AgentSummary
 from htxas.launch.bundle_site import bundle_maker, collect_all
+from htxas.launch.delivery import deliver_journals
 from htxas.launch.pilot_cancel import cancel_pilots
 from htxas.launch.pilot_exit import PilotExit, Why, read_exit
 from htxas.launch.pilot_look import describe, refresh
@@ -221,6 +222,9 @@ def test_a_scheduler_that_terminates_engines_and_workers_first_makes_no_failures
     assert store.counts()[State.READY] == 5
     assert not any(r.interrupted or r.history for r in store.find())
     assert store.workers() == []
+    (folder,) = (home / "runs" / "workers").glob("*-*")
+    # Even if the agent had been killed before it gave all back.
+    assert deliver_journals(store, folder).in_hand == set()
 
 
 def descendants(pid: int) -> list[int]:
