@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.domain.spectrum import Spectrum, Sticks
 from htxas.domain.structure import Structure
 from htxas.errors import Cause, InternalError, StoreError
-from htxas.store.connection import Document
 from htxas.store.records import (
     Batch,
     CalculationRecord,
@@ -29,6 +28,9 @@ from htxas.store.records import (
     SiteRef,
     StructureRecord,
 )
+
+if TYPE_CHECKING:  # workers come here, too, and need no client of the database
+    from htxas.store.connection import Document
 
 __all__ = [
     "batch_from",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bson
 import numpy as np
@@ -23,9 +23,11 @@ from htxas.domain.result import GroundResult, Provenance, Result, SiteResult
 from htxas.domain.spectrum import broaden
 from htxas.domain.structure import Structure
 from htxas.errors import Cause, InternalError, StoreError
-from htxas.store.connection import Document
 from htxas.store.documents import ground_document, plain, site_document
 from htxas.store.records import Lease
+
+if TYPE_CHECKING:  # workers come here, too, and need no client of the database
+    from htxas.store.connection import Document
 
 __all__ = ["CLEARED", "Outcome", "decode", "done", "encode", "failed", "quarantined", "size", "unstorable"]
 
