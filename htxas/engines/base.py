@@ -15,6 +15,7 @@ Files of htxas itself in a run directory
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -208,16 +209,17 @@ def write_job(job: Job, directory: Path) -> None:
         "element": c.element,
         "edge": c.edge,
         "atom": c.atom,
-        "parameters": dict(c.parameters),
-        "structure": job.structure.to_dict(),
         "ground_directory": None if job.ground_directory is None else str(job.ground_directory),
         "numerics": dict(job.numerics),
         "previous_directory": None if job.previous_directory is None else str(job.previous_directory),
         "memory_factor": job.memory_factor,
     }
-    # a line for each: `json.dumps` with an indent is five times slower, and there are hundred thousands of these
-    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
-    (directory / JOB_FILE).write_text(f"{{\n{lines}\n}}\n")
+    # A few long lines: an indent takes the slow encoder, and there are hundred thousands of these.
+    text = (
+        f"{{\n {json.dumps(document)[1:-1]},\n"
+        f' "parameters": {json.dumps(dict(c.parameters))},\n "structure": {_text(job.structure)}\n}}\n'
+    )
+    (directory / JOB_FILE).write_bytes(text.encode())
 
 
 def read_job(directory: Path) -> Job:
@@ -228,7 +230,7 @@ def read_job(directory: Path) -> Job:
     ValueError
         If the stored key is not the key of the stored content: the file was changed.
     """
-    document = json.loads((directory / JOB_FILE).read_text())
+    document = json.loads((directory / JOB_FILE).read_bytes().decode())
     calculation = Calculation(
         kind=Kind(document["kind"]),
         structure_key=document["structure_key"],
@@ -238,7 +240,7 @@ def read_job(directory: Path) -> Job:
         edge=document["edge"],
         atom=document["atom"],
     )
-    structure = _structure(json.dumps(document["structure"]))
+    structure = _structure(document["structure"])
     if calculation.key != document["key"] or structure.key != document["structure_key"]:
         raise ValueError(f"{directory / JOB_FILE} does not match its own key")
     ground = document["ground_directory"]
@@ -255,7 +257,16 @@ def read_job(directory: Path) -> Job:
     )
 
 
+# Built, hashed and written out once: the sites of a molecule come one after the other.
+_latest: deque[tuple[dict[str, Any], Structure]] = deque(maxlen=1)
+
+
+def _structure(document: dict[str, Any]) -> Structure:
+    if not _latest or _latest[0][0] != document:
+        _latest.append((document, Structure.from_dict(document)))
+    return _latest[0][1]
+
+
 @lru_cache(maxsize=4)
-def _structure(document: str) -> Structure:
-    """Return a structure, built and its key made once: the sites of a molecule come one after the other."""
-    return Structure.from_dict(json.loads(document))
+def _text(structure: Structure) -> str:
+    return json.dumps(structure.to_dict())

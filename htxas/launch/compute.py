@@ -67,10 +67,10 @@ def walltime_s(settings: CampaignSettings, estimate_s: float) -> float:
 
 
 def _make_anew(directory: Path) -> None:
+    # Parents first, for most attempts are the first.
+    directory.parent.mkdir(parents=True, exist_ok=True)
     try:
         directory.mkdir()
-    except FileNotFoundError:
-        directory.mkdir(parents=True)
     except FileExistsError:  # of another database: never to be taken for this attempt's
         shutil.rmtree(directory)
         directory.mkdir()
@@ -78,7 +78,7 @@ def _make_anew(directory: Path) -> None:
 
 def attempt_directory(key: str, attempt: int) -> Path:
     """Return ``runs/<key[:2]>/<key>/<attempt>``, which need not exist."""
-    return runs_folder() / key[:2] / key / str(attempt)
+    return runs_folder().joinpath(key[:2], key, str(attempt))
 
 
 def compute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -109,10 +110,11 @@ class FakeEngine:
         """
         from htxas.engines.fake.run import LOG_FILE, OUTCOME_FILE
 
-        log = directory / LOG_FILE
-        tail = log.read_text().splitlines()[-_LOG_LINES:] if log.exists() else []
+        tail: list[str] = []
+        with contextlib.suppress(FileNotFoundError):
+            tail = (directory / LOG_FILE).read_text().splitlines()[-_LOG_LINES:]
         try:
-            text = (directory / OUTCOME_FILE).read_text()
+            text = (directory / OUTCOME_FILE).read_bytes()
         except FileNotFoundError:
             raise _no_outcome(tail) from None
         try:

@@ -68,7 +68,7 @@ def _run(directory: Path) -> None:
     if mode is FailureMode.TRUNCATED:
         text = text[: len(text) // 2]
     temporary = directory / (OUTCOME_FILE + ".part")
-    temporary.write_text(text)
+    temporary.write_bytes(text.encode())
     temporary.rename(directory / OUTCOME_FILE)
 
 
