@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
@@ -106,6 +106,7 @@ class EngineProcess:
         self._stop = stop
         self._how = run or EngineRun()
         self._process: subprocess.Popen[bytes] | None = None
+        self._answers = select.poll()
         self._buffer = b""
         self._kills: int | None = None
 
@@ -119,7 +120,10 @@ class EngineProcess:
         Returned
             If the worker was asked to stop at once; the process is gone then.
         """
-        start = self._log.stat().st_size if self._log.exists() else 0
+        try:
+            start = self._log.stat().st_size
+        except FileNotFoundError:
+            start = 0
         serving = self._engine.server_command() is not None
         if not serving or self._process is None or self._process.poll() is not None:
             self._start(directory)
@@ -161,6 +165,9 @@ class EngineProcess:
                 env=engine_environment(self._how),
                 start_new_session=True,  # Ctrl-C in the terminal is the worker's to handle
             )
+        self._answers = select.poll()
+        assert self._process.stdout is not None
+        self._answers.register(self._process.stdout, select.POLLIN)
 
     def _wait(
         self, process: subprocess.Popen[bytes], directory: Path, timeout_s: float, serving: bool
@@ -173,31 +180,29 @@ class EngineProcess:
                 process.stdin.flush()
         looked = time.monotonic()
         deadline = looked + timeout_s
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while True:
-                if not process.stdout.closed:
-                    # First: whoever was frozen, with the whole job perhaps, may find the answer there.
-                    if selector.select(_POLL_S):
-                        if self._finished(process.stdout, directory):
-                            return
-                    elif process.poll():  # dead; what it had started may hold the pipe open
-                        process.stdout.close()
-                elif self._ended(process, serving):
-                    return
-                now = time.monotonic()
-                if now - looked > _FROZEN_S:  # that long nobody computed
-                    deadline += now - looked
-                looked = now
-                if self._stop.now:
-                    raise Returned("stopped at once")
-                if now > deadline:
-                    raise EngineFailure(
-                        Cause.WALLTIME,
-                        f"stopped after {timeout_s:.0f} s",
-                        evidence={"walltime_s": timeout_s, "log": directory_tail(directory)},
-                        hint="raise batch: walltime_s in a new campaign, or look at the log",
-                    )
+        while True:
+            if not process.stdout.closed:
+                # First: whoever was frozen, with the whole job perhaps, may find the answer there.
+                if self._answers.poll(1000 * _POLL_S):
+                    if self._finished(process.stdout, directory):
+                        return
+                elif process.poll():  # dead; what it had started may hold the pipe open
+                    process.stdout.close()
+            elif self._ended(process, serving):
+                return
+            now = time.monotonic()
+            if now - looked > _FROZEN_S:  # that long nobody computed
+                deadline += now - looked
+            looked = now
+            if self._stop.now:
+                raise Returned("stopped at once")
+            if now > deadline:
+                raise EngineFailure(
+                    Cause.WALLTIME,
+                    f"stopped after {timeout_s:.0f} s",
+                    evidence={"walltime_s": timeout_s, "log": directory_tail(directory)},
+                    hint="raise batch: walltime_s in a new campaign, or look at the log",
+                )
 
     @staticmethod
     def _ended(process: subprocess.Popen[bytes], serving: bool) -> bool:
