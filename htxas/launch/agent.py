@@ -213,6 +213,8 @@ class Agent:
             self._floor.stop_all("withdrawn")
         elif hard_s <= 0:
             self._floor.stop_all("walltime")
+        elif self._room.problem:
+            self._floor.stop_full()
         if now - self._looked_at < _LOOK_S:
             return
         self._looked_at = now

@@ -25,7 +25,7 @@ class News:
     withdrawn
         Keys of tasks to be given back -> whether an engine is to be stopped, too.
     forgotten
-        The same of tasks that are not ours any more.
+        The same of tasks that are not ours any more. Comes before ``tasks``: one of them may have come again.
     """
 
     tasks: list[Task] = field(default_factory=list)
@@ -41,6 +41,8 @@ class News:
         forgotten: Mapping[str, bool] | None = None,
     ) -> None:
         """Add more."""
+        if forgotten:
+            self.tasks = [task for task in self.tasks if task.key not in forgotten]
         self.tasks += tasks
         self.grounds |= grounds or {}
         self.withdrawn |= withdrawn or {}

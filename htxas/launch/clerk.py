@@ -243,9 +243,11 @@ class Clerk(threading.Thread):
         self._on_news()
 
     def _deliver(self) -> None:
-        with self._lock:
-            self._concluded, self._hurry = 0, False
+        before = self._concluded
         self.ledger.deliver()
+        with self._lock:  # not before: while the database is away they stay to be delivered
+            self._concluded -= before
+            self._hurry = False
         self._delivered_at = time.monotonic()
 
     def _lease_again(self) -> None:

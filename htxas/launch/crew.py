@@ -186,6 +186,8 @@ class Crew:
             if process is None:
                 os.read(self._wake_in, 65536)
                 continue
+            if self._processes.get(process.place) is not process:
+                continue  # buried by an event before this one
             if mask & selectors.EVENT_WRITE and process.outgoing:
                 self._flush(process)
             if mask & selectors.EVENT_READ:

@@ -29,6 +29,8 @@ _REMEMBERED = 5_000
 _CRASHES_IN_A_ROW = 10
 _DEATHS_IN_A_ROW = 12
 _OVERDUE_S = 60.0
+_ANSWER_S = 30.0
+_FROZEN_S = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +74,12 @@ class Floor:
         self._tasks: dict[str, Task] = {}  # waiting, or with a worker
         self._grounds: OrderedDict[str, str] = OrderedDict()  # done -> directory
         self._dropping: dict[str, str] = {}  # asked back from a worker -> why
+        self._later: dict[
+            str, Task | None
+        ] = {}  # what takes the place of a task when its worker has answered
         self._latest: dict[int, float] = {}  # place -> when even the slowest would have ended
+        self._full: set[int] = set()  # places whose workers wait for room in their journals
+        self._looked = time.monotonic()
         self._crashes = self._deaths = 0
 
     @property
@@ -114,6 +121,9 @@ class Floor:
                 places.setdefault(running[key], []).append(key)
         for place, dropped in places.items():
             self._crew.drop(place, dropped)
+            if all(key in self._dropping for key, where in running.items() if where == place):
+                soon = time.monotonic() + _ANSWER_S
+                self._latest[place] = min(soon, self._latest.get(place, soon))
 
     def stop_all(self, why: str) -> None:
         """Have all tasks back that workers have: ``withdrawn``, or ``walltime`` if it is their own length."""
@@ -122,19 +132,29 @@ class Floor:
     def kill_overdue(self) -> None:
         """Kill workers that should long have ended: they keep the clock of their engines, and are frozen."""
         now = time.monotonic()
+        frozen_s, self._looked = now - self._looked, now
+        if frozen_s > _FROZEN_S:  # the whole job was, perhaps: the workers have the same to make up for
+            self._latest = {place: latest + frozen_s for place, latest in self._latest.items()}
         for place, latest in list(self._latest.items()):
             if now > latest and not self.pool.is_idle(place):
                 _log.warning("worker %d does not answer: killed", place)
                 self._crew.kill(place)
                 del self._latest[place]
 
+    def stop_full(self) -> None:
+        """Have back what cannot be recorded: there will be no room."""
+        running = self.pool.running
+        self.drop([k for k, p in running.items() if p in self._full and k not in self._dropping], "withdrawn")
+
     def withdraw(self, keys: Mapping[str, bool]) -> None:
         """Give tasks back: those that wait, and those that run if it says so."""
         waiting = [key for key in keys if self.pool.remove(key)]
         for key in waiting:
             del self._tasks[key]
-        if waiting:
-            self._clerk.withdrawn(waiting)
+        later = [key for key in keys if self._later.get(key) is not None]
+        self._later |= dict.fromkeys(later)
+        if waiting or later:
+            self._clerk.withdrawn([*waiting, *later])
         self.drop([key for key, stop in keys.items() if stop], "withdrawn")
 
     def hear(self, answer: Answer) -> None:
@@ -142,9 +162,12 @@ class Floor:
         said = answer.said
         if "full" in said:
             self._room.notice("no room for outcomes in a journal")
+            self._full.add(answer.place)
+            self._latest.pop(answer.place, None)  # that may take longer than any calculation
         key = said.get("key")
         if key is None:
             return
+        self._full.discard(answer.place)
         item = self.pool.ended(answer.place, key)
         task = self._tasks[key]
         places = 1 if item is None else item.slots
@@ -152,18 +175,24 @@ class Floor:
         if self.pool.is_idle(answer.place):
             self._meter.stop(answer.place, time.monotonic())
         why = self._dropping.pop(key, None)
+        replaced, later = key in self._later, self._later.pop(key, None)
+        if said.get("returned") == "disk_full":
+            self._room.notice(said["message"])
         if "state" in said:
             self._end(task, said)
+        elif replaced:  # no longer ours when its worker gave it back
+            del self._tasks[key]
         elif said["returned"] == "ground":
             self.pool.add(item_of(task))
         elif said["returned"] == "disk_full":
             del self._tasks[key]
-            self._room.notice(said["message"])
             facts = {"host": platform.node(), **{k: said[k] for k in ("elapsed_s", "directory")}}
             self._clerk.interrupted(key, Cause.DISK_FULL, said["message"], facts)
         else:
             del self._tasks[key]
             self._dropped(key, why, said)
+        if later is not None:
+            self._take(later)
 
     def _dropped(self, key: str, why: str | None, said: Mapping[str, Any]) -> None:
         elapsed_s = float(said.get("elapsed_s") or 0.0)
@@ -197,9 +226,18 @@ class Floor:
         """Take leave of a worker that died; its place gets another one with its next task."""
         now = time.monotonic()
         self._meter.stop(gone.place, now)
-        keys = [item.key for item in self.pool.dropped(gone.place)]
-        for key in keys:
-            self._dropping.pop(key, None)
+        self._latest.pop(gone.place, None)
+        self._full.discard(gone.place)
+        keys, later = [], []
+        for item in self.pool.dropped(gone.place):
+            self._dropping.pop(item.key, None)
+            del self._tasks[item.key]
+            if item.key in self._later:
+                later.append(self._later.pop(item.key))
+            else:
+                keys.append(item.key)
+        for task in filter(None, later):
+            self._take(task)
         log = worker_log(self._folder, gone.place)
         _log.warning(
             "worker %d ended: %s", gone.place, {k: v for k, v in gone.evidence.items() if k != "log"}
@@ -215,18 +253,28 @@ class Floor:
 
     def read(self, news: News) -> None:
         """Take what the clerk has to tell."""
-        for task in news.tasks:
-            if task.key in self.pool or task.key in self.pool.running:
-                continue
-            directory = self._grounds.get(task.ground_key or "")
-            if task.ground_directory is None and directory is not None:
-                task = replace(task, ground_directory=directory)
-            self._tasks[task.key] = task
-            self.pool.add(item_of(task))
-        for key, directory in news.grounds.items():
-            self._ground_done(key, directory)
-        self.withdraw(news.withdrawn)
+        running = self.pool.running
         for key in news.forgotten:
             if self.pool.remove(key):
                 del self._tasks[key]
+            elif key in running:
+                self._later[key] = None
         self.drop([key for key, stop in news.forgotten.items() if stop], "forgotten")
+        for task in news.tasks:
+            if task.key not in running:
+                self._take(task)
+            elif task.attempt > self._tasks[task.key].attempt:
+                # Its outcome was read in the journal, and it was leased again, before its worker told us.
+                self._later[task.key] = task
+        for key, directory in news.grounds.items():
+            self._ground_done(key, directory)
+        self.withdraw(news.withdrawn)
+
+    def _take(self, task: Task) -> None:
+        """Put a task among those that wait, instead of an earlier attempt if one is there."""
+        self.pool.remove(task.key)
+        directory = self._grounds.get(task.ground_key or "")
+        if task.ground_directory is None and directory is not None:
+            task = replace(task, ground_directory=directory)
+        self._tasks[task.key] = task
+        self.pool.add(item_of(task))

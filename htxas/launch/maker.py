@@ -101,6 +101,11 @@ class TaskMaker:
         self._grounds[ground.key] = ground
         _trim(self._grounds)
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget how ground states ended that are computed once more."""
+        for key in keys:
+            self._grounds.pop(key, None)
+
     def ground(self, key: str) -> Ground | None:
         """Return how a ground state ended, as far as it is remembered."""
         return self._grounds.get(key)
@@ -119,8 +124,13 @@ class TaskMaker:
         return self._ground_keys[about]
 
     def unknown(self, keys: Iterable[str], known: Collection[str]) -> set[str]:
-        """Return those of ``keys`` that are neither known nor remembered as ended."""
-        return {k for k in keys if k not in known and k not in self._grounds}
+        """Return those of ``keys`` that are neither known nor remembered as done: a failure may have been retried."""
+
+        def done(key: str) -> bool:
+            ground = self._grounds.get(key)
+            return ground is not None and ground.state is State.DONE
+
+        return {k for k in keys if k not in known and not done(k)}
 
     def make(
         self, held: Held, leased: Sequence[Leased], needed: Mapping[str, str], *, exact: bool

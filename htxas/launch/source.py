@@ -290,6 +290,7 @@ class Source:
             elsewhere |= {k for k, r in rest.items() if r.state not in _OVER}
         for one in leased:
             held.wanted_by |= set(one.record.campaigns)
+        self.maker.forget(have)
         tasks, failed = self.maker.make(held, leased, needed, exact=exact)
         return Lent(tasks, failed, elsewhere, over)
 

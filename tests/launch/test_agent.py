@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -21,10 +22,12 @@ from htxas.launch import clerk as clerk_module
 from htxas.launch import source as source_module
 from htxas.launch.agent import Agent, AgentConfig, AgentReport, AgentSummary
 from htxas.launch.liveness import hold_alive, new_owner, worker_folder
+from htxas.launch.maker import Ground
 from htxas.launch.retry import retry
 from htxas.launch.run import RunSummary
 from htxas.launch.source import Source
 from htxas.launch.stop import Stop
+from htxas.store.outcomes import failed
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -505,7 +508,7 @@ def test_a_frozen_worker_is_killed_and_replaced(
     store: Store, go: Go, submitted: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("htxas.launch.floor._OVERDUE_S", 0.2)
-    submitted(sizes=(3,), seconds=0.2, batch={"at_least": 1, "walltime_s": 1.5})
+    submitted(sizes=(3,), seconds=0.6, batch={"at_least": 1, "walltime_s": 1.5})
     frozen: list[int] = []
 
     def freeze(report: AgentReport) -> None:
@@ -517,6 +520,47 @@ def test_a_frozen_worker_is_killed_and_replaced(
     assert did.respawned == 1
     assert store.counts()[State.DONE] == 4
     assert [r.history[0]["cause"] for r in store.find() if r.attempts > 1] == ["lost"]
+
+
+def test_a_frozen_worker_does_not_hold_up_the_end(
+    store: Store, go: Go, submitted: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("htxas.launch.floor._ANSWER_S", 0.5)
+    submitted(sizes=(2,), seconds=60.0, batch={"at_least": 1})
+    stop = Stop()
+
+    def freeze(report: AgentReport) -> None:
+        if not stop.now and report.running and any(children()):
+            os.kill(next(iter(children())), signal.SIGSTOP)
+            stop.now = True
+
+    start = time.monotonic()
+    go(stop=stop, on_report=freeze)
+    assert time.monotonic() - start < 30
+    assert not store.holders()
+
+
+def test_a_ground_state_that_is_tried_again_is_not_remembered_as_failed(
+    store: Store, launchpad: LaunchPad, home: Path, submitted: Submit
+) -> None:
+    submitted(sizes=(2,), batch={"at_least": 1})
+    owner = new_owner()
+    source = Source(store, launchpad, owner, worker_folder(owner), None, 1)
+    first = source.checkout(math.inf)
+    assert first is not None
+    lent = source.lease(first, first.open, exact=False)
+    task = next(t for t in lent.tasks if t.kind is Kind.GROUND)
+    sites = [t for t in lent.tasks if t is not task]
+    store.deliver([failed(task.lease, Cause.ENGINE_CRASH, "crashed", {})])
+    source.maker.note(Ground(task.key, State.FAILED, None, "engine_crash", "crashed"))
+    store.deliver([failed(s.lease, Cause.GROUND_FAILED, "crashed", {"ground": task.key}) for s in sites])
+    source.complete([first])
+    retry(store, launchpad, "chains", Cause.ENGINE_CRASH)
+    again = source.checkout(math.inf)
+    assert again is not None
+    lent = source.lease(again, [s.key for s in sites], exact=False)  # without their ground state
+    assert not lent.failed
+    assert {t.key for t in lent.tasks} == {t.key for t in sites} | {task.key}
 
 
 def test_what_waits_for_others_goes_back_to_the_queue_in_the_end(
