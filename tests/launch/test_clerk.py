@@ -1,0 +1,31 @@
+"""What the agent's clerk keeps in mind."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from htxas.errors import DatabaseUnavailable
+from htxas.launch.clerk import Clerk
+
+
+def test_what_could_not_be_delivered_stays_to_be_delivered() -> None:
+    """Also where nothing else ever comes: the last outcomes of a run, during an outage."""
+    clerk = Clerk(cast(Any, None), cast(Any, None), lambda: None)
+    calls = []
+
+    def deliver() -> None:
+        calls.append(1)
+        clerk.concluded()  # one more meanwhile
+        if len(calls) == 1:
+            raise DatabaseUnavailable("away")
+
+    clerk.ledger = cast(Any, SimpleNamespace(deliver=deliver, owes=False))
+    clerk.concluded()
+    with pytest.raises(DatabaseUnavailable):
+        clerk._deliver()
+    assert clerk._concluded == 2
+    clerk._deliver()
+    assert clerk._concluded == 1
