@@ -108,3 +108,6 @@ class Books:
         del self.held[held.batch]
         for key in [k for k, batch in self.elsewhere.items() if batch == held.batch]:
             del self.elsewhere[key]
+            waiting = (self.tasks[k].batch for k in self._needs.get(key, ()) if k in self.tasks)
+            if (other := next(waiting, None)) is not None:  # they share the ground state
+                self.elsewhere[key] = other

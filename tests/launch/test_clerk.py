@@ -8,7 +8,9 @@ from typing import Any, cast
 import pytest
 
 from htxas.errors import DatabaseUnavailable
+from htxas.launch.books import Books
 from htxas.launch.clerk import Clerk
+from htxas.launch.source import Held
 
 
 def test_what_could_not_be_delivered_stays_to_be_delivered() -> None:
@@ -29,3 +31,13 @@ def test_what_could_not_be_delivered_stays_to_be_delivered() -> None:
     assert clerk._concluded == 2
     clerk._deliver()
     assert clerk._concluded == 1
+
+
+def test_a_ground_state_that_two_batches_wait_for_is_not_forgotten_with_the_first() -> None:
+    books = Books()
+    books.held = {name: Held(name, "c", None, None, {f"{name}-site"}) for name in "ab"}
+    books.elsewhere = {"ground": "a", "other": "a"}
+    site = SimpleNamespace(key="b-site", batch="b", attempt=1, ground_key="ground", ground_directory=None)
+    books.take(cast(Any, site))
+    books.forget(books.held["a"])
+    assert books.elsewhere == {"ground": "b"}
