@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+
+from pymongo import UpdateOne
 
 from htxas.domain.calculation import State
 from htxas.domain.identity import content_key
@@ -12,7 +14,7 @@ from htxas.domain.spectrum import Spectrum, Sticks, broaden, combine
 from htxas.errors import NotFound, UserError
 from htxas.store.connection import Connected, Document, chunks
 from htxas.store.documents import molecule_from, spectrum_document, spectrum_from, unpack
-from htxas.store.records import MolecularSpectrum, MoleculeRecord
+from htxas.store.records import MolecularSpectrum, MoleculeRecord, SiteRef
 
 __all__ = ["Assembly"]
 
@@ -62,8 +64,13 @@ class Assembly(Connected):
         documents = self._persist(
             lambda: {d["_id"]: d for d in self._db["spectra"].find({"_id": {"$in": [s.key for s in done]}})}
         )
-        spectrum = combine([_on(documents[s.key], grid) for s in done], [float(s.multiplicity) for s in done])
-        assembled = MolecularSpectrum(
+        spectrum = _combined(done, documents, grid)
+        if not missing:
+            document = _document(molecule, spectrum)
+            self._keep({key: document})
+            # As stored, so that the first reader sees the very digits that all later ones see.
+            return _spectrum_from({"_id": key, **document}, molecule)
+        return MolecularSpectrum(
             key=key,
             campaign=molecule.campaign,
             name=molecule.name,
@@ -72,13 +79,39 @@ class Assembly(Connected):
             spectrum=spectrum,
             site_keys=tuple(s.key for s in molecule.sites),
             multiplicities=tuple(s.multiplicity for s in molecule.sites),
-            complete=not missing,
+            complete=False,
             missing=missing,
         )
-        if not assembled.complete:
-            return assembled
-        # As stored, so that the first reader sees the very digits that all later ones see.
-        return _spectrum_from(self._keep(assembled), molecule)
+
+    def assemble_complete(
+        self, molecules: Iterable[MoleculeRecord], *, sigma_eV: float, step_eV: float
+    ) -> int:
+        """Store the spectra of those among ``molecules`` whose sites are all done; return how many are new.
+
+        Four commands for many molecules, where :meth:`assemble` takes as many for one.
+        """
+        grid, count = _Grid(sigma_eV, step_eV), 0
+        for chunk in chunks(molecules, _MOLECULES_AT_ONCE // 4):  # all their spectra are in memory at once
+            query = {"_id": {"$in": [s.key for m in chunk for s in m.sites]}, "state": State.DONE.value}
+            done = {d["_id"] for d in self._persist(self._all, "calculations", query, {"_id": 1})}
+            complete = {_key(m, grid): m for m in chunk if m.sites and all(s.key in done for s in m.sites)}
+            known = {"_id": {"$in": list(complete)}}
+            for d in self._persist(self._all, "molecular_spectra", known, {"_id": 1}):
+                del complete[d["_id"]]
+            if not complete:
+                continue
+            keys = {s.key for m in complete.values() for s in m.sites}
+            found = self._persist(self._all, "spectra", {"_id": {"$in": list(keys)}})
+            documents = {d["_id"]: d for d in found}
+            spectra = {
+                key: _document(m, _combined(m.sites, documents, grid))
+                for key, m in complete.items()
+                if all(s.key in documents for s in m.sites)  # as in `assemble`, what is lost is missing
+            }
+            if spectra:
+                self._keep(spectra)
+            count += len(spectra)
+        return count
 
     def molecular_spectra(
         self, campaign: str, *, sigma_eV: float | None = None, step_eV: float | None = None
@@ -130,20 +163,23 @@ class Assembly(Connected):
     def _stored(self, keys: list[str]) -> dict[str, Document]:
         return {d["_id"]: d for d in self._cursor("molecular_spectra", {"_id": {"$in": keys}})}
 
-    def _keep(self, assembled: MolecularSpectrum) -> Document:
-        document: Document = {
-            "structure_key": assembled.structure_key,
-            "ground_key": assembled.ground_key,
-            "site_keys": list(assembled.site_keys),
-            "multiplicities": list(assembled.multiplicities),
-            "grid": spectrum_document(assembled.spectrum),
-        }
-        self._persist(
-            lambda: self._db["molecular_spectra"].update_one(
-                {"_id": assembled.key}, {"$setOnInsert": document}, upsert=True
-            )
-        )
-        return {"_id": assembled.key, **document}
+    def _keep(self, documents: Mapping[str, Document]) -> None:
+        new = [UpdateOne({"_id": key}, {"$setOnInsert": d}, upsert=True) for key, d in documents.items()]
+        self._persist(lambda: self._db["molecular_spectra"].bulk_write(new, ordered=False))
+
+
+def _document(molecule: MoleculeRecord, spectrum: Spectrum) -> Document:
+    return {
+        "structure_key": molecule.structure_key,
+        "ground_key": molecule.ground_key,
+        "site_keys": [s.key for s in molecule.sites],
+        "multiplicities": [s.multiplicity for s in molecule.sites],
+        "grid": spectrum_document(spectrum),
+    }
+
+
+def _combined(sites: Sequence[SiteRef], documents: Mapping[str, Document], grid: _Grid) -> Spectrum:
+    return combine([_on(documents[s.key], grid) for s in sites], [float(s.multiplicity) for s in sites])
 
 
 def _key(molecule: MoleculeRecord, grid: _Grid) -> str:

@@ -56,6 +56,18 @@ def test_complete_ones_are_stored_once_and_read_back(store, world, molecule):
     assert second.spectrum.intensity.tolist() == again.spectrum.intensity.tolist()
 
 
+def test_many_at_once_are_those_that_are_complete(store, world, molecule):
+    world.finish(store, molecule.sites[0].key)
+    assert store.assemble_complete(world.molecules, sigma_eV=0.5, step_eV=0.1) == 0
+    finish_all(store, world, replace(molecule, sites=molecule.sites[1:]))
+    assert store.assemble_complete(world.molecules, sigma_eV=0.5, step_eV=0.1) == 1
+    (kept,) = store._db["molecular_spectra"].find()
+    assert store.assemble_complete(world.molecules, sigma_eV=0.5, step_eV=0.1) == 0
+    store._db["molecular_spectra"].delete_many({})
+    assert store.assemble(molecule, sigma_eV=0.5, step_eV=0.1).complete
+    assert store._db["molecular_spectra"].find_one() == kept
+
+
 def test_another_broadening_starts_from_the_sticks(store, world, molecule):
     finish_all(store, world, molecule)
     narrow = store.assemble(molecule, sigma_eV=0.2, step_eV=0.05)
