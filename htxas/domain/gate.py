@@ -6,6 +6,7 @@ aside as evidence.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +132,7 @@ def _inspect_site(
         *([] if result.ionization_eV is None else [result.ionization_eV]),
         *result.energies_eV.values(),
     ]
-    if not (np.isfinite(scalars).all() and np.isfinite(e).all() and np.isfinite(f).all()):
+    if not (all(map(math.isfinite, scalars)) and np.isfinite(e).all() and np.isfinite(f).all()):
         return _reject("a number of the spectrum is not finite")
     if "ground" not in result.energies_eV:
         return _reject("the total energy of the ground state is missing", energies=sorted(result.energies_eV))
@@ -145,7 +146,7 @@ def _inspect_site(
             f"the hole overlaps its core orbital by {result.hole_overlap:.3f}, less than {limits.min_hole_overlap}",
             {"hole_overlap": result.hole_overlap},
         )
-    if (np.diff(e) < 0).any() or abs(e[0] - result.excitation_energy_eV) > 1e-3:
+    if (e[1:] < e[:-1]).any() or abs(e[0] - result.excitation_energy_eV) > 1e-3:
         return _reject(
             "the first stick is not at the excitation energy",
             first_stick_eV=float(e[0]),

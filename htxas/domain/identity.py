@@ -30,6 +30,8 @@ def tidy_float(value: float) -> float | int:
     """
     if not math.isfinite(value):
         raise ValueError(f"{value} cannot be part of an identity")
+    if value.is_integer() and abs(value) < 1e11:  # has no more digits than are kept
+        return int(value)
     rounded = float(f"{value:.{_SIGNIFICANT_DIGITS - 1}e}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
@@ -42,6 +44,8 @@ def _tidy(value: Any) -> Any:
         return value
     if kind is list:
         return [_tidy(v) for v in value]
+    if kind is dict:
+        return {str(k): _tidy(v) for k, v in value.items()}
     if value is None or isinstance(value, bool | str | int):
         return value
     if isinstance(value, float):
@@ -53,9 +57,12 @@ def _tidy(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be part of an identity")
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+
+
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of ``value``: sorted keys, tidy floats, no white space."""
-    return json.dumps(_tidy(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _encode(_tidy(value))
 
 
 def content_key(value: Any) -> str:

@@ -76,9 +76,9 @@ def _make_anew(directory: Path) -> None:
         directory.mkdir()
 
 
-def attempt_directory(key: str, attempt: int) -> Path:
+def attempt_directory(key: str, attempt: int, runs: Path | None = None) -> Path:
     """Return ``runs/<key[:2]>/<key>/<attempt>``, which need not exist."""
-    return runs_folder().joinpath(key[:2], key, str(attempt))
+    return (runs or runs_folder()) / f"{key[:2]}/{key}/{attempt}"
 
 
 def compute(

@@ -41,6 +41,7 @@ from htxas.launch.journal import Returned as HandedBack
 from htxas.launch.ladder import next_step
 from htxas.launch.stop import Returned, Stop
 from htxas.launch.task import Task
+from htxas.settings import runs_folder
 from htxas.store.outcomes import Outcome, done, failed, quarantined
 
 __all__ = ["journal_path", "main"]
@@ -145,6 +146,7 @@ class Worker:
         self._processes: dict[str, EngineProcess] = {}
         self._grounds: OrderedDict[str, str] = OrderedDict()
         self._host = platform.node()
+        self._runs = runs_folder()
         self._last: tuple[Mapping[str, Any], Structure] | None = None
 
     def work(self) -> None:
@@ -176,7 +178,7 @@ class Worker:
         if task.ground_key is not None and ground is None:
             self._say(key=task.key, returned="ground")
             return
-        directory = attempt_directory(task.key, task.attempt)
+        directory = attempt_directory(task.key, task.attempt, self._runs)
         began = time.monotonic()
         try:
             self._journal.started(task.key, task.attempt)

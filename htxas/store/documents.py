@@ -68,7 +68,7 @@ def pack(array: npt.ArrayLike, dtype: str = SINGLE) -> Document:
     values = np.asarray(array, dtype=np.float64)
     with np.errstate(over="ignore"):
         packed = values.astype(dtype)
-    if not np.array_equal(np.isfinite(values), np.isfinite(packed)):
+    if not (np.isfinite(packed).all() or np.array_equal(np.isfinite(values), np.isfinite(packed))):
         raise InternalError(f"a number is too large for {dtype}: {np.nanmax(np.abs(values)):.3g}")
     return {"dtype": dtype, "shape": list(values.shape), "data": Binary(packed.tobytes())}
 
@@ -97,9 +97,14 @@ def plain(value: Any) -> Any:
     InternalError
         For anything else.
     """
+    kind = type(value)
+    if kind is str or kind is float or value is None:
+        return value
+    if kind is dict:
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, Enum):
         return value.value
-    if value is None or isinstance(value, bool | int | str | bytes | datetime) or type(value) is float:
+    if isinstance(value, bool | int | str | bytes | datetime):
         return value
     if isinstance(value, np.generic):
         return value.item()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import sys
@@ -110,13 +109,10 @@ class FakeEngine:
         """
         from htxas.engines.fake.run import LOG_FILE, OUTCOME_FILE
 
-        tail: list[str] = []
-        with contextlib.suppress(FileNotFoundError):
-            tail = (directory / LOG_FILE).read_text().splitlines()[-_LOG_LINES:]
         try:
             text = (directory / OUTCOME_FILE).read_bytes()
         except FileNotFoundError:
-            raise _no_outcome(tail) from None
+            raise _no_outcome(_tail(directory / LOG_FILE)) from None
         try:
             outcome = json.loads(text)
             if outcome["key"] != job.calculation.key:
@@ -129,9 +125,13 @@ class FakeEngine:
             raise EngineFailure(
                 Cause.BAD_OUTPUT,
                 f"{OUTCOME_FILE} is unreadable: {type(error).__name__}: {error}",
-                evidence={"log": tail, "size_bytes": len(text)},
+                evidence={"log": _tail(directory / LOG_FILE), "size_bytes": len(text)},
                 where=str(directory),
             ) from error
+
+
+def _tail(log: Path) -> list[str]:
+    return log.read_text().splitlines()[-_LOG_LINES:] if log.exists() else []
 
 
 def _no_outcome(tail: list[str]) -> EngineFailure:
