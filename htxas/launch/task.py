@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 from htxas.domain.calculation import Calculation, Kind
@@ -97,7 +98,7 @@ class Task:
     def to_dict(self) -> dict[str, Any]:
         """Return the task as a JSON document."""
         # Not asdict, which copies every number of the structure.
-        return {name: getattr(self, name) for name in _NAMES}
+        return dict(zip(_NAMES, _VALUES(self), strict=True))
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Task:
@@ -120,3 +121,4 @@ class Task:
 
 
 _NAMES = tuple(f.name for f in fields(Task))
+_VALUES = attrgetter(*_NAMES)
