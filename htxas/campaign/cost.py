@@ -11,14 +11,16 @@ they predict calculations left out of the fit better than the median does. Nothi
 of what has been measured the correction of the nearest end holds, and it never leaves the range of ratios seen.
 
 The residuals of calculations left out of the fit say how far off a prediction may be. They give the quantiles by which
-it is decided whether something fits the time left.
+it is decided whether something fits the time left. Among few calculations one that took fifty times as long, on a node
+that swapped, would be a tail of its own: below :data:`ENOUGH_REGRESSION` the spread of the prior is assumed, or that of
+the bulk where it is wider; residuals count as a factor 4 at most, and so does the safety.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -51,6 +53,9 @@ _SLOPE_SPREAD = 0.5  # slopes are expected within this of zero: the prior's own 
 _HUBER = 1.345  # times the scale of the residuals; beyond it an observation pulls with constant force
 _FOLDS = 5
 _PSEUDO = 8  # made-up residuals, wider than those seen, so that few samples do not promise narrow tails
+_FARTHEST = math.log(
+    4.0
+)  # a residual beyond it says that something went wrong, not how far off predictions are
 _PROBABILITIES = (0.01, 0.02, 0.05, *(0.1 * i for i in range(1, 10)), 0.95, 0.98, 0.99, 0.995)
 FloatArray = npt.NDArray[np.float64]
 
@@ -123,8 +128,8 @@ class Fit:
         return prior_s * math.exp(_within(correction, self.ratio_range))
 
     def safety(self, probability: float = 0.95) -> float:
-        """Return the factor on the expected seconds within which this share of calculations ends."""
-        return math.exp(float(np.interp(probability, _PROBABILITIES, self.quantiles)))
+        """Return the factor on the expected seconds within which this share of calculations ends; 4 at most."""
+        return math.exp(min(float(np.interp(probability, _PROBABILITIES, self.quantiles)), _FARTHEST))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fit as a document."""
@@ -158,12 +163,20 @@ def fit(timings: Iterable[Timing]) -> Fit:
         of_regression = _left_out(data, regression=True)
         if np.abs(of_regression).mean() < np.abs(residuals).mean():
             found, residuals = _regression(data), of_regression
+    return replace(found, quantiles=_quantiles(residuals))
+
+
+def _quantiles(residuals: FloatArray) -> tuple[float, ...]:
+    """Return the quantiles that residuals of calculations left out of the fit tell, cautious where they are few."""
+    if len(residuals) < ENOUGH_REGRESSION:
+        spread = max(_PRIOR_SPREAD, _scale(residuals))
+        return tuple(NormalDist(0, spread).inv_cdf(p) for p in _PROBABILITIES)
+    residuals = np.clip(residuals, -_FARTHEST, _FARTHEST)
     scale = max(1.5 * _scale(residuals), 0.05)
     made_up = [NormalDist(0, scale).inv_cdf((i + 0.5) / _PSEUDO) for i in range(_PSEUDO)]
-    widen = 1.0 + _PSEUDO / len(data)
+    widen = 1.0 + _PSEUDO / len(residuals)
     quantiles = np.quantile(np.concatenate([residuals, made_up]), _PROBABILITIES) * widen
-    document = found.to_dict() | {"quantiles": [float(q) for q in quantiles]}
-    return Fit.from_dict(document)
+    return tuple(float(q) for q in quantiles)
 
 
 def left_out(timings: Sequence[Timing]) -> list[float]:

@@ -81,6 +81,20 @@ def test_few_samples_promise_less() -> None:
     assert np.median(few) > 1.05 * fit(timings(400)).safety(0.95)
 
 
+@pytest.mark.parametrize(
+    ("samples", "slow", "times"), [(12, 1, 50), (12, 2, 50), (12, 3, 10), (40, 3, 50), (400, 24, 20)]
+)
+def test_a_few_that_took_far_too_long_do_not_shut_pilots_out(samples: int, slow: int, times: float) -> None:
+    random = np.random.default_rng(1)
+    seconds = 60.0 * random.uniform(0.9, 1.1, samples)
+    seconds[random.permutation(samples)[:slow]] *= times
+    found = fit([Timing(60.0, 10, float(s)) for s in seconds])
+    assert found.seconds(60.0, 10) == pytest.approx(60.0, rel=0.1)
+    assert 1.0 < found.safety(0.95) <= 4.0
+    if samples < 40:
+        assert found.safety(0.95) == pytest.approx(Fit().safety(0.95))
+
+
 def test_a_fit_survives_json() -> None:
     found = fit(timings(60, power=0.5))
     assert Fit.from_dict(json.loads(json.dumps(found.to_dict()))) == found
