@@ -42,11 +42,24 @@ _EXAMPLE = ("kind", "message", "evidence", "directory", "host", "attempts", "his
 
 
 class StoredTiming(NamedTuple):
-    """What a finished calculation took: structure, wall seconds, and where."""
+    """What a finished calculation took: structure, wall seconds, where, and on how many threads (None: not told)."""
 
     structure_key: str
     wall_s: float
     host: str | None
+    cluster: str | None = None
+    threads: int | None = None
+
+
+def _timing(found: Document) -> StoredTiming:
+    run = ((found.get("provenance") or {}).get("extra") or {}).get("run") or {}
+    return StoredTiming(
+        found["structure_key"],
+        float(found["wall_s"]),
+        found.get("host"),
+        run.get("cluster"),
+        run.get("threads"),
+    )
 
 
 class Reading(Connected):
@@ -317,20 +330,29 @@ class Reading(Connected):
         return found
 
     def timings(self, *, engine: str, kind: Kind, parameters_key: str, limit: int) -> list[StoredTiming]:
-        """Return what the last finished calculations with these parameters took, newest first."""
+        """Return what the last finished calculations with these parameters took, newest first.
+
+        Only of first attempts from the beginning to the end: one with corrections, one that went on from a checkpoint
+        and one that had to compute its ground state again say nothing about the next.
+        """
         query: Document = {
             "state": State.DONE.value,
             "engine": engine,
             "kind": kind.value,
             "parameters_key": parameters_key,
             "wall_s": {"$gt": 0},
+            "ladder": None,
+            "provenance.extra.numerics": None,
+            "provenance.extra.started_from": None,
+            "provenance.extra.ground_state": {"$ne": "computed again"},
         }
-        fields = {"structure_key": 1, "wall_s": 1, "host": 1}
+        run = "provenance.extra.run"
+        fields = {"structure_key": 1, "wall_s": 1, "host": 1, f"{run}.cluster": 1, f"{run}.threads": 1}
         calculations = self._db["calculations"]
         found = self._persist(
             lambda: list(calculations.find(query, fields, sort=[("finished", -1)], limit=limit, hint="ended"))
         )
-        return [StoredTiming(d["structure_key"], float(d["wall_s"]), d.get("host")) for d in found]
+        return [_timing(d) for d in found]
 
     def molecule(self, campaign: str | None, name: str) -> MoleculeRecord:
         """Return a molecule by its name in a campaign, or in any if they agree on it.

@@ -225,3 +225,25 @@ def test_a_name_in_two_campaigns(filled, world):
     filled.put_molecules([replace(world.molecules[0], campaign="third", name="mol_1")])
     with pytest.raises(UserError, match="demo, third have different molecules"):
         filled.molecule(None, "mol_1")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"ladder": {"corrections": ["level_shift"], "numerics": {"level_shift_Ha": 0.3}}},
+        {"provenance.extra.numerics": {"start": "huckel"}},
+        {"provenance.extra.started_from": {"directory": "/r", "states": ["ion"]}},
+        {"provenance.extra.ground_state": "computed again"},
+    ],
+)
+def test_times_of_other_work_say_nothing_about_the_next(filled, world, told):
+    one, other = (site.key for site in world.molecules[0].sites)
+    site = filled.identity(one)
+    about = {"engine": site.engine, "kind": Kind.SITE, "parameters_key": site.parameters_key, "limit": 9}
+    assert len(filled.timings(**about)) == 2
+    run = {"provenance.extra.run": {"cluster": "mine", "threads": 4}}
+    filled._db["calculations"].update_one({"_id": one}, {"$set": told})
+    filled._db["calculations"].update_one({"_id": other}, {"$set": run})
+    (left,) = filled.timings(**about)
+    assert (left.cluster, left.threads) == ("mine", 4)
+    assert left.structure_key == site.structure_key
