@@ -29,12 +29,13 @@ from htxas.cluster.profile import (
 )
 from htxas.cluster.quantities import memory_MB
 from htxas.cluster.schema import PLAIN_PATH, ClusterModel, ConfigModel, EngineModel, PartitionModel
-from htxas.errors import NotFound
+from htxas.errors import CampaignFileError, NotFound
 from htxas.settings import URI_FILE, home
 
 __all__ = ["Config", "find_config", "load_config"]
 
 Section = TypeVar("Section", bound=BaseModel)
+_PASSWORD = re.compile(r"://[^/\s:@]*:(?!\$)[^/\s@]+@")  # a variable's value is not in the file
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?((?:/.*)?)")
 
 
@@ -140,11 +141,23 @@ def load_config(path: Path | None = None) -> Config:
     """
     path = path or find_config()
     model, lines = validate_yaml(ConfigModel, path)
+    _refuse_passwords(path)
     clusters = {name: _profile(name, cluster, lines) for name, cluster in model.clusters.items()}
     for name, profile in clusters.items():
         for problem in problems(profile):
             raise lines.error(("clusters", name, *problem.location), problem.message, problem.hint)
     return Config(path, clusters, model.notify, lines)
+
+
+def _refuse_passwords(path: Path) -> None:
+    # Anywhere, comments included: parts of this file end up in job scripts, which others can read.
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if _PASSWORD.search(line):
+            raise CampaignFileError(
+                "an address with a password stands in the file",
+                where=f"{path}:{number}",
+                hint="put it into a file of mode 0600 and name that: database: {uri_file: ...}",
+            )
 
 
 def _profile(name: str, m: ClusterModel, lines: Lines) -> Profile:

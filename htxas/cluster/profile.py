@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from htxas.engines.registry import engine_names
 from htxas.errors import NotFound
 
 __all__ = [
@@ -24,7 +27,14 @@ __all__ = [
     "problems",
 ]
 
-_LONGEST_WARNING_S = 65535  # sbatch --signal takes 16 bits
+_LONGEST_WARNING_S = (
+    900  # earlier than that a pilot takes a warning for that of a preemption; see launch/pilots
+)
+_LEAST_MARGIN_S = 10  # to end what runs and deliver; of a short walltime, this share will do
+_LEAST_MARGIN_SHARE = 1 / 600
+# What would change results or the interpreter behind provenance's back, and who counts the threads.
+_HIDDEN = ("PYSCF_", "PYTHON", "LD_PRELOAD", "LD_AUDIT")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Scheduler(StrEnum):
@@ -337,8 +347,10 @@ def _scheduler_problems(p: Profile) -> Iterator[Problem]:
         yield Problem(("account",), "there is none without a scheduler")
     if local and p.options:
         yield Problem(("options",), "there are no directives without a scheduler")
-    if p.scheduler is Scheduler.SLURM and p.pilots.signal_s > _LONGEST_WARNING_S:
-        yield Problem(("pilots", "signal_s"), f"Slurm takes at most {_LONGEST_WARNING_S} s")
+    if p.pilots.signal_s > _LONGEST_WARNING_S:
+        yield Problem(
+            ("pilots", "signal_s"), f"{_LONGEST_WARNING_S} s at most: an earlier warning means preemption"
+        )
 
 
 def _partition_problems(p: Profile, q: Partition) -> Iterator[Problem]:
@@ -363,11 +375,20 @@ def _partition_problems(p: Profile, q: Partition) -> Iterator[Problem]:
             f"node of {q.name!r} has {q.memory_MB / 1000:g}",
             "lower workers or memory_per_worker_GB",
         )
-    if max(p.pilots.margin_s, p.pilots.signal_s) >= q.walltime_s:
+    longest_s = max(p.pilots.margin_s, p.pilots.signal_s)
+    if 2 * longest_s > q.walltime_s:
+        key = "margin_s" if p.pilots.margin_s == longest_s else "signal_s"
         yield Problem(
-            (*at, "walltime"),
-            f"{q.walltime_s} s leave no time for work before margin_s {p.pilots.margin_s} and signal_s "
-            f"{p.pilots.signal_s}",
+            ("pilots", key),
+            f"{longest_s} s leave less than half of the {q.walltime_s} s of {q.name!r} for work",
+            f"lower {key}, or more walltime",
+        )
+    least_s = min(_LEAST_MARGIN_S, q.walltime_s * _LEAST_MARGIN_SHARE)
+    if p.pilots.margin_s < least_s:
+        yield Problem(
+            ("pilots", "margin_s"),
+            f"{p.pilots.margin_s} s are not enough to end and deliver what runs when the {q.walltime_s} s of "
+            f"{q.name!r} are over: {math.ceil(least_s)} at least",
         )
     if p.scheduler is Scheduler.LOCAL and q.options:
         yield Problem((*at, "options"), "there are no directives without a scheduler")
@@ -375,10 +396,20 @@ def _partition_problems(p: Profile, q: Partition) -> Iterator[Problem]:
 
 def _engine_problems(p: Profile, e: EngineProfile) -> Iterator[Problem]:
     at = ("engines", e.name)
+    if e.name not in engine_names():
+        near = get_close_matches(e.name, engine_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(engine_names())}"
+        yield Problem(at, f"no engine is called {e.name!r}", hint)
+        return
     for q in p.partitions.values():
         workers = e.workers or p.workers(q)
         cores = workers * (e.cores_per_worker or p.pilots.cores_per_worker)
         memory = workers * (e.memory_per_worker_MB or p.pilots.memory_per_worker_MB)
+        if workers > p.workers(q):
+            yield Problem(
+                (*at, "workers"),
+                f"{workers} are more than the {p.workers(q)} workers of a pilot in {q.name!r}",
+            )
         if cores > p.cores(q):
             yield Problem(
                 at,
@@ -393,5 +424,10 @@ def _engine_problems(p: Profile, e: EngineProfile) -> Iterator[Problem]:
                 "set workers and memory_per_worker_GB here, or more in pilots",
             )
     for name in e.environment:
+        here = (*at, "environment", name)
         if name.startswith("HTXAS_DB_"):
-            yield Problem((*at, "environment", name), "engines never see the database")
+            yield Problem(here, "engines never see the database")
+        elif name.startswith(_HIDDEN):
+            yield Problem(here, "could change results or code unseen by provenance", "leave it out")
+        elif name in _THREADS and not e.launcher:
+            yield Problem(here, "threads are as many as cores_per_worker", "set that instead")

@@ -39,7 +39,7 @@ def test_problems_are_named(tmp_path: Path) -> None:
         home=str(tmp_path / "file/home"),
         python="/none/python",
         scratch=str(tmp_path / "file/scratch"),
-        engines={"castep": {"program": ["/none/castep.mpi"]}},
+        engines={"pyscf": {"program": ["/none/castep.mpi"]}},
         database={"uri_file": "/none/uri"},
     )
     assert found["home"] == (
@@ -49,12 +49,12 @@ def test_problems_are_named(tmp_path: Path) -> None:
     assert found["python"][0] is Verdict.PROBLEM
     assert found["database"][0] is Verdict.PROBLEM
     assert found["scratch"][0] is Verdict.NOTE  # the nodes' may be another
-    assert found["engine castep"] == (Verdict.PROBLEM, "/none/castep.mpi is not found on this host")
+    assert found["engine pyscf"] == (Verdict.PROBLEM, "/none/castep.mpi is not found on this host")
 
 
 def test_an_engine_may_come_with_setup(tmp_path: Path) -> None:
-    found = findings(tmp_path, engines={"castep": {"program": ["castep.mpi"]}}, setup=["module load castep"])
-    assert found["engine castep"][0] is Verdict.NOTE
+    found = findings(tmp_path, engines={"pyscf": {"program": ["castep.mpi"]}}, setup=["module load castep"])
+    assert found["engine pyscf"][0] is Verdict.NOTE
 
 
 def test_the_database_answers_or_says_why(tmp_path: Path, mongod_uri: str) -> None:

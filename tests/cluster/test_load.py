@@ -38,7 +38,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert (p.cores(q), p.memory_MB(q), p.workers(q)) == (64, 64000, 16)
     assert p.database.uri_file == "/shared/me/htxas/db/uri"
     assert p.template == template("queue/slurm.sh").absolute()
-    assert p.engine("castep").launcher == ()
+    assert p.engine("pyscf").launcher == ()
 
 
 def test_without_a_host_home_and_python_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,8 +87,17 @@ def test_scratch(tmp_path: Path) -> None:
         ({"pilots": {"workers": 16, "memory_per_worker": 4}}, "did you mean 'memory_per_worker_GB'?"),
         ({"pilots": {"workers": 32, "cores_per_worker": 4}}, "32 workers of 4 cores are 128, but"),
         ({"pilots": {"workers": 64, "memory_per_worker_GB": 5}}, "64 workers of 5 GB are 320 GB"),
-        ({"pilots": {"workers": 1, "margin_s": 90000}}, "leave no time for work"),
-        ({"pilots": {"workers": 1, "signal_s": 70000}}, "pilots.signal_s: Slurm takes at most"),
+        ({"pilots": {"workers": 1, "margin_s": 86399}}, "pilots.margin_s: 86399 s leave less than half"),
+        ({"pilots": {"workers": 1, "margin_s": 0}}, "pilots.margin_s: 0 s are not enough to end and deliver"),
+        ({"pilots": {"workers": 1, "margin_s": 9}}, "10 at least"),
+        ({"pilots": {"workers": 1, "signal_s": 901}}, "pilots.signal_s: 900 s at most"),
+        ({"engines": {"pyscff": {"workers": 1}}}, "no engine is called 'pyscff' (did you mean 'pyscf'?)"),
+        ({"engines": {"castep": {"workers": 1}}}, "no engine is called 'castep' (there is: fake, pyscf)"),
+        ({"engines": {"pyscf": {"workers": 17}}}, "17 are more than the 16 workers of a pilot in 'main'"),
+        ({"engines": {"pyscf": {"environment": {"PYSCF_CONFIG_FILE": "/x"}}}}, "unseen by provenance"),
+        ({"engines": {"pyscf": {"environment": {"PYTHONPATH": "/x"}}}}, "PYTHONPATH: could change results"),
+        ({"engines": {"pyscf": {"environment": {"LD_PRELOAD": "/x"}}}}, "unseen by provenance"),
+        ({"engines": {"pyscf": {"environment": {"OMP_NUM_THREADS": "4,2"}}}}, "as many as cores_per_worker"),
         ({"host": "login.example.org", "home": None}, "home: is missing: htxas cannot guess it for login.example.org"),
         ({"host": "-oProxyCommand=x"}, "is not a host"),
         ({"login_shell": True}, "login_shell"),
@@ -106,10 +115,10 @@ def test_scratch(tmp_path: Path) -> None:
         ({"scheduler": "local", "account": "abc"}, "there is none without a scheduler"),
         ({"scheduler": "local", "options": ["-x"]}, "no directives without a scheduler"),
         ({"scheduler": "lsf", "partitions": {"main": {"walltime": 9000, "cores": 64, "nodes": 2}}}, "srun, which lsf"),
-        ({"engines": {"castep": {"cores_per_worker": 16}}}, "16 workers need 256 cores, but pilots"),
-        ({"engines": {"castep": {"memory_per_worker_GB": 16}}}, "16 workers need 256 GB"),
-        ({"engines": {"castep": {"environment": {"HTXAS_DB_URI": "x"}}}}, "engines never see the database"),
-        ({"engines": {"castep": {"environment": {"A B": "x"}}}}, "engines.castep.environment"),
+        ({"engines": {"pyscf": {"cores_per_worker": 16}}}, "16 workers need 256 cores, but pilots"),
+        ({"engines": {"pyscf": {"memory_per_worker_GB": 16}}}, "16 workers need 256 GB"),
+        ({"engines": {"pyscf": {"environment": {"HTXAS_DB_URI": "x"}}}}, "engines never see the database"),
+        ({"engines": {"pyscf": {"environment": {"A B": "x"}}}}, "engines.pyscf.environment"),
     ],
 )  # fmt: skip
 def test_complaints_name_line_and_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -117,6 +126,26 @@ def test_complaints_name_line_and_key(tmp_path: Path, changes: dict[str, Any], w
     assert words in said
     assert "htxas.yaml:" in said
     assert "clusters.mine" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"setup": ["export DB=mongodb://me:secret@h/"]},
+        {"engines": {"pyscf": {"environment": {"TOKEN": "mongodb+srv://me:secret@h/"}}}},
+        {"options": ["--comment=http://:secret@proxy:8080"]},
+    ],
+)
+def test_no_password_stands_in_the_file(tmp_path: Path, changes: dict[str, Any]) -> None:
+    said = complaint(tmp_path, **changes)
+    assert "an address with a password" in said
+    assert "secret" not in said
+    assert "htxas.yaml:" in said
+    path = write_config(tmp_path)
+    path.write_text(path.read_text() + "# was mongodb://me:secret@h/\n")
+    with pytest.raises(CampaignFileError, match="password"):
+        load_config(path)
+    assert profile(tmp_path, setup=["export DB=mongodb://me:$PASSWORD@h/", "cd http://h:80/a@b"])
 
 
 def test_dialects_of_pbs(tmp_path: Path) -> None:
@@ -193,7 +222,10 @@ def test_the_template_is_valid_and_so_is_what_it_comments_out(tmp_path: Path) ->
     config = load_config(template("htxas.yaml"))
     p = config.cluster()
     assert p.scheduler is Scheduler.SLURM
-    assert p.engine("castep").launcher[0] == "srun"
+    assert p.engine("pyscf").cores_per_worker == 16
+    said = template("htxas.yaml").read_text().replace("# program:", "program:")
+    (tmp_path / "htxas.yaml").write_text(said)
+    assert load_config(tmp_path / "htxas.yaml").cluster().engine("pyscf").program[0] == "apptainer"
     if config.notify:
         config.section(NotifyModel, config.notify, "notify")
     if p.dask:

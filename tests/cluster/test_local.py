@@ -29,7 +29,7 @@ def queue_of(folder: Path, script: str, walltime: int = 60, signal_s: int = 0) -
         home=str(folder / "home"),
         python=sys.executable,
         partitions={"main": {"walltime": walltime, "cores": 2}},
-        pilots={"workers": 1, "margin_s": 0, "signal_s": signal_s},
+        pilots={"workers": 1, "margin_s": 1, "signal_s": signal_s},
     )
     return open_queue(p)
 

@@ -47,7 +47,7 @@ def made(folder: Path, **changes: Any) -> Any:
     program = folder / "python"
     program.write_text(PYTHON.replace("FOLDER", str(folder)))
     program.chmod(0o755)
-    pilots = {"workers": 1, "memory_per_worker_GB": 0.1, "margin_s": 1, "signal_s": 1}
+    pilots = {"workers": 1, "memory_per_worker_GB": 0.1, "margin_s": 10, "signal_s": 1}
     return profile(
         folder,
         **{

@@ -1,6 +1,6 @@
 """What engines really did, written by the engine processes themselves: independent of everything htxas remembers.
 
-As a profile's ``launcher``: ``python ledger.py FOLDER python -m ENGINE_MODULE --serve`` runs the engine in this very
+As a profile's ``program``: ``python ledger.py FOLDER python -m ENGINE_MODULE --serve`` runs the engine in this very
 process (so a kill hits what it would have hit) and notes each start and end of a directory. It also spoils output on
 request: whoever finds ``FOLDER/spoil`` takes it and truncates the outcome that it is about to report.
 """

@@ -325,7 +325,11 @@ class World:
             "home": str(self.home),
             "python": sys.executable,
             "database": {"uri_file": str(self.home / "db/uri")},
-            "engines": {self.workload.engine: {"launcher": [sys.executable, str(_LEDGER), str(self.ledger)]}},
+            "engines": {
+                self.workload.engine: {
+                    "program": [sys.executable, str(_LEDGER), str(self.ledger), sys.executable]
+                }
+            },
             "setup": ["export OMP_NUM_THREADS=1", *_python_path()],
         }
         pilots = {
