@@ -101,6 +101,12 @@ class JobInfo:
     exit_code: int | None = None
     exit_signal: int | None = None
 
+    @property
+    def stranded(self) -> bool:
+        """Held by the scheduler itself because it could not start the job (Slurm after a failed launch, Eqw)."""
+        launch_failed = "launch failed" in self.reason.lower().replace("_", " ")
+        return self.state is JobState.HELD and (launch_failed or self.raw.startswith("Eq"))
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
