@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from pymongo.uri_parser import parse_uri
 
-from htxas.launch.fireworks_pad import open_launchpad
+from htxas.launch.pad.launchpad import open_launchpad
 from htxas.store.mongod import find_mongod
 from htxas.store.store import Store
 

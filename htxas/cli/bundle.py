@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from htxas.launch.agent import AgentReport
+    from htxas.launch.agent.agent import AgentReport
 
 __all__ = ["bundle"]
 
@@ -51,9 +51,9 @@ def make(
     htxas bundle make --hours 8 -j 16 --output /scratch/me/b1
     htxas bundle make --cluster mine --hours 8 --output /scratch/me/b1
     """
-    from htxas.launch.bundle import Wish, make_bundle
-    from htxas.launch.fireworks_pad import launchpad_of
-    from htxas.launch.pilot_settings import site_settings
+    from htxas.launch.bundles.make import Wish, make_bundle
+    from htxas.launch.pad.launchpad import launchpad_of
+    from htxas.launch.pilots.settings import site_settings
     from htxas.store.store import Store
 
     with Store.open() as store, launchpad_of(store) as launchpad:
@@ -104,11 +104,11 @@ def run(context: click.Context, folder: Path, jobs: int | None, hours: float | N
     \b
     htxas bundle run /scratch/me/b1 -j 16
     """
-    from htxas.launch.agent import AgentConfig
-    from htxas.launch.bundle_folder import read_bundle
-    from htxas.launch.bundle_run import open_tasks, run_bundle
-    from htxas.launch.liveness import new_owner
-    from htxas.launch.stop import Stop, listening
+    from htxas.launch.agent.agent import AgentConfig
+    from htxas.launch.agent.liveness import new_owner
+    from htxas.launch.bundles.folder import read_bundle
+    from htxas.launch.bundles.run import open_tasks, run_bundle
+    from htxas.launch.work.stop import Stop, listening
 
     made = read_bundle(folder)
     stop = Stop()

@@ -87,7 +87,7 @@ def submit(context: click.Context, file: Path, dry_run: bool, as_json: bool) -> 
     if dry_run:
         context.invoke(plan, file=file, as_json=as_json)
         return
-    from htxas.launch.fireworks_pad import launchpad_of
+    from htxas.launch.pad.launchpad import launchpad_of
     from htxas.launch.submit import submit as submit_plan
     from htxas.store.store import Store
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from htxas.launch.bundle_collect import Collected
+    from htxas.launch.bundles.collect import Collected
 
 __all__ = ["collect"]
 
@@ -37,11 +37,11 @@ def collect(
     htxas collect --forget bundle-node1-4711-a1b2c3
     """
     from htxas.errors import Cause, NotFound, UserError
-    from htxas.launch.bundle_collect import Fate
-    from htxas.launch.bundle_collect import collect as bring_in
-    from htxas.launch.bundle_forget import forget as give_up
-    from htxas.launch.bundle_forget import forget_unfinished
-    from htxas.launch.fireworks_pad import launchpad_of
+    from htxas.launch.bundles.collect import Fate
+    from htxas.launch.bundles.collect import collect as bring_in
+    from htxas.launch.bundles.forget import forget as give_up
+    from htxas.launch.bundles.forget import forget_unfinished
+    from htxas.launch.pad.launchpad import launchpad_of
     from htxas.store.store import Store
 
     if not folders and cluster is None and forget is None:
@@ -80,7 +80,7 @@ def collect(
         if cluster is not None:
             from htxas.cluster.load import load_config
             from htxas.cluster.queue import open_queue
-            from htxas.launch.bundle_site import collect_all
+            from htxas.launch.bundles.site import collect_all
 
             profile = load_config().cluster(cluster)
             done += collect_all(store, launchpad, profile, open_queue(profile))

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from htxas.launch.control import Changed
-    from htxas.launch.surplus import Released
+    from htxas.launch.pilots.surplus import Released
     from htxas.store.store import Store
 
 __all__ = ["budget", "cancel", "pause", "priority", "resume"]
@@ -21,7 +21,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
 def _do(command: Callable[[Store, Any], Changed]) -> Changed:
-    from htxas.launch.fireworks_pad import launchpad_of
+    from htxas.launch.pad.launchpad import launchpad_of
     from htxas.store.store import Store
 
     with Store.open() as store, launchpad_of(store) as launchpad:
@@ -91,8 +91,8 @@ def cancel(context: click.Context, name: str, patience_s: float, as_json: bool) 
     """
     from htxas.cli.reconcile import known_clusters
     from htxas.launch import control
-    from htxas.launch.fireworks_pad import launchpad_of
-    from htxas.launch.surplus import release_pilots
+    from htxas.launch.pad.launchpad import launchpad_of
+    from htxas.launch.pilots.surplus import release_pilots
     from htxas.store.store import Store
 
     clusters = {c: (known.profile, known.queue) for c, known in known_clusters(None).items()}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from htxas.launch.disk import Packed
-    from htxas.launch.survey import Survey
+    from htxas.launch.disk.keeper import Packed
+    from htxas.launch.watching.survey import Survey
     from htxas.store.store import Store
 
 __all__ = ["disk"]
@@ -37,7 +37,7 @@ def disk(ctx: click.Context, as_json: bool, scan: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from htxas.errors import DatabaseUnavailable
-    from htxas.launch.usage import DiskQuota
+    from htxas.launch.disk.usage import DiskQuota
     from htxas.report.terminal import to_json
     from htxas.store.store import Store
 
@@ -58,7 +58,7 @@ def disk(ctx: click.Context, as_json: bool, scan: bool) -> None:
 def _survey(store: Store | None, scan: bool, visible: bool) -> Survey:
     from rich.progress import Progress
 
-    from htxas.launch.survey import survey
+    from htxas.launch.watching.survey import survey
     from htxas.report.terminal import error_console
 
     with Progress(console=error_console(), transient=True, disable=not visible) as bar:
@@ -73,7 +73,7 @@ def _survey(store: Store | None, scan: bool, visible: bool) -> Survey:
 def _document(found: Survey, problem: str) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from htxas.launch.usage import file_system
+    from htxas.launch.disk.usage import file_system
     from htxas.settings import home
 
     return {
@@ -91,7 +91,7 @@ def _document(found: Survey, problem: str) -> dict[str, Any]:
 def _print(found: Survey, problem: str) -> None:
     from rich.table import Table
 
-    from htxas.launch.usage import file_system
+    from htxas.launch.disk.usage import file_system
     from htxas.report.terminal import console
     from htxas.report.words import size
     from htxas.settings import home
@@ -138,7 +138,7 @@ def pack(dry_run: bool, as_json: bool) -> None:
 
     from rich.progress import Progress
 
-    from htxas.launch.disk import pack_finished
+    from htxas.launch.disk.keeper import pack_finished
     from htxas.report.terminal import error_console, to_json
     from htxas.store.store import Store
 
@@ -184,7 +184,7 @@ def unpack(key: str, attempt: int | None, to: Path | None) -> None:
     htxas disk unpack 3f9a0c --attempt 1 --to /tmp/first
     """
     from htxas.errors import NotFound, UserError
-    from htxas.launch.archive import archive_path, archives_of, matching_archives, unpack
+    from htxas.launch.disk.archive import archive_path, archives_of, matching_archives, unpack
 
     keys = matching_archives(key)
     if len(keys) != 1:

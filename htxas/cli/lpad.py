@@ -24,8 +24,8 @@ def lpad(context: click.Context, arguments: tuple[str, ...]) -> None:
     htxas lpad get_wflows -d count
     htxas lpad webgui
     """
-    from htxas.launch.lpad import lpad as call
-    from htxas.launch.lpad import lpad_help
+    from htxas.launch.pad.lpad import lpad as call
+    from htxas.launch.pad.lpad import lpad_help
 
     if not arguments or {"-h", "--help"} & set(arguments):
         context.exit(lpad_help(arguments or ("--help",)))

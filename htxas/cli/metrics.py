@@ -40,8 +40,8 @@ def metrics(output: Path | None, listen: str | None, every_s: float | None) -> N
     htxas metrics --listen 127.0.0.1:9464
     """
     from htxas.errors import UserError
-    from htxas.launch.metrics import registry, serve, text, write
-    from htxas.launch.watch import Watcher
+    from htxas.launch.watching.metrics import registry, serve, text, write
+    from htxas.launch.watching.watch import Watcher
 
     if output is not None and listen is not None:
         raise UserError("either --output or --listen")

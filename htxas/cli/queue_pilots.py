@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from htxas.launch.pilot_cancel import Cancelling
-    from htxas.launch.pilots import Submission
-    from htxas.launch.reconcile import Cluster
+    from htxas.launch.pilots.cancel import Cancelling
+    from htxas.launch.pilots.submit import Submission
+    from htxas.launch.recovery.reconcile import Cluster
     from htxas.store.store import Store
 
 __all__ = ["cancel", "status", "submit"]
@@ -79,8 +79,8 @@ def submit(
     """
     from htxas.cluster.load import load_config
     from htxas.cluster.queue import open_queue
-    from htxas.launch.fireworks_pad import launchpad_of
-    from htxas.launch.reconcile import Cluster
+    from htxas.launch.pad.launchpad import launchpad_of
+    from htxas.launch.recovery.reconcile import Cluster
     from htxas.store.store import Store
 
     profile = load_config().cluster(cluster)
@@ -106,8 +106,8 @@ def _submit(
     campaign: str | None,
     dry_run: bool = False,
 ) -> Submission:
-    from htxas.launch.bundle_site import bundle_maker
-    from htxas.launch.pilots import submit_pilots
+    from htxas.launch.bundles.site import bundle_maker
+    from htxas.launch.pilots.submit import submit_pilots
 
     reachable = where.profile.database.reachable
     return submit_pilots(
@@ -134,9 +134,9 @@ def _watch(
 ) -> None:
     """Reconcile, collect, submit; outlast an absent database, a busy lock and a scheduler out of order."""
     from htxas.errors import Busy, ClusterError, DatabaseUnavailable
-    from htxas.launch.bundle_site import collect_all
-    from htxas.launch.reconcile import reconcile
-    from htxas.launch.upkeep import Upkeep
+    from htxas.launch.bundles.site import collect_all
+    from htxas.launch.recovery.reconcile import reconcile
+    from htxas.launch.watching.upkeep import Upkeep
 
     upkeep = Upkeep(store)
     rounds = 0
@@ -241,7 +241,7 @@ def status(context: click.Context, cluster: str | None, everything: bool, as_jso
 def _look(
     store: Store, clusters: Mapping[str, Cluster], only: str | None, everything: bool
 ) -> dict[str, Any]:
-    from htxas.launch.pilot_look import describe, refresh
+    from htxas.launch.pilots.look import describe, refresh
 
     unknown = {}
     for name, where in clusters.items():
@@ -296,7 +296,7 @@ def cancel(
     """
     from htxas.cluster.load import load_config
     from htxas.cluster.queue import open_queue
-    from htxas.launch.pilot_cancel import cancel_pilots
+    from htxas.launch.pilots.cancel import cancel_pilots
     from htxas.store.store import Store
 
     profile = load_config().cluster(cluster)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from htxas.launch.reconcile import Cluster, Owner, Report
+    from htxas.launch.recovery.reconcile import Cluster, Owner, Report
     from htxas.store.store import Store
 
 __all__ = ["known_clusters", "reconcile"]
@@ -46,7 +46,7 @@ def reconcile(
     htxas reconcile
     htxas reconcile --watch --every 60
     """
-    from htxas.launch.fireworks_pad import launchpad_of
+    from htxas.launch.pad.launchpad import launchpad_of
     from htxas.store.store import Store
 
     clusters = known_clusters(only)
@@ -54,7 +54,7 @@ def reconcile(
         if watch:
             _watch(store, launchpad, clusters, only, dry_run, every, as_json)
             return
-        from htxas.launch.reconcile import reconcile as look
+        from htxas.launch.recovery.reconcile import reconcile as look
 
         report = look(store, launchpad, clusters, only=only, dry_run=dry_run)
         _say(report, as_json)
@@ -67,7 +67,7 @@ def known_clusters(only: str | None) -> Mapping[str, Cluster]:
     from htxas.cluster.load import load_config
     from htxas.cluster.queue import open_queue
     from htxas.errors import NotFound
-    from htxas.launch.reconcile import Cluster
+    from htxas.launch.recovery.reconcile import Cluster
 
     try:
         config = load_config()
@@ -89,8 +89,8 @@ def _watch(
     as_json: bool,
 ) -> None:
     from htxas.errors import Busy, DatabaseUnavailable
-    from htxas.launch.reconcile import reconcile as look
-    from htxas.launch.upkeep import Upkeep
+    from htxas.launch.recovery.reconcile import reconcile as look
+    from htxas.launch.watching.upkeep import Upkeep
 
     upkeep = None if dry_run else Upkeep(store)
     for count in _rounds(every):

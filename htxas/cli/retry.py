@@ -42,7 +42,7 @@ def retry(
     htxas retry qm9 --cause out_of_memory --set memory_factor=4
     htxas retry qm9 --key 3f9c1a --dry-run
     """
-    from htxas.launch.fireworks_pad import launchpad_of
+    from htxas.launch.pad.launchpad import launchpad_of
     from htxas.launch.retry import parse_settings, preview_retry
     from htxas.launch.retry import retry as make_ready
     from htxas.store.store import Store

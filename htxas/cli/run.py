@@ -35,7 +35,7 @@ def run(context: click.Context, jobs: int, campaign: str | None) -> None:
     htxas run -j 2
     htxas run -j 8 --campaign qm9
     """
-    from htxas.launch.fireworks_pad import launchpad_of
+    from htxas.launch.pad.launchpad import launchpad_of
     from htxas.launch.run import run_workers
     from htxas.store.store import Store
 

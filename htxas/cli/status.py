@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from htxas.launch.watch import Watcher
+    from htxas.launch.watching.watch import Watcher
 
 __all__ = ["status"]
 
@@ -38,7 +38,7 @@ def status(name: str | None, as_json: bool, watch: bool, every_s: float) -> None
     htxas status qm9 --watch
     htxas status qm9 --json | jq .campaigns[0].counts.done
     """
-    from htxas.launch.watch import Watcher
+    from htxas.launch.watching.watch import Watcher
 
     with Watcher(name) as watcher:
         if as_json:

@@ -15,8 +15,8 @@ from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
 from htxas.errors import UserError
-from htxas.launch.bulk import defuse, prioritise, reignite
-from htxas.launch.fireworks_pad import Document, campaign_query, database_errors
+from htxas.launch.pad.bulk import defuse, prioritise, reignite
+from htxas.launch.pad.launchpad import Document, campaign_query, database_errors
 from htxas.store.records import Control, ControlState, PilotRecord
 from htxas.store.store import Store
 

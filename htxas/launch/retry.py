@@ -16,8 +16,8 @@ from htxas.engines.base import Engine
 from htxas.engines.numerics import check_numerics
 from htxas.engines.registry import get_engine
 from htxas.errors import Cause, UserError
-from htxas.launch.bulk import OVER, make_ready
-from htxas.launch.fireworks_pad import fireworks_of
+from htxas.launch.pad.bulk import OVER, make_ready
+from htxas.launch.pad.launchpad import fireworks_of
 from htxas.store.records import CalculationRecord, ControlState
 from htxas.store.store import Store
 

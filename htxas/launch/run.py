@@ -15,12 +15,12 @@ from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
 from htxas.errors import DatabaseUnavailable, HtxasError
-from htxas.launch.agent import Agent, AgentConfig, AgentReport, AgentSummary
-from htxas.launch.fireworks_pad import campaign_query, database_errors, prepare_launchpad
-from htxas.launch.liveness import LOG_FILE, hold_alive, new_owner, worker_folder
-from htxas.launch.recover import recover, requeue_forgotten
-from htxas.launch.source import Held, Source
-from htxas.launch.stop import Returned, Stop, listening
+from htxas.launch.agent.agent import Agent, AgentConfig, AgentReport, AgentSummary
+from htxas.launch.agent.liveness import LOG_FILE, hold_alive, new_owner, worker_folder
+from htxas.launch.agent.source import Held, Source
+from htxas.launch.pad.launchpad import campaign_query, database_errors, prepare_launchpad
+from htxas.launch.recovery.recover import recover, requeue_forgotten
+from htxas.launch.work.stop import Returned, Stop, listening
 from htxas.store.store import Store
 
 __all__ = ["Report", "RunSummary", "logged", "run_batch", "run_workers"]

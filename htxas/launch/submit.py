@@ -18,8 +18,8 @@ from htxas.campaign.file import CampaignFile
 from htxas.campaign.plan import Plan, PlannedMolecule
 from htxas.domain.calculation import State
 from htxas.launch.estimates import measured
-from htxas.launch.fireworks_pad import database_errors, prepare_launchpad
-from htxas.launch.workflows import queue_batches
+from htxas.launch.pad.launchpad import database_errors, prepare_launchpad
+from htxas.launch.pad.workflows import queue_batches
 from htxas.store.locks import HeldLock
 from htxas.store.records import Batch, PlannedCalculation
 from htxas.store.store import Store

@@ -32,7 +32,7 @@ def page(seen: Document, width: int, *, now: str | None = None) -> Group:
     Parameters
     ----------
     seen
-        What :func:`htxas.launch.watch.look` returns.
+        What :func:`htxas.launch.watching.watch.look` returns.
     width
         Columns.
     now

@@ -155,7 +155,7 @@ def failed(
     corrections
         Names of those this attempt made.
     again
-        State of the ladder after this failure: see :class:`htxas.launch.ladder.Step`.
+        State of the ladder after this failure: see :class:`htxas.launch.work.ladder.Step`.
     """
     wrong, origin = _wrong(cause, message, evidence), _origin(provenance)
     if again is not None:

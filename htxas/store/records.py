@@ -152,7 +152,7 @@ class CalculationRecord:
         :class:`htxas.domain.result.Provenance` as a document.
     ladder
         What the next attempt (or, once it is over, the last one) does differently: a
-        :class:`htxas.launch.ladder.Step` as a document; None for a first attempt.
+        :class:`htxas.launch.work.ladder.Step` as a document; None for a first attempt.
     history
         The last 20 attempts that ended with an outcome or were interrupted, oldest first: ``attempt``, ``state``,
         ``cause``, ``message``, ``corrections``, ``worker``, ``host``, ``wall_s``, ``directory``, ``ended``.

@@ -42,7 +42,7 @@ set -- "$@" --bundle {{ bundle }}
 {# exec: the scheduler's signals reach the pilot, not a shell that waits for it. #}
 {% if nodes > 1 %}
 trap - USR1
-exec srun --export=ALL --ntasks-per-node=1 --cpus-per-task={{ cores }} --kill-on-bad-exit=0 {{ python }} -m htxas.launch.pilot "$@"
+exec srun --export=ALL --ntasks-per-node=1 --cpus-per-task={{ cores }} --kill-on-bad-exit=0 {{ python }} -m htxas.launch.pilots.pilot "$@"
 {% else %}
-exec {{ python }} -m htxas.launch.pilot "$@"
+exec {{ python }} -m htxas.launch.pilots.pilot "$@"
 {% endif %}

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
-from htxas.launch.fireworks_pad import open_launchpad, prepare_launchpad
+from htxas.launch.pad.launchpad import open_launchpad, prepare_launchpad
 from htxas.launch.run import run_workers
 from htxas.launch.submit import submit
 from htxas.store.store import Store

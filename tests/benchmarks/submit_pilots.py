@@ -22,8 +22,8 @@ from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
 from htxas.cluster.load import load_config
 from htxas.cluster.queue import open_queue
-from htxas.launch.fireworks_pad import open_launchpad
-from htxas.launch.pilots import submit_pilots
+from htxas.launch.pad.launchpad import open_launchpad
+from htxas.launch.pilots.submit import submit_pilots
 from htxas.launch.submit import submit
 from htxas.settings import read_secret
 from htxas.store.server import PrivateServer

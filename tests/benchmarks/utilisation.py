@@ -32,7 +32,7 @@ import numpy as np
 from htxas.campaign.batches import Task, Work, pack
 from htxas.campaign.comparison import FITS
 from htxas.campaign.cost import Fit, Timing, fit
-from htxas.launch.policy import SAFETY, Item, Pool
+from htxas.launch.agent.policy import SAFETY, Item, Pool
 from htxas.store.records import Batch
 
 LEARNED_FROM = 400

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from htxas.launch.notify import Notifier, NotifyModel
-from htxas.launch.watch import Watcher, look
+from htxas.launch.watching.notify import Notifier, NotifyModel
+from htxas.launch.watching.watch import Watcher, look
 from htxas.store.records import PilotRecord, PilotState
 from htxas.store.store import Store
 

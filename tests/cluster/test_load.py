@@ -12,7 +12,7 @@ from htxas.cluster.load import find_config, load_config
 from htxas.cluster.profile import Dialect, Scheduler, Scratch
 from htxas.cluster.schema import ClusterModel, ConfigModel
 from htxas.errors import CampaignFileError, NotFound
-from htxas.launch.notify import NotifyModel
+from htxas.launch.watching.notify import NotifyModel
 from htxas.learn.queue_cluster import DaskModel
 from tests.cluster.profiles import BASE, profile, write_config
 

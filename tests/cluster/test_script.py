@@ -88,7 +88,7 @@ def test_the_pilot_gets_what_was_agreed(tmp_path: Path, scheduler: str, python: 
     assert done.returncode == 0, done.stderr
     words = done.stdout.splitlines()
     assert words[: words.index("/b/u n") + 1] == [
-        "-m", "htxas.launch.pilot", "--pilot", "a1b2", "--cluster", "mine", "--walltime-s", "86400",
+        "-m", "htxas.launch.pilots.pilot", "--pilot", "a1b2", "--cluster", "mine", "--walltime-s", "86400",
         "--margin-s", "120", "--workers", "16", "--cores-per-worker", "4", "--memory-per-worker-MB", "4000",
         "--linger-s", "300", "--campaign", "my campaign", "--bundle", "/b/u n",
     ]  # fmt: skip
@@ -124,7 +124,7 @@ def test_the_database_from_a_variable_of_the_job(tmp_path: Path, python: Path) -
         script = render(Job(p, p.partition(), "a1b2"))
         assert "HTXAS_DB_URI=mongodb://x" in run(script, tmp_path, **{name: "mongodb://x"}).stdout
         p = of(tmp_path, "slurm", home=str(tmp_path), python="/usr/bin/env", database={"uri_env": name})
-        bare = render(Job(p, p.partition(), "a1b2")).replace('env -m htxas.launch.pilot "$@"', "env")
+        bare = render(Job(p, p.partition(), "a1b2")).replace('env -m htxas.launch.pilots.pilot "$@"', "env")
         # One copy, under the name that htxas keeps from engines.
         assert run(bare, tmp_path, **{name: "mongodb://x"}).stdout.count("mongodb://x") == 1
         missing = run(script, tmp_path)
@@ -297,7 +297,7 @@ def test_a_copy_of_a_template_works_and_shares_the_rest(tmp_path: Path) -> None:
     p = own_template(tmp_path, text.replace("--open-mode=append", "--open-mode=append\n#SBATCH --exclusive"))
     script = render(Job(p, p.partition(), "a1b2"))
     assert "#SBATCH --exclusive\n" in script
-    assert "-m htxas.launch.pilot" in script
+    assert "-m htxas.launch.pilots.pilot" in script
     (tmp_path / "pilot.sh").write_text("echo mine\n")
     assert "echo mine" in render(Job(p, p.partition(), "a1b2"))
 

@@ -13,7 +13,7 @@ from fireworks import LaunchPad
 
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
-from htxas.launch.fireworks_pad import open_launchpad, prepare_launchpad
+from htxas.launch.pad.launchpad import open_launchpad, prepare_launchpad
 from htxas.launch.run import RunSummary, run_workers
 from htxas.launch.submit import Submitted, submit
 from htxas.store.store import Store

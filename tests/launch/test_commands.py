@@ -14,7 +14,7 @@ from fireworks import LaunchPad
 
 from htxas.cli.main import cli
 from htxas.errors import NotFound
-from htxas.launch import lpad as lpad_module
+from htxas.launch.pad import lpad as lpad_module
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo

@@ -27,8 +27,8 @@ from htxas.cluster.queue import Queue
 from htxas.domain.calculation import State
 from htxas.errors import NotFound, UserError
 from htxas.launch import control
+from htxas.launch.pilots.surplus import release_pilots, surplus
 from htxas.launch.run import run_workers
-from htxas.launch.surplus import release_pilots, surplus
 from htxas.launch.tasks import RunBatchTask
 from htxas.store.records import ControlState, PilotRecord, PilotState
 from htxas.store.store import Store
@@ -50,9 +50,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 def running(store: Store) -> Iterator[subprocess.Popen[bytes]]:
     """Start an agent as `htxas run` does."""
     code = (
-        "import htxas.launch.source as source; source._CONTROLS_S = 0.5; "
+        "import htxas.launch.agent.source as source; source._CONTROLS_S = 0.5; "
         "from htxas.store.store import Store; from htxas.launch.run import run_workers; "
-        "from htxas.launch.fireworks_pad import open_launchpad; "
+        "from htxas.launch.pad.launchpad import open_launchpad; "
         f"s = Store.open(name={store.name!r}); run_workers(s, open_launchpad(s), jobs=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -153,12 +153,12 @@ def test_killed_half_way_and_done_again(
         raise Killed
 
     with monkeypatch.context() as patch:  # Fireworks are defused, their workflows do not know it yet
-        patch.setattr("htxas.launch.bulk.settle", kill)
+        patch.setattr("htxas.launch.pad.bulk.settle", kill)
         with pytest.raises(Killed):
             control.cancel(store, launchpad, "chains")
     assert store.controls()["chains"].state is ControlState.CANCELLED
     assert run_workers(store, launchpad, jobs=1).progress["counts"]["done"] == 0
-    from htxas.launch.reconcile import reconcile
+    from htxas.launch.recovery.reconcile import reconcile
 
     reconcile(store, launchpad, {})
     assert tally() == {"DEFUSED": 3}

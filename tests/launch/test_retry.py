@@ -17,10 +17,10 @@ from htxas.cli.main import cli
 from htxas.domain.calculation import Kind, State
 from htxas.errors import Cause, NotFound, UserError
 from htxas.launch import control
+from htxas.launch.agent.source import Source
 from htxas.launch.retry import Settings, parse_settings, preview_retry, retry
 from htxas.launch.run import run_workers
-from htxas.launch.source import Source
-from htxas.launch.task import Task
+from htxas.launch.work.task import Task
 from htxas.store.outcomes import failed
 from htxas.store.store import Store
 

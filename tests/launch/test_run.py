@@ -14,14 +14,14 @@ import pytest
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
-from htxas.launch.agent import Agent, AgentConfig, AgentReport
-from htxas.launch.delivery import deliver_journals, journals
-from htxas.launch.journal import read_journal
-from htxas.launch.liveness import hold_alive, new_owner, worker_folder
-from htxas.launch.recover import recover, requeue_forgotten
+from htxas.launch.agent.agent import Agent, AgentConfig, AgentReport
+from htxas.launch.agent.delivery import deliver_journals, journals
+from htxas.launch.agent.liveness import hold_alive, new_owner, worker_folder
+from htxas.launch.agent.source import Source
+from htxas.launch.recovery.recover import recover, requeue_forgotten
 from htxas.launch.run import run_workers
-from htxas.launch.source import Source
-from htxas.launch.stop import Stop
+from htxas.launch.work.journal import read_journal
+from htxas.launch.work.stop import Stop
 from htxas.store.outcomes import Outcome
 from htxas.store.store import Store
 
@@ -46,7 +46,7 @@ def running_command(store: Store, *arguments: str) -> Iterator[subprocess.Popen[
     """Start the supervisor of `htxas run` on this store."""
     code = (
         "import sys; from htxas.store.store import Store; from htxas.launch.run import run_workers; "
-        "from htxas.launch.fireworks_pad import open_launchpad; "
+        "from htxas.launch.pad.launchpad import open_launchpad; "
         f"s = Store.open(name={store.name!r}); "
         "sys.exit(130 if run_workers(s, open_launchpad(s), jobs=2).interrupted else 0)"
     )
@@ -138,7 +138,7 @@ def test_an_agent_killed_with_sigkill_loses_only_what_it_had_in_hand(
         wait_for(lambda: store.counts()[State.DONE] >= 3)
         command.send_signal(signal.SIGKILL)
         command.wait()
-    wait_for(lambda: processes("htxas.engines.fake.run", "htxas.launch.worker") == [], 5.0)
+    wait_for(lambda: processes("htxas.engines.fake.run", "htxas.launch.work.worker") == [], 5.0)
     (folder,) = worker_folders()
     finished = finished_in(folder)
     done_before = {r.key for r in store.find(state=State.DONE)}
@@ -159,10 +159,10 @@ def test_outcomes_that_only_the_journal_has_are_delivered_before_anything_is_rel
     submitted(sizes=(4,), batch={"at_least": 1})
     with monkeypatch.context() as patch:
         # As if the agent had been killed right after its workers had written their journals.
-        patch.setattr("htxas.launch.delivery.Courier.carry", lambda self: [])
-        patch.setattr("htxas.launch.ledger.Ledger.settle", lambda self, **how: None)
-        patch.setattr("htxas.launch.source.Source.release", lambda self, leases, **why: None)
-        patch.setattr("htxas.launch.heart.Heart.end", lambda self: None)
+        patch.setattr("htxas.launch.agent.delivery.Courier.carry", lambda self: [])
+        patch.setattr("htxas.launch.agent.ledger.Ledger.settle", lambda self, **how: None)
+        patch.setattr("htxas.launch.agent.source.Source.release", lambda self, leases, **why: None)
+        patch.setattr("htxas.launch.agent.heart.Heart.end", lambda self: None)
         stop = Stop()
 
         def end(report: AgentReport) -> None:
@@ -259,7 +259,7 @@ def test_recover_breaks_the_lock_of_a_dead_process_on_a_ready_workflow(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submitted(sizes=(1,))
-    monkeypatch.setattr("htxas.launch.recover._STALE_LOCK_S", 0.3)
+    monkeypatch.setattr("htxas.launch.recovery.recover._STALE_LOCK_S", 0.3)
     launchpad.workflows.update_one({}, {"$set": {"locked": True}})
     recover(store, launchpad)
     assert launchpad.workflows.count_documents({"locked": {"$exists": True}}) == 0

@@ -10,10 +10,10 @@ from htxas.campaign.cost import Calibration
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
 from htxas.errors import Busy, UserError
-from htxas.launch.fireworks_pad import database_errors
+from htxas.launch.pad.launchpad import database_errors
+from htxas.launch.pad.workflows import workflows_of
 from htxas.launch.preview import preview
 from htxas.launch.submit import submit
-from htxas.launch.workflows import workflows_of
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo

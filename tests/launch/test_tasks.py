@@ -11,8 +11,8 @@ from fireworks import Firework, FWorker, LaunchPad
 from fireworks.core.rocket import Rocket
 
 from htxas.domain.calculation import State
+from htxas.launch.pad.workflows import workflows_of
 from htxas.launch.tasks import RunBatchTask
-from htxas.launch.workflows import workflows_of
 from htxas.store.records import Batch
 from htxas.store.store import Store
 

@@ -17,12 +17,12 @@ from htxas.campaign.plan import Plan
 from htxas.cluster.load import load_config
 from htxas.cluster.queue import Queue, open_queue
 from htxas.domain.calculation import State
-from htxas.launch.bundle_site import bundle_maker, collect_all
-from htxas.launch.fireworks_pad import launchpad_of
-from htxas.launch.pilot_cancel import cancel_pilots
-from htxas.launch.pilot_exit import PilotExit, read_exit
-from htxas.launch.pilot_look import describe, refresh
-from htxas.launch.pilots import submit_pilots
+from htxas.launch.bundles.site import bundle_maker, collect_all
+from htxas.launch.pad.launchpad import launchpad_of
+from htxas.launch.pilots.cancel import cancel_pilots
+from htxas.launch.pilots.exit import PilotExit, read_exit
+from htxas.launch.pilots.look import describe, refresh
+from htxas.launch.pilots.submit import submit_pilots
 from htxas.launch.submit import submit
 from htxas.store.records import PilotState
 from htxas.store.store import Store

@@ -81,4 +81,4 @@ LADDER: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType(
         ),
     }
 )
-"""The rungs, in order. Memory, time and crashes have shared ones: see :mod:`htxas.launch.ladder`."""
+"""The rungs, in order. Memory, time and crashes have shared ones: see :mod:`htxas.launch.work.ladder`."""

@@ -1,0 +1,248 @@
+"""What becomes of an agent's tasks: outcomes delivered, attempts cut short, leases given back or lost.
+
+Used by the clerk's thread alone. Everything may be repeated after an outage: what was done is recognised.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from htxas.domain.calculation import Kind, State
+from htxas.engines.registry import get_engine
+from htxas.errors import Cause
+from htxas.launch.agent.assembling import assemble
+from htxas.launch.agent.books import Books
+from htxas.launch.agent.delivery import AT_ONCE, Courier
+from htxas.launch.agent.maker import Ground
+from htxas.launch.agent.source import Held, Lent, Source
+from htxas.launch.disk.keeper import Keeper
+from htxas.launch.work.ladder import next_step
+from htxas.launch.work.task import Task
+from htxas.store.outcomes import Outcome, failed
+from htxas.store.records import ControlState
+
+__all__ = ["Ledger"]
+
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """Keeps the books of an agent and the database in agreement.
+
+    Parameters
+    ----------
+    courier
+        Of the agent's folder.
+    source
+        Where tasks come from and outcomes go.
+    tell
+        Passes news on to the agent: fields of :class:`htxas.launch.agent.books.News`.
+    keeper
+        Is told which run folders may be packed.
+    """
+
+    def __init__(
+        self, courier: Courier, source: Source, tell: Callable[..., None], keeper: Keeper | None
+    ) -> None:
+        self.books = Books()
+        self._courier = courier
+        self._source = source
+        self._tell = tell
+        self._keeper = keeper
+        self._own: list[Outcome] = []  # that no worker made
+
+    @property
+    def owes(self) -> bool:
+        """Whether there are outcomes that no journal has."""
+        return bool(self._own)
+
+    def deliver(self) -> int:
+        """Bring what is new in the journals, and what no worker made, into the database; return how much it was."""
+        count = 0
+        while True:
+            carried = self._courier.carry()
+            count += len(carried)
+            for outcome, answer in carried:
+                self._conclude(outcome, answer)
+            if len(carried) < AT_ONCE:
+                break
+        if self._own:
+            answers = self._source.store.deliver(self._own)
+            own, self._own = self._own, []
+            count += len(own)
+            for outcome, answer in zip(own, answers, strict=True):
+                self._conclude(outcome, answer)
+        return count
+
+    def _conclude(self, outcome: Outcome, answer: str) -> None:
+        task = self.books.ended(outcome.lease)
+        if task is None:
+            return
+        held = self.books.held.get(task.batch)
+        if answer == "refused":
+            _log.warning("%s: the lease of attempt %d was lost, its outcome refused", task.key, task.attempt)
+            self.books.elsewhere[task.key] = task.batch
+        elif outcome.state is State.READY:
+            cause = outcome.entry["cause"]
+            _log.info("%s: %s: once more, with a correction", task.key, cause)
+            self.books.again[task.key] = task.batch
+        else:
+            if held is not None:
+                held.conclude(task, outcome.state)
+            if self._keeper is not None:
+                self._keeper.note([task.key])
+            if outcome.state is not State.DONE:
+                _log.warning("%s: %s: %s", task.key, outcome.entry["cause"], outcome.fields.get("message"))
+            if task.kind is Kind.GROUND:
+                fields = outcome.fields
+                cause = str(outcome.entry["cause"] or outcome.state.value)
+                message = str(fields.get("message") or "")
+                self._source.maker.note(
+                    Ground(task.key, outcome.state, fields.get("directory"), cause, message)
+                )
+                self.ground_known(task.key)
+
+    def ground_known(self, key: str) -> None:
+        """Pass on what became of a ground state."""
+        ground = self._source.maker.ground(key)
+        if ground is None:
+            return
+        waiting = self.books.waiting_for(key)
+        if ground.state is State.DONE:
+            self._tell(grounds={key: ground.directory or ""})
+        else:
+            self._fail([(task, ground) for task in waiting])
+
+    def _fail(self, failures: Sequence[tuple[Task, Ground]]) -> None:
+        """End sites whose ground state has no result, by name."""
+        for task, ground in failures:
+            message = f"the ground state {ground.key[:12]} has no result: {ground.cause}: {ground.message}"
+            evidence = {"ground": ground.key, "ground_cause": ground.cause}
+            self._own.append(
+                failed(task.lease, Cause.GROUND_FAILED, message, evidence, corrections=task.corrections)
+            )
+        if failures:
+            self._tell(forgotten={task.key: False for task, _ in failures})
+
+    def bury(self, number: int, keys: Sequence[str], evidence: dict[str, Any], out_of_memory: bool) -> None:
+        """Settle what a dead worker had: charge what it was at, take the rest back."""
+        started = self._courier.in_hand(f"journal-{number}.bin")
+        left = [task for key in keys if (task := self.books.tasks.get(key)) is not None]
+        hit = next(
+            (t for t in left if started and (t.key, t.attempt) == (started.key, started.attempt)), None
+        )
+        if hit is not None and out_of_memory:
+            message = "out of memory; the kernel killed its worker"
+            step = next_step(get_engine(hit.engine), hit, Cause.OUT_OF_MEMORY)
+            again = None if step is None else step.to_dict()
+            self._own.append(
+                failed(
+                    hit.lease,
+                    Cause.OUT_OF_MEMORY,
+                    message,
+                    evidence,
+                    corrections=hit.corrections,
+                    again=again,
+                )
+            )
+        elif hit is not None:
+            how = evidence.get("signal") or f"status {evidence.get('returncode')}"
+            message = f"its worker ended without a word ({how}): killed, out of memory, or a bug of htxas"
+            _log.warning("%s: %s", hit.key, message)
+            self.interrupt(hit.key, Cause.LOST, message, evidence)
+        self._tell(tasks=[task for task in left if task is not hit])
+
+    def interrupt(self, key: str, cause: Cause, message: str, evidence: dict[str, Any]) -> None:
+        """End an attempt that was cut short; it is leased again."""
+        task = self.books.tasks.get(key)
+        if task is None:
+            return
+        evidence = {**evidence, "last_worker": task.owner}
+        self._source.release([task.lease], cause=cause, message=message, evidence=evidence, in_hand=[key])
+        self.books.ended(task.lease)
+        self.books.again[key] = task.batch
+
+    def withdraw(self, keys: Collection[str]) -> None:
+        """Give tasks back, and with them, in the end, their batches."""
+        tasks = [task for key in keys if (task := self.books.tasks.get(key)) is not None]
+        self._source.release([task.lease for task in tasks])
+        for task in tasks:
+            self.books.ended(task.lease)
+            if (held := self.books.held.get(task.batch)) is not None:
+                held.returning = True
+
+    def lose(self, before: Mapping[str, int], now: set[str]) -> None:
+        """Forget tasks whose lease is gone: those known before that the database does not have now."""
+        known = self.books.attempts()
+        lost = [key for key, n in before.items() if key not in now and known.get(key) == n]
+        for key in lost:
+            _log.warning("%s: the lease is lost; what comes of it would be refused", key)
+            task = self.books.tasks[key]
+            self.books.ended(task.lease)
+            self.books.elsewhere[key] = task.batch
+        if lost:
+            self._tell(forgotten=dict.fromkeys(lost, True))
+
+    def admit(self, held: Held, lent: Lent) -> None:
+        """Enter what came of leasing calculations of a batch."""
+        for task in (*lent.tasks, *(task for task, _ in lent.failed)):
+            self.books.take(task)
+        for key in lent.elsewhere:
+            self.books.elsewhere.setdefault(key, held.batch)
+        self._tell(tasks=lent.tasks)
+        self._fail(lent.failed)
+        for record in lent.over:
+            held.found(record)
+            if record.kind is Kind.GROUND:
+                self.ground_known(record.key)
+
+    def control(self) -> None:
+        """Return what is paused, cancelled or used up."""
+        if not self._source.look_at_controls():
+            return
+        for held in self.books.held.values():
+            if held.returning or self._source.may_run(held.wanted_by):
+                continue
+            held.returning = True
+            blocked = self._source.blocked
+            cancelled = all(blocked[c] is ControlState.CANCELLED for c in held.wanted_by)
+            _log.info("batch %s goes back: %s", held.batch[:12], "cancelled" if cancelled else "paused")
+            self._tell(withdrawn=dict.fromkeys(self.books.keys_of(held), cancelled))
+
+    def settle(self, *, all_back: bool = False, quiet: bool = False) -> None:
+        """Complete the batches that are done, give back those that are to go.
+
+        Parameters
+        ----------
+        all_back
+            Whether all are.
+        quiet
+            Whether nothing has come in for a while.
+        """
+        mine = self.books.batches()
+        done = [held for held in self.books.held.values() if not held.open]
+        back = [
+            held
+            for held in self.books.held.values()
+            if held.open
+            and held.batch not in mine
+            and (held.returning or all_back or (quiet and self._stuck(held)))
+        ]
+        for held in (*done, *back):
+            assemble(self._source.store, self._source.maker, held.computed)
+            held.computed.clear()
+        if done:
+            self._source.complete(done)
+        if back:
+            self._source.give_back(back)
+        for held in (*done, *back):
+            _log.info("batch %s: %s, %d left", held.batch[:12], dict(held.tally), len(held.open))
+            self.books.forget(held)
+        if done or back:
+            self._tell()
+
+    def _stuck(self, held: Held) -> bool:
+        """Whether others compute all that is left of what is in hand: it may wait in the queue as well."""
+        return not self.books.tasks and held.open <= self.books.elsewhere.keys()

@@ -1,0 +1,1 @@
+"""Work carried to where the database cannot be reached, and back."""

@@ -1,0 +1,1 @@
+"""Run folders thinned and packed; what is used; quotas."""

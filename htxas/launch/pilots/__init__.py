@@ -1,0 +1,1 @@
+"""Queue jobs that run agents: how many, where, what became of them."""

@@ -1,0 +1,95 @@
+"""What a pilot must know of its cluster's profile: ``htxas.yaml`` may be only on the machine that submitted it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from htxas.cluster.profile import EngineProfile, Profile
+from htxas.errors import UserError
+from htxas.launch.disk.usage import DiskQuota
+from htxas.launch.work.engine_process import EngineRun
+
+__all__ = ["SETTINGS_FILE", "SiteSettings", "read_settings", "site_settings"]
+
+SETTINGS_FILE = "settings.json"
+"""In the folder of a submission, beside its script."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """How things are done on a cluster.
+
+    Attributes
+    ----------
+    database
+        Name of the database behind the connection string.
+    engines
+        How engines are started.
+    most_bytes, most_files
+        What the run folders may take; None is no limit.
+    """
+
+    database: str = "htxas"
+    engines: Mapping[str, EngineRun] = field(default_factory=dict)
+    most_bytes: int | None = None
+    most_files: int | None = None
+
+    def quota(self) -> DiskQuota | None:
+        """Return the quota of the run folders; None without limits."""
+        if self.most_bytes is None and self.most_files is None:
+            return None
+        return DiskQuota(self.most_bytes, self.most_files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as a JSON document."""
+        return {
+            "database": self.database,
+            "engines": {name: run.to_dict() for name, run in self.engines.items()},
+            "most_bytes": self.most_bytes,
+            "most_files": self.most_files,
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> SiteSettings:
+        """Rebuild them."""
+        engines = {name: EngineRun.from_dict(run) for name, run in document["engines"].items()}
+        return cls(document["database"], engines, document["most_bytes"], document["most_files"])
+
+
+def site_settings(profile: Profile, database: str) -> SiteSettings:
+    """Return the settings that pilots of a cluster need to work on ``database``."""
+    engines = {name: _engine(engine, profile) for name, engine in profile.engines.items()}
+    return SiteSettings(database, engines, profile.disk.most_bytes, profile.disk.most_files)
+
+
+def _engine(engine: EngineProfile, profile: Profile) -> EngineRun:
+    # With a launcher the cores are for its processes; threads underneath would multiply them.
+    cores = engine.cores_per_worker or profile.pilots.cores_per_worker
+    return EngineRun(
+        launcher=engine.launcher,
+        program=engine.program,
+        threads=1 if engine.launcher else cores,
+        environment=engine.environment,
+    )
+
+
+def read_settings(path: Path) -> SiteSettings:
+    """Read the settings beside a script; none were written for a script that was submitted by hand.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    try:
+        return SiteSettings.from_dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return SiteSettings()
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"the settings of the pilot cannot be read: {error}", where=str(path), hint="submit it again"
+        ) from None

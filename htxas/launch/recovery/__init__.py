@@ -1,0 +1,1 @@
+"""Who is dead, by proof; what they left, delivered or given back."""

@@ -1,0 +1,1 @@
+"""What is going on: status, metrics, notifications."""

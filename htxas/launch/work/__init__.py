@@ -1,0 +1,1 @@
+"""The worker's side: a task, its engine process, the journal. No database and no FireWorks."""

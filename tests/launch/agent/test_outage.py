@@ -1,0 +1,171 @@
+"""The database goes away in the middle of a run, for longer than anybody's patience."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fireworks import LaunchPad
+
+from htxas.campaign.file import load_campaign
+from htxas.campaign.plan import Plan
+from htxas.domain.calculation import State
+from htxas.launch.agent.agent import Agent, AgentConfig, AgentReport, AgentSummary
+from htxas.launch.agent.delivery import journals
+from htxas.launch.agent.liveness import hold_alive, new_owner, worker_folder
+from htxas.launch.agent.source import Source
+from htxas.launch.pad.launchpad import open_launchpad, prepare_launchpad
+from htxas.launch.recovery.recover import recover
+from htxas.launch.run import run_workers
+from htxas.launch.submit import submit
+from htxas.launch.work.journal import read_journal
+from htxas.launch.work.stop import Stop
+from htxas.settings import read_secret
+from htxas.store.outcomes import Outcome
+from htxas.store.server import PrivateServer
+from htxas.store.store import Store
+
+pytestmark = pytest.mark.mongo
+
+
+class Site:
+    """A campaign on a server of its own that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = PrivateServer(folder)
+        self.server.up()
+        uri = read_secret(self.server.uri_file)
+        self.store = Store.open(uri, name="outage", patience_s=0.3)
+        self.launchpad: LaunchPad = open_launchpad(self.store)
+        prepare_launchpad(self.launchpad)
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        pid = self.server.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        while self.server.status().state == "up":
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        self.launchpad.connection.close()
+        self.store.close()
+        self.server.down()
+
+    def attempts(self) -> set[int]:
+        return {r.attempts for r in self.store.find()}
+
+    def agent(
+        self,
+        on_report: Callable[[AgentReport, Path], None],
+        stop: Stop | None = None,
+        **config: Any,
+    ) -> tuple[AgentSummary, Path]:
+        owner = new_owner()
+        folder = worker_folder(owner)
+        with hold_alive(owner) as facts:
+            source = Source(self.store, self.launchpad, owner, folder, None, 2)
+            agent = Agent(AgentConfig(owner, folder, workers=2, **config), source)
+            return agent.run(stop or Stop(), lambda said: on_report(said, folder), facts), folder
+
+
+@pytest.fixture
+def site(
+    home: Path,
+    mongod_folder: Path,
+    write: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Iterator[Site]:
+    monkeypatch.setenv("HTXAS_DB_PATIENCE_S", "1")
+    monkeypatch.delenv("HTXAS_DB_URI")
+    monkeypatch.setattr("htxas.launch.agent.agent._REPORT_S", 0.05)
+    monkeypatch.setattr("htxas.launch.agent.agent._TICK_S", 0.05)
+    made = Site(mongod_folder / f"o{os.getpid()}{abs(hash(request.node.name)) % 1000}")
+    with Plan(load_campaign(write(sizes=(5, 6, 7, 8), seconds=0.15))) as plan:
+        submit(made.store, made.launchpad, plan)
+    yield made
+    made.close()
+
+
+def concluded(folder: Path) -> int:
+    """Return how many outcomes the journals of a folder have."""
+    return sum(isinstance(r, Outcome) for path in journals(folder) for r, _ in read_journal(path))
+
+
+def test_workers_go_on_and_everything_is_delivered_afterwards(site: Site) -> None:
+    away = [0.0, 0]
+    notes: set[str] = set()
+
+    def cut(said: AgentReport, folder: Path) -> None:
+        notes.update(said.notes)
+        if not away[0] and concluded(folder) >= 4:
+            away[:] = [time.monotonic(), concluded(folder)]
+            site.kill()
+        elif away[0] and time.monotonic() - away[0] > 5 and site.server.status().state != "up":
+            away[1] = concluded(folder) - away[1]
+            site.server.up()
+
+    did, _ = site.agent(cut)
+    assert did.delivered
+    assert did.problems == []
+    assert away[1] >= 4  # computed while nobody could be told
+    assert any("has been away" in note for note in notes)
+    counts = site.store.counts()
+    assert counts[State.DONE] == 30
+    assert site.attempts() == {1}
+    run_workers(site.store, site.launchpad, jobs=1)
+    assert {f["state"] for f in site.launchpad.fireworks.find({})} == {"COMPLETED"}
+    assert site.store.workers() == []
+
+
+@pytest.mark.parametrize("how", ["end", "stop"])
+def test_an_agent_that_ends_during_the_outage_leaves_its_journal(
+    how: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("htxas.launch.agent.agent._GRACE_S", 1.0)
+    stop = Stop()
+
+    def cut(said: AgentReport, folder: Path) -> None:
+        if concluded(folder) >= 4 and site.server.status().state == "up":
+            site.kill()
+            if how == "stop":
+                stop.after_this = True
+
+    end = time.time() + 9 if how == "end" else None
+    did, folder = site.agent(cut, stop, end=end, margin_s=4.0 if how == "end" else 0.0)
+    assert not did.delivered
+    left = concluded(folder)
+    assert left >= 4
+    site.server.up()
+    assert recover(site.store, site.launchpad) == 1
+    assert site.store.counts()[State.DONE] == left
+    assert site.store.counts()[State.RUNNING] == 0
+    run_workers(site.store, site.launchpad, jobs=2)
+    assert site.store.counts()[State.DONE] == 30
+    assert site.attempts() <= {1, 2}
+    done_once = [r for r in site.store.find() if len(r.history) == 1]
+    assert len(done_once) == 30  # nothing was computed twice: what was returned had not begun
+
+
+def test_a_database_killed_again_and_again(site: Site) -> None:
+    kills = [0, time.monotonic()]
+
+    def cut(said: AgentReport, folder: Path) -> None:
+        if kills[0] < 3 and time.monotonic() - kills[1] > 1.0:
+            kills[:] = [kills[0] + 1, time.monotonic()]
+            site.kill()
+            site.server.up()
+
+    did, _ = site.agent(cut)
+    assert kills[0] == 3
+    assert did.problems == []
+    assert site.store.counts()[State.DONE] == 30
+    run_workers(site.store, site.launchpad, jobs=1)
+    assert {f["state"] for f in site.launchpad.fireworks.find({})} == {"COMPLETED"}
+    assert sum(len(r.history) for r in site.store.find()) == 30
