@@ -31,7 +31,7 @@ from tests.slurm.world import World, terminal
 
 __all__ = ["Planned", "Verdict", "long_plan", "main", "run", "short_plan"]
 
-_PATIENCE_S = 40.0
+_PATIENCE_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ def main(arguments: list[str]) -> int:
         planned = {"calm": lambda _: [], "short": short_plan, "long": long_plan}[options.form](seed)
         planned = [p for p in planned if not only or p.name in only]
         folder = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
-        verdict = run(folder, workload, planned, seed, limit_s=240 if short else 1500)
+        verdict = run(folder, workload, planned, seed, limit_s=300 if short else 1500)
         target = options.out / f"{options.form}-{options.engine}-{seed}"
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder / "report", target)

@@ -17,8 +17,8 @@ __all__ = ["FAULTS", "Fault", "NotNow"]
 
 Fault = Callable[[World, random.Random], Generator[str, None, None]]
 
-_AGENT = re.compile(r"htxas(\.cli\.main|/bin/htxas)?\b.* pilot\b|-m htxas\.launch\.pilot")
-_WORKER = re.compile(r"-m htxas\.launch\.worker\b")
+_AGENT = re.compile(r"-m htxas\.launch\.(\w+\.)*pilot\b")
+_WORKER = re.compile(r"-m htxas\.launch\.(\w+\.)*worker\b")
 _LIES = ("empty", "garbage", "truncated", "error", "slow")
 
 
