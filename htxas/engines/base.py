@@ -95,6 +95,8 @@ class Job:
         starting from: a shorter way to the same answer, never a part of it.
     memory_factor
         Times the memory of one worker that this attempt may use.
+    memory_MB
+        That memory, the factor included; None if nobody has said.
     """
 
     calculation: Calculation
@@ -103,6 +105,7 @@ class Job:
     numerics: Mapping[str, Any] = field(default_factory=dict)
     previous_directory: Path | None = None
     memory_factor: float = 1.0
+    memory_MB: float | None = None
 
 
 @runtime_checkable
@@ -213,6 +216,7 @@ def write_job(job: Job, directory: Path) -> None:
         "numerics": dict(job.numerics),
         "previous_directory": None if job.previous_directory is None else str(job.previous_directory),
         "memory_factor": job.memory_factor,
+        "memory_MB": job.memory_MB,
     }
     # A few long lines: an indent takes the slow encoder, and there are hundred thousands of these.
     text = (
@@ -254,6 +258,7 @@ def read_job(directory: Path) -> Job:
         document.get("numerics", {}),
         None if previous is None else Path(previous),
         document.get("memory_factor", 1.0),
+        document.get("memory_MB"),
     )
 
 

@@ -6,24 +6,28 @@ The other electrons fill the lowest orbitals. That can fail in two ways where th
 the cycles slosh without end, or they converge on a shake-up state, with an electron moved between lone pairs and
 an energy several eV off. So every state is compared with the orbitals it started from, and where electrons have left
 their space, the whole space is followed by overlap instead. A state that cannot be kept is a failure, never a result.
+
+Corrections help only the state that fails: each is iterated plainly first, and if it converges that is the answer,
+whatever aids the attempt has. So no correction can move a state that the plain iteration finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from htxas.engines.pyscf.ground import GroundState
-from htxas.engines.pyscf.scf import PLAIN, Aids, KohnSham, Occupy, solve
+from htxas.engines.pyscf.scf import PLAIN, Aids, At, Helped, KohnSham, Occupy, helped, plainly, solve
 
 __all__ = ["HoleState", "excited_neutral", "ion", "transition_potential"]
 
 FloatArray = npt.NDArray[np.float64]
 _CYCLES_BEFORE_FOLLOWING = 30  # three times what a well-behaved state takes
+_LEAST_OVERLAP = 0.8  # as the gate has it: a hole that is elsewhere
 _MOST_ELECTRONS_LOST = 0.4  # seen: at most 0.28 in sound states, at least 0.54 in shake-up states
 
 
@@ -44,6 +48,10 @@ class HoleState:
     electrons_lost
         Electrons that have left the space of the reference orbitals, the larger of the two spins: relaxation alone
         costs up to 0.3, a shake-up state 0.5 or more.
+    ends
+        Last energies of the phases (``lowest``, ``follow``) it took, Hartree.
+    helped
+        If the plain iteration failed and aids found the state: how that ended.
     """
 
     state: KohnSham
@@ -51,11 +59,35 @@ class HoleState:
     overlap: float
     followed: bool = False
     electrons_lost: float = 0.0
+    ends: Mapping[str, float] = field(default_factory=dict)
+    helped: Helped | None = None
 
     @property
     def is_kept(self) -> bool:
         """Whether the state still is the one it was started as."""
         return self.electrons_lost <= _MOST_ELECTRONS_LOST
+
+    @property
+    def needs_help(self) -> bool:
+        """Whether aids may be tried: it did not converge, or lost its hole. A shake-up state is refused, not shaken."""
+        return not self.state.converged or self.overlap < _LEAST_OVERLAP
+
+
+def _with_help(iterate: Callable[[Aids, str], HoleState], aids: Aids) -> HoleState:
+    """Iterate plainly, and once more with ``aids`` only if that failed; ``iterate`` takes aids and a prefix of phases.
+
+    Where neither leads anywhere, what the plain iteration had converged on is returned, for the gate to judge.
+    """
+    plain = iterate(PLAIN, "")
+    if not (plain.needs_help and aids.any):
+        return plain
+    found = iterate(aids, "aided ")
+    if plain.state.converged and (found.needs_help or not found.is_kept):
+        return plain
+    # To be patient in the first of two phases is another way: the plain iteration would go on to the second.
+    last_phase = found.followed or "follow" not in plain.ends
+    same_way = aids.only_longer and last_phase and not plain.state.converged
+    return replace(found, helped=helped(plain.state, plain.ends, found.state, same_way=same_way))
 
 
 def _find(orbitals: FloatArray, target: FloatArray) -> tuple[int, float]:
@@ -73,7 +105,12 @@ def _settings(ground: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def transition_potential(
-    ground: GroundState, site: int, parameters: Mapping[str, Any], *, aids: Aids = PLAIN
+    ground: GroundState,
+    site: int,
+    parameters: Mapping[str, Any],
+    *,
+    aids: Aids = PLAIN,
+    at: At = plainly,
 ) -> HoleState:
     """Half a hole: closed shell with 1.5 electrons in the 1s of the site.
 
@@ -88,7 +125,9 @@ def transition_potential(
     parameters
         Ground-state parameters (SCF limits).
     aids
-        Of a correction.
+        Of a correction; used only if the plain iteration fails.
+    at
+        Of an attempt that was cut short.
     """
     core = ground.cores[:, site]
     target = core @ ground.hamiltonian.overlap
@@ -107,8 +146,13 @@ def transition_potential(
     start = np.column_stack([rest * np.sqrt(2.0), core * np.sqrt(1.5)])
     # only its potential is used, never its energy
     settings = _settings(parameters)
-    state = solve(ground.hamiltonian, [start], occupy, precise_energy=False, aids=aids, **settings)
-    return HoleState(state, *_find(state.orbitals[0], target))
+
+    def iterate(given: Aids, prefix: str) -> HoleState:
+        given = at(given, f"{prefix}lowest")
+        state = solve(ground.hamiltonian, [start], occupy, precise_energy=False, aids=given, **settings)
+        return HoleState(state, *_find(state.orbitals[0], target), ends={"lowest": state.energy})
+
+    return _with_help(iterate, aids)
 
 
 def _without(occupied: FloatArray, core: FloatArray, overlap: FloatArray) -> FloatArray:
@@ -158,28 +202,38 @@ def _relax(
     *,
     reference: Sequence[FloatArray],
     aids: Aids,
+    at: At,
 ) -> HoleState:
     settings = _settings(parameters)
-    if (
-        aids.begin is not None
-        and _lost(aids.begin, reference, ground.hamiltonian.overlap) > _MOST_ELECTRONS_LOST
-    ):
-        aids = replace(aids, begin=None)  # the attempt that was cut short was on its way to another state
     first_try = {**settings, "max_cycles": min(settings["max_cycles"], _CYCLES_BEFORE_FOLLOWING)}
     overlap = ground.hamiltonian.overlap
-
-    def finish(state: KohnSham, *, followed: bool) -> HoleState:
-        lost = _electrons_lost(state, reference, overlap)
-        return HoleState(state, *_find(state.orbitals[1], core_target), followed, lost)
-
-    if not aids.follow:
-        state = solve(ground.hamiltonian, start, occupy, aids=aids, **first_try)
-        lowest = finish(state, followed=False)
-        if lowest.state.converged and lowest.is_kept:
-            return lowest
     follow = _follow(start, overlap, core_target)
-    state = solve(ground.hamiltonian, start, follow, aids=aids, **settings)
-    return finish(state, followed=True)
+
+    def begin(given: Aids, phase: str) -> Aids:
+        given = at(given, phase)
+        if given.begin is not None and _lost(given.begin, reference, overlap) > _MOST_ELECTRONS_LOST:
+            return replace(
+                given, begin=None
+            )  # the attempt that was cut short was on its way to another state
+        return given
+
+    def iterate(given: Aids, prefix: str) -> HoleState:
+        ends: dict[str, float] = {}
+
+        def finish(state: KohnSham, *, followed: bool) -> HoleState:
+            ends["follow" if followed else "lowest"] = state.energy
+            lost = _electrons_lost(state, reference, overlap)
+            return HoleState(state, *_find(state.orbitals[1], core_target), followed, lost, ends)
+
+        following = begin(given, f"{prefix}follow")
+        if not given.follow and following.begin is None:  # else the first phase is known to fail
+            lowest = begin(given, f"{prefix}lowest")
+            state = finish(solve(ground.hamiltonian, start, occupy, aids=lowest, **first_try), followed=False)
+            if state.state.converged and state.is_kept:
+                return state
+        return finish(solve(ground.hamiltonian, start, follow, aids=following, **settings), followed=True)
+
+    return _with_help(iterate, aids)
 
 
 def _electrons_lost(state: KohnSham, reference: Sequence[FloatArray], overlap: FloatArray) -> float:
@@ -195,7 +249,13 @@ def _lost(occupied: Sequence[FloatArray], reference: Sequence[FloatArray], overl
 
 
 def ion(
-    ground: GroundState, half: HoleState, site: int, parameters: Mapping[str, Any], *, aids: Aids = PLAIN
+    ground: GroundState,
+    half: HoleState,
+    site: int,
+    parameters: Mapping[str, Any],
+    *,
+    aids: Aids = PLAIN,
+    at: At = plainly,
 ) -> HoleState:
     """Full hole: unrestricted ion with the beta 1s of the site empty, started from the half-hole orbitals."""
     core = ground.cores[:, site]
@@ -205,7 +265,7 @@ def ion(
     occupied = [i for i in range(orbitals.shape[1]) if half.state.occupations[0][i] > 0]
     start = [orbitals[:, occupied], orbitals[:, [i for i in occupied if i != half.hole]]]
     occupy = _unrestricted(target, n, n - 1)
-    return _relax(ground, start, occupy, target, parameters, reference=start, aids=aids)
+    return _relax(ground, start, occupy, target, parameters, reference=start, aids=aids, at=at)
 
 
 def excited_neutral(
@@ -216,12 +276,13 @@ def excited_neutral(
     *,
     triplet: bool,
     aids: Aids = PLAIN,
+    at: At = plainly,
 ) -> HoleState:
     """Core-excited neutral: the ion with one more electron in its lowest empty orbital.
 
     Parameters
     ----------
-    ground, site, parameters, aids
+    ground, site, parameters, aids, at
         As for :func:`ion`.
     cation
         The ion; its density starts the iteration.
@@ -235,4 +296,5 @@ def excited_neutral(
     occupations = occupy(cation.state.orbitals)
     start = [c[:, o > 0] for c, o in zip(cation.state.orbitals, occupations, strict=True)]
     # the excited electron may go where it likes; the ion beneath it must stay
-    return _relax(ground, start, occupy, target, parameters, reference=cation.state.scaled(), aids=aids)
+    reference = cation.state.scaled()
+    return _relax(ground, start, occupy, target, parameters, reference=reference, aids=aids, at=at)

@@ -1,13 +1,15 @@
 """What is tried when a self-consistency fails, and why none of it is in the answer.
 
-Every aid (:class:`htxas.engines.pyscf.scf.Aids`) changes the steps of the iteration. Convergence is judged by the
-gradient of the bare Fock matrix, by the thresholds of the calculation's identity; then the aids are taken away, and
-the plain iteration must meet the same thresholds from there. Where the plain iteration converges by itself, energies
-with and without aids agree within those thresholds (tested: 0.1 meV).
+Every state of an attempt is iterated plainly first, and if that converges it is the answer: aids
+(:class:`htxas.engines.pyscf.scf.Aids`) are for the state that fails. They change the steps of its iteration.
+Convergence is judged by the gradient of the bare Fock matrix, by the thresholds of the calculation's identity; then the
+aids are taken away, and the plain iteration must meet the same thresholds from there.
 
-Where it does not, there may be more than one self-consistent state. Ions whose hole brings lone pairs of several
-oxygens to one level have states 10 to 300 meV apart. Which one is found then depends on the way; that is why the ladder
-starts with the very same iteration, only longer, and why every result names its corrections.
+Where the plain iteration does not converge, there may be more than one self-consistent state. Ions whose hole brings
+lone pairs of several oxygens to one level have states 10 to 300 meV apart, and which one is found depends on the way.
+So a result names the states that needed aids (``aided`` in its provenance) beside the last energies of their plain
+iterations, and as ``another_state`` those that are more than 10 meV from all of them. The ladder starts with the very
+same iteration, only longer.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from htxas.errors import Cause, EngineFailure, UnsupportedInput
 
 __all__ = ["ENGINE", "PyscfEngine"]
 
-_MODULE = "htxas.engines.pyscf.process"
+_MODULE = "htxas.engines.pyscf"
 _LOG = "engine.log"
 _TAIL_LINES = 15
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,13 @@ from pyscf import gto, scf
 from htxas.domain.structure import Structure
 from htxas.domain.units import AU_DEBYE, HARTREE_EV
 from htxas.engines.pyscf.molecule import build, core_orbitals, loewdin_weights
-from htxas.engines.pyscf.scf import PLAIN, Aids, Hamiltonian, KohnSham, solve
+from htxas.engines.pyscf.scf import PLAIN, Aids, At, Hamiltonian, KohnSham, helped, plainly, solve
 
-__all__ = ["GroundState", "dipole_D", "load", "pdos_arrays", "run", "save"]
+__all__ = ["GroundState", "Kept", "dipole_D", "load", "pdos_arrays", "run", "save"]
 
 FloatArray = npt.NDArray[np.float64]
 _PDOS_ABOVE_LUMO_EV = 40.0
+_START = "minao"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,12 +40,15 @@ class GroundState:
         Canonical indices of the absorbing element.
     cores
         Their localised 1s orbitals, shape (nao, len(core_atoms)).
+    aided
+        If the plain iteration failed and aids found the state: what provenance tells of it, JSON-able.
     """
 
     hamiltonian: Hamiltonian
     state: KohnSham
     core_atoms: tuple[int, ...]
     cores: FloatArray
+    aided: Mapping[str, Any] | None = None
 
     @property
     def n_occupied(self) -> int:
@@ -50,13 +56,23 @@ class GroundState:
         return int(self.hamiltonian.mol.nelectron // 2)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """A ground state that was kept: the Kohn-Sham state, and :attr:`GroundState.aided`."""
+
+    state: KohnSham
+    aided: Mapping[str, Any] | None
+
+
 def run(
     structure: Structure,
     parameters: Mapping[str, Any],
     *,
-    guess: KohnSham | None = None,
+    guess: Kept | None = None,
     aids: Aids = PLAIN,
-    start_from: str = "minao",
+    start_from: str = _START,
+    at: At = plainly,
+    memory_MB: float | None = None,
 ) -> GroundState:
     """Compute the closed-shell ground state, or take ``guess`` as its state and rebuild the integrals.
 
@@ -66,13 +82,16 @@ def run(
         What to compute.
     guess
         A converged state.
-    aids
-        Of a correction.
-    start_from
-        Density to start from: ``minao`` or ``huckel``, as PySCF calls them.
+    aids, start_from
+        Of a correction; used only if the plain iteration fails. The density to start from is ``minao`` or ``huckel``,
+        as PySCF calls them.
+    at
+        Of an attempt that was cut short; phases ``plain`` and ``aided``.
+    memory_MB
+        What the process may use.
     """
     mol = build(structure, parameters)
-    hamiltonian = _hamiltonian(mol, parameters)
+    hamiltonian = _hamiltonian(mol, parameters, memory_MB)
     occupied = mol.nelectron // 2
 
     def aufbau(orbitals: Sequence[FloatArray]) -> list[FloatArray]:
@@ -80,23 +99,29 @@ def run(
         occupations[:occupied] = 2.0
         return [occupations]
 
-    if guess is None:
-        density = _first_density(mol, start_from)
-        start = [_scaled_orbitals(density, hamiltonian.overlap)]
-        state = solve(
+    def iterate(given: Aids, first: str) -> KohnSham:
+        return solve(
             hamiltonian,
-            start,
+            [_scaled_orbitals(_first_density(mol, first), hamiltonian.overlap)],
             aufbau,
             energy_tolerance=parameters["energy_tolerance_Ha"],
             gradient_tolerance=parameters["gradient_tolerance_Ha"],
             max_cycles=parameters["max_cycles"],
-            aids=aids,
+            aids=given,
         )
+
+    aided = None
+    if guess is not None:
+        state, aided = guess.state, guess.aided
     else:
-        state = guess
+        state = iterate(at(PLAIN, "plain"), _START)
+        if not state.converged and (aids.any or start_from != _START):
+            plain, state = state, iterate(at(aids, "aided"), start_from)
+            same_way = aids.only_longer and start_from == _START
+            aided = helped(plain, {"plain": plain.energy}, state, same_way=same_way).told(state.energy)
     atoms = structure.indices_of(parameters["core_element"])
     cores = core_orbitals(mol, hamiltonian.overlap, state.orbitals[0][:, :occupied], atoms)
-    return GroundState(hamiltonian, state, atoms, cores)
+    return GroundState(hamiltonian, state, atoms, cores, aided)
 
 
 def _first_density(mol: gto.Mole, name: str) -> FloatArray:
@@ -107,12 +132,13 @@ def _first_density(mol: gto.Mole, name: str) -> FloatArray:
         return np.asarray(scf.hf.init_guess_by_huckel(mol))
 
 
-def _hamiltonian(mol: gto.Mole, parameters: Mapping[str, Any]) -> Hamiltonian:
+def _hamiltonian(mol: gto.Mole, parameters: Mapping[str, Any], memory_MB: float | None) -> Hamiltonian:
     return Hamiltonian(
         mol,
         xc=parameters["functional"],
         grid_level=parameters["grid_level"],
         auxiliary=parameters["auxiliary_basis"],
+        memory_MB=memory_MB,
     )
 
 
@@ -158,26 +184,25 @@ def save(ground: GroundState, path: Path, key: str) -> None:
         converged=state.converged,
         cycles=state.cycles,
         gradient=state.gradient,
+        aided=json.dumps(ground.aided),
     )
 
 
-def load(path: Path, key: str) -> KohnSham:
-    """Read a state written by :func:`save`.
-
-    Raises
-    ------
-    OSError, ValueError, KeyError
-        If the file is absent, cut short or another calculation's.
-    """
-    with np.load(path, allow_pickle=False) as data:
-        if str(data["key"]) != key:
-            raise ValueError(f"{path} belongs to calculation {data['key']}")
-        return KohnSham(
-            float(data["energy"]),
-            (data["orbitals"],),
-            (data["levels"],),
-            (data["occupations"],),
-            bool(data["converged"]),
-            int(data["cycles"]),
-            float(data["gradient"]),
-        )
+def load(path: Path, key: str) -> Kept | None:
+    """Read a state written by :func:`save`; None if the file is absent, damaged or another calculation's."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            if str(data["key"]) != key or not bool(data["converged"]):
+                return None
+            state = KohnSham(
+                float(data["energy"]),
+                (data["orbitals"],),
+                (data["levels"],),
+                (data["occupations"],),
+                True,
+                int(data["cycles"]),
+                float(data["gradient"]),
+            )
+            return Kept(state, json.loads(str(data["aided"])) if "aided" in data.files else None)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

@@ -7,14 +7,16 @@ import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from htxas import __version__
 from htxas.engines.base import ResolvedParameters
 from htxas.errors import UserError
 
-__all__ = ["ABSORBERS", "OTHERS", "PRESETS", "RECIPE", "Ground", "Hole", "resolve", "shells"]
+__all__ = ["ABSORBERS", "OTHERS", "PRESETS", "RECIPE", "Ground", "Hole", "other_content", "resolve", "shells"]
 
 RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
@@ -133,13 +135,41 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         "core_element": element,
         "relativity": "sf-X2C-1e",
         **ground_model.model_dump(),
-        "basis_sha256": {
-            "core": _basis_hash(ground_model.core_basis, (element,)),
-            "valence": _basis_hash(ground_model.valence_basis, tuple(e for e in OTHERS if e != element)),
-            "auxiliary": _auxiliary_hash(ground_model.auxiliary_basis),
-        },
+        "basis_sha256": _content(
+            element, ground_model.core_basis, ground_model.valence_basis, ground_model.auxiliary_basis
+        ),
     }
     return ResolvedParameters(site={"ground": ground, "hole": hole_model.model_dump()}, ground=ground)
+
+
+def other_content(ground: Mapping[str, Any]) -> str | None:
+    """Return what is not as it was when the identity was made, for people; None if all is.
+
+    Recipe and basis sets are part of the identity. Where the calculation runs, another htxas or another basis-set
+    library may be installed, and its numbers would be stored under an identity that is not theirs.
+    """
+    if ground["recipe"] != RECIPE:
+        return f"recipe {ground['recipe']}, and this htxas {__version__} computes by recipe {RECIPE}"
+    element = ground["core_element"]
+    try:
+        here = _content(element, ground["core_basis"], ground["valence_basis"], ground["auxiliary_basis"])
+    except UserError as error:
+        return str(error)
+    for role, wanted in ground["basis_sha256"].items():
+        if here.get(role) != wanted:
+            library = "pyscf" if role == "auxiliary" else "basis-set-exchange"
+            name = ground[f"{role}_basis"]
+            there = f"{library} {version(library)} here has {here.get(role)}"
+            return f"{role} basis {name} of content {wanted}, and {there}"
+    return None
+
+
+def _content(element: str, core: str, valence: str, auxiliary: str) -> dict[str, str]:
+    return {
+        "core": _basis_hash(core, (element,)),
+        "valence": _basis_hash(valence, tuple(e for e in OTHERS if e != element)),
+        "auxiliary": _auxiliary_hash(auxiliary),
+    }
 
 
 def _nearest(word: str, known: Any) -> str:

@@ -1,6 +1,6 @@
 """The engine process: one directory per job, or a server that shares work between the sites of a molecule.
 
-Run as ``python -m htxas.engines.pyscf.process DIR`` or, with ``--serve``, one directory per line on standard input.
+Run as ``python -m htxas.engines.pyscf DIR`` or, with ``--serve``, one directory per line on standard input.
 It never sees a database. ``outcome.json`` is written last, whole or not at all; an unexpected exception ends the
 process with its traceback, which is what "engine crash" means.
 """
@@ -14,8 +14,9 @@ import os
 import platform
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,14 @@ import numpy as np
 
 from htxas.domain.calculation import Calculation, Convergence, Kind
 from htxas.domain.structure import Structure
+from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import JOB_FILE, Job, read_job
 from htxas.engines.pyscf import corehole, final_states, ground
 from htxas.engines.pyscf.absolute import absolute_scale
 from htxas.engines.pyscf.checkpoint import Checkpoint
+from htxas.engines.pyscf.parameters import other_content
 from htxas.engines.pyscf.scf import PLAIN, Aids
+from htxas.engines.pyscf.surroundings import refuse_configuration, surroundings
 from htxas.engines.pyscf.versions import libraries
 from htxas.errors import Cause, EngineFailure
 
@@ -37,7 +41,8 @@ __all__ = ["ARRAYS", "ORBITALS", "OUTCOME", "main", "run_directory"]
 OUTCOME = "outcome.json"
 ARRAYS = "result.npz"
 ORBITALS = "ground.npz"
-_HOLE_STATES = ("transition_potential", "ion", "triplet", "mixed")
+_USUAL_MB = 6000.0  # of one worker, where nobody has said
+_SAME_GROUND_EV = 1e-3  # the same state on another machine differs by its thresholds, 0.1 meV
 
 
 @dataclass(slots=True)
@@ -57,11 +62,13 @@ def run_directory(directory: Path, shared: Shared) -> int:
     try:
         job = read_job(directory)
         outcome["key"] = job.calculation.key
+        _refuse_other_physics(job)
         arrays, facts = (
             _ground(job, directory, shared)
             if job.calculation.kind is Kind.GROUND
             else _site(job, shared, directory)
         )
+        facts["extra"] |= surroundings()
         _write_atomically(directory / ARRAYS, lambda path: np.savez(path, **arrays))
         outcome |= {"status": "ok", "arrays_sha256": _sha256(directory / ARRAYS), **facts}
     except EngineFailure as failure:
@@ -95,6 +102,8 @@ def run_directory(directory: Path, shared: Shared) -> int:
 def _write_atomically(path: Path, write: Any) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     write(draft)
+    with draft.open("rb") as file:  # a name must not outlive its content when the node goes down
+        os.fsync(file.fileno())
     draft.replace(path)
 
 
@@ -106,41 +115,82 @@ def _convergence(*converged: bool) -> str:
     return (Convergence.CONVERGED if all(converged) else Convergence.UNCONVERGED).value
 
 
-def _aids(job: Job) -> Aids:
-    """Return the corrections of an attempt; :mod:`htxas.engines.pyscf.corrections` says what they are."""
-    given = job.numerics
+def _refuse_other_physics(job: Job) -> None:
+    """Refuse to compute what would be stored under an identity that is not its own."""
+    refuse_configuration()
+    parameters = job.calculation.parameters
+    other = other_content(parameters if job.calculation.kind is Kind.GROUND else parameters["ground"])
+    if other is not None:
+        raise EngineFailure(
+            Cause.BAD_INPUT,
+            f"the calculation was made with {other}; compute it where the versions are the same",
+        )
+
+
+def _aids(numerics: Mapping[str, Any]) -> Aids:
+    """Return the aids of an attempt; :mod:`htxas.engines.pyscf.corrections` says what they are."""
     return Aids(
-        level_shift_Ha=float(given.get("level_shift_Ha", PLAIN.level_shift_Ha)),
-        damping=float(given.get("damping", PLAIN.damping)),
-        diis_space=int(given.get("diis_space", PLAIN.diis_space)),
-        cycles_factor=float(given.get("cycles_factor", PLAIN.cycles_factor)),
-        follow=given.get("hole", "lowest") == "follow",
+        level_shift_Ha=float(numerics.get("level_shift_Ha", PLAIN.level_shift_Ha)),
+        damping=float(numerics.get("damping", PLAIN.damping)),
+        diis_space=int(numerics.get("diis_space", PLAIN.diis_space)),
+        cycles_factor=float(numerics.get("cycles_factor", PLAIN.cycles_factor)),
+        follow=numerics.get("hole", "lowest") == "follow",
     )
 
 
-def _start(job: Job) -> str:
-    return str(job.numerics.get("start", "minao"))
+def _start(numerics: Mapping[str, Any]) -> str:
+    return str(numerics.get("start", "minao"))
 
 
 def _checkpoint(job: Job, directory: Path) -> Checkpoint:
-    return Checkpoint(directory, job.calculation.key, job.previous_directory)
+    return Checkpoint(directory, job.calculation.key, job.numerics, job.previous_directory)
 
 
-def _told(job: Job, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what provenance tells of corrections and of where the run started."""
+def _told(job: Job, checkpoint: Checkpoint, aided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what provenance tells of corrections and of where the run started.
+
+    ``numerics`` are what the attempt might have changed, ``aided`` the states that needed it, with the end of their
+    plain iteration; ``another_state`` those that may not be the states it was on its way to.
+    """
     told: dict[str, Any] = {}
     if job.numerics:
         told["numerics"] = dict(job.numerics)
+    if aided:
+        told["aided"] = {name: dict(facts) for name, facts in aided.items()}
+    if others := sorted(name for name, facts in aided.items() if facts["another_state"]):
+        told["another_state"] = others
     if checkpoint.found:
         told["started_from"] = {"directory": str(job.previous_directory), "states": list(checkpoint.found)}
     return told
 
 
+def _aided_ground(state: ground.GroundState) -> dict[str, Mapping[str, Any]]:
+    return {} if state.aided is None else {"ground": state.aided}
+
+
+def _with_numerics(state: ground.GroundState, numerics: Mapping[str, Any]) -> ground.GroundState:
+    """Return a ground state whose aids, if it needed any, are named wherever it is used."""
+    return state if state.aided is None else replace(state, aided={**state.aided, "numerics": dict(numerics)})
+
+
+def _memory_MB(job: Job) -> float | None:
+    if job.memory_MB is not None:
+        return job.memory_MB
+    return None if job.memory_factor == 1.0 else _USUAL_MB * job.memory_factor
+
+
 def _ground(job: Job, directory: Path, shared: Shared) -> tuple[dict[str, Any], dict[str, Any]]:
     parameters = job.calculation.parameters
     checkpoint = _checkpoint(job, directory)
-    aids = checkpoint.aids(_aids(job), "ground")
-    state = ground.run(job.structure, parameters, aids=aids, start_from=_start(job))
+    state = ground.run(
+        job.structure,
+        parameters,
+        aids=_aids(job.numerics),
+        start_from=_start(job.numerics),
+        at=checkpoint.of("ground"),
+        memory_MB=_memory_MB(job),
+    )
+    state = _with_numerics(state, job.numerics)
     checkpoint.remove()
     if state.state.converged:
         shared.key, shared.state, shared.origin = job.calculation.key, state, "same process"
@@ -162,33 +212,94 @@ def _ground(job: Job, directory: Path, shared: Shared) -> tuple[dict[str, Any], 
             "gradient_Ha": state.state.gradient,
             "basis_functions": int(state.hamiltonian.mol.nao),
             "grid_points": len(state.hamiltonian.grid),
-            **_told(job, checkpoint),
+            **_told(job, checkpoint, _aided_ground(state)),
         },
     }
     return arrays, facts
 
 
 def _shared_ground(job: Job, parameters: Mapping[str, Any], shared: Shared) -> ground.GroundState:
-    """Return the molecule's ground state: from this process, else from its folder, else computed again."""
+    """Return the molecule's ground state: from this process, else from its folder, else computed again.
+
+    Computed again it is what it was: plainly first, and only if that fails with the numerics its own attempt had. The
+    site's own corrections are the site's; they help only where the folder of the ground state has gone altogether.
+    """
     key = ground_key(job.structure, parameters)
+    folder = job.ground_directory
     if shared.key != key or shared.state is None:
         shared.key = shared.state = None
-        guess = None
-        if job.ground_directory is not None:
-            try:
-                guess = ground.load(job.ground_directory / ORBITALS, key)
-            except (OSError, ValueError, KeyError):
-                guess = None  # recomputed below: the same state, only slower; recorded in `origin`
-        state = ground.run(job.structure, parameters, guess=guess, aids=_aids(job), start_from=_start(job))
+        guess = None if folder is None else ground.load(folder / ORBITALS, key)
+        numerics = _numerics_of(folder, key) or job.numerics
+        state = ground.run(
+            job.structure,
+            parameters,
+            guess=guess,
+            aids=_aids(numerics),
+            start_from=_start(numerics),
+            memory_MB=_memory_MB(job),
+        )
         if not state.state.converged:
             raise EngineFailure(
                 Cause.SCF_UNCONVERGED,
                 f"the ground state did not converge in {state.state.cycles} cycles",
-                evidence={"cycles": state.state.cycles, "gradient_Ha": state.state.gradient},
+                evidence={
+                    "cycles": state.state.cycles,
+                    "gradient_Ha": state.state.gradient,
+                    "energy_eV": state.state.energy * HARTREE_EV,
+                },
             )
-        shared.key, shared.state = key, state
+        shared.key = key
+        shared.state = state if guess is not None else _with_numerics(state, numerics)
         shared.origin = "computed again" if guess is None else "read from its folder"
+    _refuse_other_ground(shared.state, folder, key)
     return shared.state
+
+
+def _numerics_of(folder: Path | None, key: str) -> Mapping[str, Any]:
+    """Return the numerics of the attempt that computed a ground state; none if its folder does not tell."""
+    if folder is None:
+        return {}
+    try:
+        job = read_job(folder)
+    except (OSError, ValueError, KeyError):
+        return {}
+    return job.numerics if job.calculation.key == key else {}
+
+
+def _refuse_other_ground(state: ground.GroundState, folder: Path | None, key: str) -> None:
+    """Refuse a ground state that is not the stored one: site and ground state would not be of one calculation.
+
+    Raises
+    ------
+    EngineFailure
+        GATE_REJECTED with both energies.
+    """
+    stored = None if folder is None else _stored_energy(folder, key)
+    if stored is None:
+        return
+    difference = (state.state.energy - stored) * HARTREE_EV
+    if abs(difference) > _SAME_GROUND_EV:
+        raise EngineFailure(
+            Cause.GATE_REJECTED,
+            f"the ground state here is {difference * 1000:+.1f} meV from the stored one: they are not the same state",
+            evidence={
+                "ground_eV": state.state.energy * HARTREE_EV,
+                "stored_eV": stored * HARTREE_EV,
+                "ground_directory": str(folder),
+            },
+        )
+
+
+def _stored_energy(folder: Path, key: str) -> float | None:
+    """Return the energy in Hartree of a finished ground state; None if its folder does not tell (any more)."""
+    try:
+        outcome = json.loads((folder / OUTCOME).read_text())
+        if outcome.get("key") != key or outcome.get("convergence") != Convergence.CONVERGED.value:
+            return None
+        with (folder / ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as data:
+            return float(data["energy_Ha"])
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+        return None
 
 
 def ground_key(structure: Structure, parameters: Mapping[str, Any]) -> str:
@@ -203,14 +314,15 @@ def _site(job: Job, shared: Shared, directory: Path) -> tuple[dict[str, Any], di
     assert job.calculation.atom is not None
     site = base.core_atoms.index(job.calculation.atom)
     checkpoint = _checkpoint(job, directory)
-    aids = {name: checkpoint.aids(_aids(job), name) for name in _HOLE_STATES}
-    half = corehole.transition_potential(base, site, limits, aids=aids["transition_potential"])
-    cation = corehole.ion(base, half, site, limits, aids=aids["ion"])
+    aids = _aids(job.numerics)
+    at = checkpoint.of
+    half = corehole.transition_potential(base, site, limits, aids=aids, at=at("transition_potential"))
+    cation = corehole.ion(base, half, site, limits, aids=aids, at=at("ion"))
     states = {"transition_potential": half, "ion": cation}
     if parameters["hole"]["scale"] == "neutral":
         for name in ("triplet", "mixed"):
             states[name] = corehole.excited_neutral(
-                base, cation, site, limits, triplet=name == "triplet", aids=aids[name]
+                base, cation, site, limits, triplet=name == "triplet", aids=aids, at=at(name)
             )
     checkpoint.remove()
     _refuse_shake_up(states)
@@ -223,6 +335,8 @@ def _site(job: Job, shared: Shared, directory: Path) -> tuple[dict[str, Any], di
         "window_eV": np.array(sticks.window_eV),
         "hole_overlap": np.array(min(s.overlap for s in states.values())),
     }
+    aided = _aided_ground(base)
+    aided |= {n: s.helped.told(s.state.energy) for n, s in states.items() if s.helped is not None}
     facts = {
         "convergence": _convergence(*(s.state.converged for s in states.values())),
         "scale": sticks.scale,
@@ -234,7 +348,7 @@ def _site(job: Job, shared: Shared, directory: Path) -> tuple[dict[str, Any], di
             "electrons_lost": {name: s.electrons_lost for name, s in states.items()},
             "followed": sorted(name for name, s in states.items() if s.followed),
             "ground_state": shared.origin,
-            **_told(job, checkpoint),
+            **_told(job, checkpoint, aided),
             **sticks.extra,
         },
     }
@@ -267,7 +381,3 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(json.dumps({"directory": directory, "returncode": code}) + "\n")
         sys.stdout.flush()
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

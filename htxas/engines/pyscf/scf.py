@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,15 @@ from pyscf.scf import diis
 from pyscf.x2c.sfx2c1e import SpinFreeX2CHelper
 from scipy.linalg import cholesky, eigh, solve_triangular
 
+from htxas.domain.units import HARTREE_EV
 from htxas.engines.pyscf.xcgrid import XCGrid
 
-__all__ = ["PLAIN", "Aids", "Hamiltonian", "KohnSham", "Occupy", "solve"]
+__all__ = ["PLAIN", "Aids", "At", "Hamiltonian", "Helped", "KohnSham", "Occupy", "helped", "plainly", "solve"]
 
 FloatArray = npt.NDArray[np.float64]
+_FIT_MB, _GRID_MB = 4000.0, 1500.0  # of the fitting tensor in memory and of basis functions on the grid
+_FIT_SHARE, _GRID_SHARE = 0.65, 0.25  # where it is known what there is; the rest is for all else
+_SAME_STATE_HA = 0.010 / HARTREE_EV
 _DAMP_ABOVE = 0.01  # Hartree of gradient; below it, extrapolation alone is faster and as safe
 Occupy = Callable[[Sequence[FloatArray]], list[FloatArray]]
 """Molecular orbitals of each channel -> occupations of each channel (chosen by overlap, not only by energy)."""
@@ -26,8 +31,9 @@ Occupy = Callable[[Sequence[FloatArray]], list[FloatArray]]
 class Aids:
     """Ways to a self-consistent density that the plain iteration does not reach; none of them is in the result.
 
-    The gradient that decides on convergence is that of the bare Fock matrix. Once it is small, the aids are taken away,
-    and the plain iteration must converge, by the same thresholds, from the density found. Only that is a result.
+    They are for a state whose plain iteration has failed, never for another: see :class:`Helped`. The gradient that
+    decides on convergence is that of the bare Fock matrix. Once it is small, the aids are taken away, and the plain
+    iteration must converge, by the same thresholds, from the density found. Only that is a result.
 
     Attributes
     ----------
@@ -60,8 +66,72 @@ class Aids:
         """Whether the Fock matrix that is diagonalised is not the bare or extrapolated one."""
         return self.level_shift_Ha > 0 or self.damping > 0
 
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to try that the plain iteration has not."""
+        return self.cycles_factor != 1.0 or not self.only_longer
+
+    @property
+    def only_longer(self) -> bool:
+        """Whether the iteration is the plain one, cycle by cycle, with another limit at most."""
+        return not (self.alter_steps or self.follow or self.diis_space != 8)
+
 
 PLAIN = Aids()
+At = Callable[[Aids, str], Aids]
+"""Gives the aids of a phase of a state what is known of an attempt cut short in it, and who watches it."""
+
+
+def plainly(aids: Aids, _phase: str) -> Aids:
+    """Start at the beginning; nobody watches."""
+    return aids
+
+
+@dataclass(frozen=True, slots=True)
+class Helped:
+    """How the plain iteration of a state ended that was then found with aids.
+
+    Attributes
+    ----------
+    plain_Ha
+        Its last total energies in Hartree, by phase.
+    plain_cycles, plain_gradient_Ha
+        Its cycles and its gradient at the end, of the last phase.
+    another_state
+        Whether the state found with aids may be another than the one the plain iteration was on its way to: its
+        energy is more than 10 meV from all of ``plain_Ha``, and it was not found by mere patience.
+    """
+
+    plain_Ha: Mapping[str, float]
+    plain_cycles: int
+    plain_gradient_Ha: float
+    another_state: bool
+
+    def told(self, energy_Ha: float) -> dict[str, Any]:
+        """Return what provenance tells, with the energy of the state found."""
+        return {
+            "eV": energy_Ha * HARTREE_EV,
+            "plain_eV": {phase: e * HARTREE_EV for phase, e in self.plain_Ha.items()},
+            "plain_cycles": self.plain_cycles,
+            "plain_gradient_Ha": self.plain_gradient_Ha,
+            "another_state": self.another_state,
+        }
+
+
+def helped(plain: KohnSham, ends: Mapping[str, float], found: KohnSham, *, same_way: bool) -> Helped:
+    """Compare a state with the plain iteration that did not reach it.
+
+    Parameters
+    ----------
+    plain, ends
+        Where that ended: the last state, and the last energies by phase.
+    found
+        The state found with aids.
+    same_way
+        Whether it was found by the same iteration, gone on with for longer.
+    """
+    far = all(abs(found.energy - energy) > _SAME_STATE_HA for energy in ends.values())
+    return Helped(dict(ends), plain.cycles, plain.gradient, far and not same_way)
 
 
 class Hamiltonian:
@@ -75,17 +145,23 @@ class Hamiltonian:
         See :class:`~htxas.engines.pyscf.xcgrid.XCGrid`.
     auxiliary
         Coulomb-fitting basis.
+    memory_MB
+        What the process may use; beyond it, integrals go to disk and functions on the grid are evaluated anew.
+        None: not known.
     """
 
-    def __init__(self, mol: gto.Mole, *, xc: str, grid_level: int, auxiliary: str) -> None:
+    def __init__(
+        self, mol: gto.Mole, *, xc: str, grid_level: int, auxiliary: str, memory_MB: float | None = None
+    ) -> None:
         self.mol = mol
         self.overlap: FloatArray = mol.intor_symmetric("int1e_ovlp")
         self.core: FloatArray = SpinFreeX2CHelper(mol).get_hcore()
         self.nuclear: float = float(mol.energy_nuc())
         self.fit = df.DF(mol, auxbasis=auxiliary)
-        self.fit.max_memory = 4000
+        self.fit.max_memory = _FIT_MB if memory_MB is None else _FIT_SHARE * memory_MB
         self.fit.build()
-        self.grid = XCGrid(mol, xc, grid_level)
+        cache_MB = _GRID_MB if memory_MB is None else _GRID_SHARE * memory_MB
+        self.grid = XCGrid(mol, xc, grid_level, max_cache_bytes=cache_MB * 1e6)
 
     def coulomb(self, density: FloatArray) -> FloatArray:
         """Return the Coulomb matrix (nao, nao) of a total density matrix."""

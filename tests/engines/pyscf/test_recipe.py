@@ -14,7 +14,7 @@ from htxas.engines.pyscf.parameters import RECIPE, resolve
 from tests.engines.pyscf.conftest import molecule
 
 PHYSICS = ("absolute", "corehole", "final_states", "ground", "molecule", "scf", "xcgrid")
-KNOWN = (1, "a6635df3f22f81aa")
+KNOWN = (1, "9af18a729de571ea")
 
 
 def _code(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""The configuration file that PySCF reads in our engine process: it sets nothing."""
