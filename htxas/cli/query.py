@@ -64,6 +64,9 @@ class _AtLeast(click.ParamType[tuple[str, int]]):
 @click.option("--edge", metavar="K")
 @click.option("--energy", type=_EnergyRange(), help="Excitation energy in eV.")
 @click.option("--engine", metavar="NAME")
+@click.option(
+    "--corrected/--uncorrected", default=None, help="Found with corrections after a failure, or without."
+)
 @click.option("--sort", type=click.Choice(_SORTS), help="A leading - sorts downwards.")
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="0 for all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list.")
@@ -79,6 +82,7 @@ def query(
     edge: str | None,
     energy: tuple[float | None, float | None] | None,
     engine: str | None,
+    corrected: bool | None,
     sort: str | None,
     limit: int,
     as_json: bool,
@@ -90,6 +94,7 @@ def query(
     htxas query --campaign quickstart --state failed
     htxas query --contains N --contains O2 --energy 285:287 --sort energy
     htxas query --smiles OCC --kind site --json
+    htxas query -c quickstart --state done --corrected
     htxas query -c quickstart --state done --limit 0 --csv > sites.csv
     """
     from typing import cast
@@ -117,6 +122,7 @@ def query(
             element=element,
             edge=edge,
             engine=engine,
+            corrected=corrected,
             min_energy_eV=low,
             max_energy_eV=high,
             limit=limit or None,
@@ -151,7 +157,7 @@ def _write_csv(rows: Iterator[dict[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, QUERY_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({**row, "campaigns": " ".join(row["campaigns"])})
+        writer.writerow({k: " ".join(v) if isinstance(v, list) else v for k, v in row.items()})
 
 
 def _canonical(smiles: str | None) -> str | None:

@@ -63,6 +63,11 @@ class SiteEntry:
         Number and file indices of the atoms this one stands for.
     excitation_energy_eV, ionization_eV, scale, energies_eV, hole_overlap, window_eV, sticks
         As in :class:`htxas.domain.result.SiteResult`.
+    corrections
+        Names of the corrections its attempt made after failures, in order; None if the file does not tell.
+    another_state
+        Names of the self-consistent states behind it (``ground``, ``ion`` ...) that may not be the ones the uncorrected
+        iteration was on its way to; None if the file does not tell.
     """
 
     key: str
@@ -78,17 +83,20 @@ class SiteEntry:
     hole_overlap: float
     window_eV: float
     sticks: Sticks
+    corrections: tuple[str, ...] | None = None
+    another_state: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundEntry:
-    """The ground state of a molecule; fields as in :class:`htxas.domain.result.GroundResult`."""
+    """The ground state of a molecule; fields as in :class:`htxas.domain.result.GroundResult` and :class:`SiteEntry`."""
 
     total_energy_eV: float
     homo_eV: float
     lumo_eV: float
     dipole_D: npt.NDArray[np.float64]
     pdos: Pdos
+    corrections: tuple[str, ...] | None = None
 
     @property
     def gap_eV(self) -> float:

@@ -113,6 +113,7 @@ def to_node(entry: MoleculeEntry) -> Node:
             "gap_eV": float(ground.gap_eV),
             "dipole_D": ground.dipole_norm_D,
             "dipole_vector_D": np.asarray(ground.dipole_D, dtype=np.float64),
+            **_names("ground_corrections", ground.corrections),
         }
         children["pdos"] = _pdos_node(ground.pdos, inverse, entry.name)
     return Node(attrs, arrays, children)
@@ -147,6 +148,8 @@ def _site_node(site: SiteEntry) -> Node:
         "total_energies_eV": json.dumps(dict(site.energies_eV), sort_keys=True),
         "hole_overlap": float(site.hole_overlap),
         "window_eV": float(site.window_eV),
+        **_names("corrections", site.corrections),
+        **_names("another_state", site.another_state),
     }
     if site.ionization_eV is not None:
         attrs["ionization_eV"] = float(site.ionization_eV)
@@ -211,6 +214,7 @@ def _ground(attrs: Mapping[str, Any], node: Node, order: Array) -> GroundEntry:
         lumo_eV=float(attrs["lumo_eV"]),
         dipole_D=np.asarray(attrs["dipole_vector_D"], dtype=np.float64),
         pdos=Pdos(node.arrays["energies"], occupations, weights),
+        corrections=_told(attrs, "ground_corrections"),
     )
 
 
@@ -231,4 +235,15 @@ def _site(file_atom: int, node: Node) -> SiteEntry:
         hole_overlap=float(attrs["hole_overlap"]),
         window_eV=float(attrs["window_eV"]),
         sticks=Sticks(node.arrays["energies"], node.arrays["strengths"].astype(np.float64)),
+        corrections=_told(attrs, "corrections"),
+        another_state=_told(attrs, "another_state"),
     )
+
+
+def _names(attribute: str, names: tuple[str, ...] | None) -> dict[str, str]:
+    """Return names as a JSON list; what is not known gets no attribute, as in files from before there was one."""
+    return {} if names is None else {attribute: json.dumps(list(names))}
+
+
+def _told(attrs: Mapping[str, Any], attribute: str) -> tuple[str, ...] | None:
+    return tuple(json.loads(attrs[attribute])) if attribute in attrs else None

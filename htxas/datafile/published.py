@@ -25,6 +25,8 @@ What differs from the published database, and why
   engine's own total energy of the excited state gives exactly that, it is written; where the scale rests on another
   state (an ion, a spin-purified pair), ``final_energy_gs + excitation_energy`` is. ``final_energy_ex_source`` says
   which, and ``scale`` how the absolute energy was fixed.
+- ``corrections`` and ``another_state`` name what it took to converge a site and which states may be others than the
+  usual way leads to; empty where nothing was needed, ``unknown`` where the source does not tell.
 - Groups are numbers where every molecule is named like ``gdb_17`` (or when numbering is asked for) and names otherwise;
   some published tools sort groups as integers. The attribute ``name`` always has the name.
 - The x, y and z columns of a molecule are its orientation average, three times the same: what a representative site
@@ -199,7 +201,13 @@ def _site_attributes(site: SiteEntry) -> dict[str, Any]:
         "excitation_energy": site.excitation_energy_eV,
         "scale": site.scale,
         "calculation": site.key,
+        "corrections": _words(site.corrections),
+        "another_state": _words(site.another_state),
     }
+
+
+def _words(names: tuple[str, ...] | None) -> str:
+    return "unknown" if names is None else ", ".join(names)
 
 
 def _write_eigen(node: Any, site: SiteEntry, n_electron: int) -> None:

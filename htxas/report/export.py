@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,12 +16,13 @@ from htxas.domain.calculation import State
 from htxas.domain.result import SiteResult
 from htxas.domain.structure import Structure
 from htxas.errors import UserError
-from htxas.report.results import Results
-from htxas.store.records import MoleculeRecord, SiteRef
+from htxas.report.results import Results, another_state, corrections
+from htxas.store.records import CalculationRecord, MoleculeRecord, SiteRef
 
 __all__ = [
     "ExportFormat",
     "ExportSummary",
+    "calculations_of",
     "export_campaign",
     "missing_keys",
     "molecule_entries",
@@ -75,27 +76,33 @@ def molecular_weight_u(structure: Structure) -> float:
     return float(sum(atomic_masses[z] for z in structure.atomic_numbers))
 
 
-def missing_keys(store: Results, molecule: MoleculeRecord) -> tuple[str, ...]:
+def calculations_of(store: Results, molecule: MoleculeRecord) -> Mapping[str, CalculationRecord]:
+    """Return the known calculations of a molecule, ground state and sites, by key."""
+    return store.calculations([molecule.ground_key, *(s.key for s in molecule.sites)])
+
+
+def missing_keys(molecule: MoleculeRecord, records: Mapping[str, CalculationRecord]) -> tuple[str, ...]:
     """Return the calculations of a molecule, ground state first, that are not done."""
     keys = [molecule.ground_key, *(s.key for s in molecule.sites)]
-    states = store.states(keys)
-    return tuple(k for k in keys if states.get(k) is not State.DONE)
+    return tuple(k for k in keys if k not in records or records[k].state is not State.DONE)
 
 
 def molecule_entry(
-    store: Results, molecule: MoleculeRecord, *, edge: str, missing: tuple[str, ...]
+    store: Results, molecule: MoleculeRecord, records: Mapping[str, CalculationRecord], *, edge: str
 ) -> MoleculeEntry:
-    """Return a molecule with every accepted result; it is complete if nothing is ``missing``."""
+    """Return a molecule with every accepted result; ``records`` are its calculations."""
+    missing = missing_keys(molecule, records)
     record = store.structure(molecule.structure_key)
     sites = [
-        _site_entry(store.site_result(ref.key), ref, edge)
+        _site_entry(store.site_result(ref.key), ref, edge, records[ref.key])
         for ref in sorted(molecule.sites, key=lambda s: s.file_atom)
         if ref.key not in missing
     ]
     ground = None
     if molecule.ground_key not in missing:
         g = store.ground_result(molecule.ground_key)
-        ground = GroundEntry(g.total_energy_eV, g.homo_eV, g.lumo_eV, g.dipole_D, g.pdos)
+        made = corrections(records[molecule.ground_key])
+        ground = GroundEntry(g.total_energy_eV, g.homo_eV, g.lumo_eV, g.dipole_D, g.pdos, made)
     return MoleculeEntry(
         name=molecule.name,
         structure=record.structure,
@@ -112,7 +119,7 @@ def molecule_entry(
     )
 
 
-def _site_entry(result: SiteResult, ref: SiteRef, edge: str) -> SiteEntry:
+def _site_entry(result: SiteResult, ref: SiteRef, edge: str, record: CalculationRecord) -> SiteEntry:
     return SiteEntry(
         key=ref.key,
         file_atom=ref.file_atom,
@@ -127,6 +134,8 @@ def _site_entry(result: SiteResult, ref: SiteRef, edge: str) -> SiteEntry:
         hole_overlap=result.hole_overlap,
         window_eV=result.window_eV,
         sticks=result.sticks,
+        corrections=corrections(record),
+        another_state=another_state(record),
     )
 
 
@@ -138,12 +147,13 @@ def molecule_entries(
     Incomplete molecules are yielded only on request, and only if anything of them is finished.
     """
     for molecule in store.molecules(campaign):
-        missing = missing_keys(store, molecule)
+        records = calculations_of(store, molecule)
+        missing = missing_keys(molecule, records)
         if missing or not molecule.sites:
             incomplete.append(molecule.name)
             if not include_incomplete or len(missing) == 1 + len(molecule.sites):
                 continue
-        yield molecule_entry(store, molecule, edge=edge, missing=missing)
+        yield molecule_entry(store, molecule, records, edge=edge)
 
 
 def export_campaign(

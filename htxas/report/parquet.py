@@ -45,6 +45,8 @@ _SITE_SCHEMA = pa.schema(
         ("ground_energy_eV", pa.float64()),
         ("hole_overlap", pa.float64()),
         ("window_eV", pa.float64()),
+        ("corrections", pa.list_(pa.string())),
+        ("another_state", pa.list_(pa.string())),
         ("stick_energies_eV", pa.list_(pa.float64())),
         *((f"stick_strengths_{a}", pa.list_(pa.float32())) for a in "xyz"),
         *_CURVES,
@@ -67,6 +69,7 @@ _MOLECULE_SCHEMA = pa.schema(
         ("lumo_eV", pa.float64()),
         ("gap_eV", pa.float64()),
         ("dipole_D", pa.float64()),
+        ("ground_corrections", pa.list_(pa.string())),
         ("symbols", pa.list_(pa.string())),
         ("positions_A", pa.list_(pa.list_(pa.float64(), 3))),
         *_CURVES,
@@ -84,6 +87,10 @@ def _curves(spectrum: Spectrum | None) -> dict[str, Any]:
         "spectrum_sigma_eV": spectrum.sigma_eV,
         **{f"spectrum_{a}": columns[:, i] for i, a in enumerate(("total", "x", "y", "z"))},
     }
+
+
+def _list(names: tuple[str, ...] | None) -> list[str] | None:
+    return None if names is None else list(names)
 
 
 def site_row(entry: MoleculeEntry, site: SiteEntry) -> dict[str, Any]:
@@ -110,6 +117,8 @@ def site_row(entry: MoleculeEntry, site: SiteEntry) -> dict[str, Any]:
         "ground_energy_eV": site.energies_eV["ground"],
         "hole_overlap": site.hole_overlap,
         "window_eV": site.window_eV,
+        "corrections": _list(site.corrections),
+        "another_state": _list(site.another_state),
         "stick_energies_eV": site.sticks.energies_eV,
         **{
             f"stick_strengths_{a}": site.sticks.strengths[:, i].astype(np.float32)
@@ -139,6 +148,7 @@ def molecule_row(entry: MoleculeEntry) -> dict[str, Any]:
         "lumo_eV": None if ground is None else ground.lumo_eV,
         "gap_eV": None if ground is None else ground.gap_eV,
         "dipole_D": None if ground is None else ground.dipole_norm_D,
+        "ground_corrections": None if ground is None else _list(ground.corrections),
         "symbols": [entry.structure.symbols[i] for i in inverse],
         "positions_A": entry.structure.positions_A[inverse].tolist(),
         **_curves(entry.spectrum if entry.complete else None),

@@ -20,6 +20,8 @@ __all__ = [
     "MoleculeView",
     "Results",
     "SiteView",
+    "another_state",
+    "corrections",
     "load_molecule",
     "load_site",
     "molecular_spectrum",
@@ -37,8 +39,8 @@ class Results(Protocol):
         """Return one calculation."""
         ...
 
-    def states(self, keys: Iterable[str], /) -> Mapping[str, State]:
-        """Return the state of each known key."""
+    def calculations(self, keys: Iterable[str], /) -> Mapping[str, CalculationRecord]:
+        """Return the known calculations among ``keys``."""
         ...
 
     def structure(self, key: str, /) -> StructureRecord:
@@ -66,6 +68,17 @@ class Results(Protocol):
     def assemble(self, molecule: MoleculeRecord, /) -> MolecularSpectrum:
         """Return the molecular spectrum."""
         ...
+
+
+def corrections(record: CalculationRecord) -> tuple[str, ...]:
+    """Return the names of the corrections that the last attempt of a calculation made, in order."""
+    return tuple((record.ladder or {}).get("corrections", ()))
+
+
+def another_state(record: CalculationRecord) -> tuple[str, ...]:
+    """Return the states behind a result that may not be the ones the uncorrected iteration was on its way to."""
+    extra = (record.provenance or {}).get("extra") or {}
+    return tuple(extra.get("another_state", ()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

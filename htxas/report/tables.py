@@ -12,7 +12,7 @@ from rich.text import Text
 
 from htxas.domain.calculation import State
 from htxas.domain.spectrum import broaden
-from htxas.report.results import MoleculeView, SiteView, molecular_spectrum
+from htxas.report.results import MoleculeView, SiteView, another_state, corrections, molecular_spectrum
 from htxas.store.records import CalculationRecord, StructureRecord
 
 __all__ = [
@@ -51,6 +51,8 @@ QUERY_COLUMNS: tuple[str, ...] = (
     "wall_s",
     "cause",
     "campaigns",
+    "corrections",
+    "another_state",
 )
 """Columns of ``htxas query --csv``, and keys of its ``--json``."""
 
@@ -94,6 +96,8 @@ def record_document(record: CalculationRecord) -> dict[str, Any]:
         "directory": record.directory,
         "campaigns": list(record.campaigns),
         "scalars": record.scalars,
+        "corrections": list(corrections(record)),
+        "another_state": list(another_state(record)),
         "updated": record.updated.isoformat(),
         "provenance": record.provenance,
     }
@@ -143,6 +147,11 @@ def site_table(view: SiteView) -> RenderableType:
         facts.add_row("multiplicity", str(view.multiplicity))
     facts.add_row("engine", record.engine)
     facts.add_row("time", f"{_number(record.wall_s, 1)} s on {record.host or '-'}, attempt {record.attempts}")
+    facts.add_row("corrections", ", ".join(corrections(record)) or "none")
+    if others := another_state(record):
+        facts.add_row(
+            "another state?", f"{', '.join(others)}: may not be what the usual iteration was on its way to"
+        )
     facts.add_row("directory", record.directory or "-")
     facts.add_row("campaigns", ", ".join(record.campaigns))
     if result is None:
@@ -272,6 +281,8 @@ def query_row(record: CalculationRecord, structure: StructureRecord) -> dict[str
         record.wall_s,
         None if record.cause is None else record.cause.value,
         list(record.campaigns),
+        list(corrections(record)),
+        list(another_state(record)),
     )
     return dict(zip(QUERY_COLUMNS, values, strict=True))
 

@@ -263,6 +263,7 @@ class Reading(Connected):
         smiles: str | None = None,
         contains: Mapping[str, int] | None = None,
         structure_key: str | None = None,
+        corrected: bool | None = None,
         min_energy_eV: float | None = None,
         max_energy_eV: float | None = None,
         limit: int | None = None,
@@ -278,6 +279,8 @@ class Reading(Connected):
             Hill formula and SMILES of the structure, equal to.
         contains
             Element -> least number of atoms in the structure.
+        corrected
+            Whether the last attempt made corrections after a failure.
         min_energy_eV, max_energy_eV
             Bounds of the excitation energy in eV, inclusive.
         limit
@@ -298,6 +301,8 @@ class Reading(Connected):
         }
         query: Document = {k: str(v) for k, v in equal.items() if v is not None}
         query |= {f"composition.{symbol}": {"$gte": count} for symbol, count in (contains or {}).items()}
+        if corrected is not None:
+            query["ladder.corrections.0"] = {"$exists": corrected}
         bounds = {k: v for k, v in (("$gte", min_energy_eV), ("$lte", max_energy_eV)) if v is not None}
         if bounds:
             query["scalars.excitation_energy_eV"] = bounds

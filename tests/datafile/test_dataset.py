@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -87,6 +88,15 @@ def test_sites_round_trip(path: Path, entry: Make) -> None:
         )
         np.testing.assert_array_equal(a.sticks.energies_eV, b.sticks.energies_eV)
         np.testing.assert_array_equal(a.sticks.strengths, b.sticks.strengths)
+
+
+def test_a_file_from_before_does_not_say_what_was_corrected(entry: Make) -> None:
+    site = dataclasses.replace(entry().sites[0], corrections=("more_cycles",), another_state=())
+    told = to_node(dataclasses.replace(entry(), sites=(site, *entry().sites[1:])))
+    first, second = from_node(told).sites
+    assert (first.corrections, first.another_state) == (("more_cycles",), ())
+    assert (second.corrections, second.another_state) == (None, None)  # unknown is not none
+    assert "corrections" not in told.children["sites"].children["2"].attrs
 
 
 def test_atoms_lie_in_file_order_on_disk(path: Path) -> None:

@@ -160,6 +160,8 @@ class MemoryResults:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.ladders: dict[str, dict[str, Any]] = {}
+        self.provenance: dict[str, dict[str, Any]] = {}
 
     def campaign(self, name: str) -> dict[str, Any]:
         if name != CAMPAIGN:
@@ -184,8 +186,12 @@ class MemoryResults:
             c.key, c.kind, c.structure_key, c.engine, c.parameters_key, c.element, c.edge, c.atom, state,
             Cause.SCF_UNCONVERGED if failed else None, "gave up after 100 cycles" if failed else None,
             {"cycles": 100, "change": float("nan")} if failed else {}, 1, "b", 10.0, 7.0, "laptop", "/runs/x", "w",
-            (CAMPAIGN,), scalars, datetime(2026, 1, 1, tzinfo=UTC), None,
+            (CAMPAIGN,), scalars, datetime(2026, 1, 1, tzinfo=UTC), self.provenance.get(c.key),
+            ladder=self.ladders.get(c.key),
         )  # fmt: skip
+
+    def calculations(self, keys: Iterable[str]) -> Mapping[str, CalculationRecord]:
+        return {k: self.calculation(k) for k in keys}
 
     def states(self, keys: Iterable[str]) -> Mapping[str, State]:
         def state(key: str) -> State:

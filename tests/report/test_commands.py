@@ -93,6 +93,26 @@ def test_query(run: Any, arguments: tuple[str, ...], count: int) -> None:
     assert ("nothing matches" in ok(run(query, *arguments))) == (count == 0)
 
 
+def test_what_was_corrected_is_told_and_found(run: Any, filled_store: Any) -> None:
+    assert "corrections none" in " ".join(ok(run(site, "show", "ethanol/1")).split())
+    key = json.loads(ok(run(site, "show", "ethanol/1", "--json")))["key"]
+    changed = {
+        "ladder": {"corrections": ["more_cycles", "level_shift"], "numerics": {"level_shift_Ha": 0.3}},
+        "provenance.extra": {"another_state": ["ion"]},
+    }
+    filled_store._db["calculations"].update_one({"_id": key}, {"$set": changed})
+    table = " ".join(ok(run(site, "show", "ethanol/1")).split())
+    assert "corrections more_cycles, level_shift" in table
+    assert "another state? ion: may not be" in table
+    rows = list(csv.DictReader(io.StringIO(ok(run(query, "--corrected", "--csv")))))
+    assert [(r["key"], r["corrections"], r["another_state"]) for r in rows] == [
+        (key, "more_cycles level_shift", "ion")
+    ]
+    without = json.loads(ok(run(query, "--uncorrected", "--state", "done", "--json")))
+    assert len(without) == 4
+    assert {tuple(r["corrections"]) for r in without} == {()}
+
+
 @pytest.mark.parametrize("energy", ["287:285", "285", ":", "a:b"])
 def test_bad_energy_range(run: Any, energy: str) -> None:
     result = run(query, "--energy", energy)

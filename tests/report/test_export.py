@@ -56,6 +56,37 @@ def test_incomplete_on_request(tmp_path: Path, results: Any, export_format: Expo
         assert rows[1]["spectrum_total"] is None
 
 
+def test_every_export_says_what_was_corrected(tmp_path: Path, results: Any, world: Any) -> None:
+    ethanol = world.molecules["ethanol"]
+    first, second = (ref.key for ref in ethanol.sites)
+    results.ladders = {
+        first: {"corrections": ["more_cycles", "level_shift"]},
+        ethanol.ground_key: {"corrections": ["more_memory"]},
+    }
+    results.provenance = {first: {"extra": {"another_state": ["ion"]}}}
+    for export_format in ExportFormat:
+        export_campaign(results, CAMPAIGN, tmp_path / export_format, export_format)
+    made = ("more_cycles", "level_shift")
+    with DatasetFile(tmp_path / "dataset") as data:
+        entry = data.molecule("ethanol")
+    assert [(s.key, s.corrections, s.another_state) for s in entry.sites] == [
+        (first, made, ("ion",)),
+        (second, (), ()),
+    ]
+    assert entry.ground is not None
+    assert entry.ground.corrections == ("more_memory",)
+    rows = pq.read_table(tmp_path / "parquet" / SITES_FILE).to_pylist()
+    assert [(r["corrections"], r["another_state"]) for r in rows] == [(list(made), ["ion"]), ([], [])]
+    (row,) = pq.read_table(tmp_path / "parquet" / MOLECULES_FILE).to_pylist()
+    assert row["ground_corrections"] == ["more_memory"]
+    with h5py.File(tmp_path / "hdf5" / SITE_FILE) as file:
+        attributes = [dict(site.attrs) for site in file["ethanol"].values()]
+    assert [(a["corrections"], a["another_state"]) for a in attributes] == [
+        ("more_cycles, level_shift", "ion"),
+        ("", ""),
+    ]
+
+
 def test_dataset_holds_the_results(tmp_path: Path, results: Any, world: Any) -> None:
     export_campaign(results, CAMPAIGN, tmp_path / "d.h5", ExportFormat.DATASET)
     with DatasetFile(tmp_path / "d.h5") as data:
