@@ -213,9 +213,12 @@ class Clerk(threading.Thread):
     def _round(self) -> bool:
         """Do each kind of work once; return whether all is over."""
         due = time.monotonic() - self._delivered_at >= _DELIVER_S or self._concluded >= AT_ONCE
-        if (self._concluded and (due or self._hurry)) or self._inbox or self.ledger.owes or self._finishing:
+        # What is asked during a delivery, which may last for hours, waits for the next: it may be about what the
+        # journals have told only since.
+        asked, finishing = len(self._inbox), self._finishing
+        if (self._concluded and (due or self._hurry)) or asked or self.ledger.owes or finishing:
             self._deliver()
-        while self._inbox:  # after the delivery: what they are about may have ended well
+        for _ in range(asked):
             self._inbox[0]()
             self._inbox.popleft()
         if self._sweep:
@@ -228,7 +231,7 @@ class Clerk(threading.Thread):
             self._poll()
             if self._wanted_s is not None:
                 self._fetch(self._wanted_s)
-        elif not (self._inbox or self.ledger.owes):
+        elif finishing and not (self._inbox or self.ledger.owes):
             self._source.release([task.lease for task in self.books.tasks.values()])
             self.books.tasks.clear()
             self.books.again.clear()

@@ -33,6 +33,30 @@ def test_what_could_not_be_delivered_stays_to_be_delivered() -> None:
     assert clerk._concluded == 1
 
 
+def test_what_is_asked_during_a_delivery_waits_for_the_next() -> None:
+    """A worker that died while the database was away: only journals read since tell what it was at."""
+    clerk = Clerk(cast(Any, None), cast(Any, None), lambda: None)
+    seen: list[str] = []
+
+    def deliver() -> None:
+        seen.append("delivered")
+        if len(seen) == 1:
+            clerk.gone(1, ["key"], {}, False)
+            clerk._finishing = True
+
+    ledger = SimpleNamespace(
+        deliver=deliver,
+        owes=True,
+        control=lambda: None,
+        settle=lambda **_: None,
+        bury=lambda *_: seen.append("buried"),
+    )
+    clerk.ledger = cast(Any, ledger)
+    assert clerk._round() is False
+    assert clerk._round() is False
+    assert seen == ["delivered", "delivered", "buried"]
+
+
 def test_a_ground_state_that_two_batches_wait_for_is_not_forgotten_with_the_first() -> None:
     books = Books()
     books.held = {name: Held(name, "c", None, None, {f"{name}-site"}) for name in "ab"}
