@@ -40,6 +40,7 @@ NUMERICS: Mapping[str, Numeric] = MappingProxyType(
 
 _GENTLE = {"level_shift_Ha": 0.3, "damping": 0.6, "cycles_factor": 5.0}
 
+# Clock: the plain iterations are gone through once more before those with aids.
 LADDER: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType(
     {
         Cause.SCF_UNCONVERGED: (
@@ -47,13 +48,13 @@ LADDER: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType(
                 "more_cycles",
                 "the same iteration, three times as many cycles: slow is not wrong",
                 {"cycles_factor": 3.0},
-                walltime_factor=2.0,
+                walltime_factor=3.0,
             ),
             Correction(
                 "level_shift",
                 "small steps: empty levels shifted by 0.3 Hartree and 60 % of the last Fock matrix kept; then without",
                 _GENTLE,
-                walltime_factor=1.5,
+                walltime_factor=2.0,
             ),
             Correction(
                 "damped_follow",
@@ -72,13 +73,13 @@ LADDER: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType(
                 "follow_hole",
                 "all orbitals followed by overlap from the first cycle, damped: no step is long enough to lose it",
                 {"hole": "follow", "damping": 0.6, "cycles_factor": 3.0},
-                walltime_factor=2.0,
+                walltime_factor=3.0,
             ),
             Correction(
                 "follow_hole_shifted",
                 "as before, with empty levels shifted by 0.3 Hartree on the way",
                 {"hole": "follow", **_GENTLE},
-                walltime_factor=1.5,
+                walltime_factor=2.0,
             ),
         ),
     }
