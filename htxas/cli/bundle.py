@@ -62,15 +62,16 @@ def make(
             from htxas.cluster.load import load_config
 
             profile = load_config().cluster(cluster)
+            partition = profile.partition()
             wish = Wish(
                 hours,
-                jobs or profile.workers(profile.partition()),
+                jobs or profile.workers(partition),
                 profile.pilots.cores_per_worker,
                 profile.pilots.memory_per_worker_MB,
                 profile.pilots.margin_s,
                 campaign,
                 profile.name,
-                settings=site_settings(profile, store.name),
+                settings=site_settings(profile, partition, store.name),
             )
         made = make_bundle(store, launchpad, output, wish)
     if as_json:
@@ -119,6 +120,7 @@ def run(context: click.Context, folder: Path, jobs: int | None, hours: float | N
         end=None if hours is None else time.time() + 3600 * hours,
         margin_s=0.0 if hours is None else min(made.margin_s, 360 * hours),
         threads=made.cores_per_worker,
+        engines=made.engines(),
     )
     with listening(stop):
         summary = run_bundle(folder, config, stop, _plain_lines())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -17,17 +18,23 @@ from htxas.domain.identity import content_key
 from htxas.domain.structure import Structure
 from htxas.engines.registry import get_engine
 from htxas.errors import DatabaseUnavailable
+from htxas.launch.work.engine_run import Engines
 from htxas.store.store import Store
 
-__all__ = ["Estimate", "Estimator", "compare", "machine_class", "measured"]
+__all__ = ["Estimate", "Estimator", "compare", "machine_class", "measured", "safety_of"]
 
 _MOST = 400
 _REFRESH_S = 300.0
 
 
-def machine_class(host: str | None) -> str:
-    """Return the kind of machine a host is: its name without domain and number, so that nodes of a cluster are one."""
-    return re.sub(r"[-_.]?\d+$", "", (host or "").split(".")[0])
+def machine_class(host: str | None, cluster: str | None = None, threads: int | None = None) -> str:
+    """Return the kind of machine a calculation ran on, whose times compare.
+
+    The cluster, where it is known; else the host's name without domain and number, so that nodes of a cluster are one.
+    With more than one thread, their number as well.
+    """
+    name = cluster or re.sub(r"[-_.]?\d+$", "", (host or "").split(".")[0])
+    return f"{name}, {threads} threads" if threads is not None and threads > 1 else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def _finished(store: Store, engine: str, kind: Kind, parameters: Mapping[str, An
             Timing(prior[r.structure_key], len(structures[r.structure_key].structure), r.wall_s)
             for r in known
         ),
-        tuple(machine_class(row.host) for row in known),
+        tuple(machine_class(row.host, row.cluster, row.threads) for row in known),
     )
 
 
@@ -102,8 +109,9 @@ class Estimator:
     ----------
     store
         Where finished calculations are; None: the engines' priors.
-    host
-        Name of the machine asked about; times of its class decide where there are enough, else those of all.
+    host, engines
+        The machine asked about, and how engines are started on it; times of its class decide where there are enough,
+        else those of all. No class is asked for without a host or a cluster.
     refresh_s
         Age at which a fit is made anew.
     clock
@@ -115,11 +123,13 @@ class Estimator:
         store: Store | None,
         *,
         host: str | None = None,
+        engines: Engines | None = None,
         refresh_s: float = _REFRESH_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._machine = machine_class(host) if host else None
+        self._host = host
+        self._engines = engines or Engines()
         self._refresh_s = refresh_s
         self._clock = clock
         self._fits: dict[tuple[str, Kind, str], tuple[float, Fit]] = {}
@@ -136,26 +146,35 @@ class Estimator:
         at_least_s
             What an attempt cut short has shown already.
         """
-        found = self._fit(calculation)
+        found = self.fit(calculation.engine, calculation.kind, calculation.parameters)
         prior_s = get_engine(calculation.engine).estimate_s(
             structure, calculation.kind, calculation.parameters
         )
         expected_s = found.seconds(prior_s, len(structure))
-        return Estimate(max(expected_s, at_least_s), max(1.0, found.safety(FITS)), found.samples)
+        return Estimate(max(expected_s, at_least_s), safety_of(found), found.samples)
 
-    def _fit(self, calculation: Calculation) -> Fit:
-        key = (calculation.engine, calculation.kind, calculation.parameters_key)
+    def fit(self, engine: str, kind: Kind, parameters: Mapping[str, Any]) -> Fit:
+        """Return how the prior compares with what such calculations took on this machine."""
+        key = (engine, kind, content_key(parameters))
         made, found = self._fits.get(key, (-math.inf, Fit()))
         if self._store is not None and self._clock() - made > self._refresh_s:
-            try:
-                finished = _finished(
-                    self._store, calculation.engine, calculation.kind, calculation.parameters
-                )
-                found = fit(finished.of(self._machine))
-            except DatabaseUnavailable:
-                pass  # the old one is better than none, and the next refresh comes
+            with contextlib.suppress(
+                DatabaseUnavailable
+            ):  # the old one is better than none; the next refresh comes
+                found = fit(_finished(self._store, engine, kind, parameters).of(self._machine(engine)))
             self._fits[key] = (self._clock(), found)
         return found
+
+    def _machine(self, engine: str) -> str | None:
+        cluster = self._engines.cluster
+        if self._host is None and cluster is None:
+            return None
+        return machine_class(self._host, cluster, self._engines.of(engine).threads)
+
+
+def safety_of(found: Fit) -> float:
+    """Return the factor on expected seconds that must be left: agents and whoever plans for them ask here."""
+    return max(1.0, found.safety(FITS))
 
 
 def compare(store: Store, campaign: str | None = None) -> list[Comparison]:

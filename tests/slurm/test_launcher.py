@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 from htxas.engines.fake.engine import FakeEngine
 from htxas.errors import EngineFailure
-from htxas.launch.work.engine_process import EngineProcess, EngineRun
+from htxas.launch.work.engine_process import EngineProcess
+from htxas.launch.work.engine_run import EngineRun
 from htxas.launch.work.stop import Stop
 
 class Endless(FakeEngine):

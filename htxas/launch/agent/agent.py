@@ -91,11 +91,13 @@ class Agent:
         """
         c = self._config
         self._stop = stop
-        self._crew = Crew(c.owner, c.folder, c.workers, cores=c.cores, threads=c.threads, engines=c.engines)
+        # A calculation of several places uses their cores: a worker pinned to its own could not reach them.
+        cores = () if c.engines.wide else c.cores
+        self._crew = Crew(c.owner, c.folder, c.workers, cores=cores, threads=c.threads, engines=c.engines)
         heart: Heart | None = None
         try:
             if self._source is None:
-                self._clerk: Desk = OfflineClerk(c.folder, self._given, self._crew.wake)
+                self._clerk: Desk = OfflineClerk(c.folder, self._given, self._crew.wake, c.workers)
                 self._floor = self._open()
             else:
                 keeper = Keeper(self._source.store, c.quota)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from htxas.errors import Cause
 from htxas.launch.agent.books import News
 from htxas.launch.disk.usage import DiskQuota
-from htxas.launch.work.engine_process import EngineRun
+from htxas.launch.work.engine_run import Engines
 
 __all__ = ["AgentConfig", "AgentReport", "AgentSummary", "Desk"]
 
@@ -34,7 +34,7 @@ class AgentConfig:
     cluster, pilot, job_id, restart
         Where it runs, for the heartbeat.
     engines
-        How engines are started here, by name.
+        How engines are started here.
     cores, threads
         Ids of the cores to pin workers to (empty: none), and how many each gets.
     linger_s
@@ -57,7 +57,7 @@ class AgentConfig:
     pilot: str | None = None
     job_id: str | None = None
     restart: int = 0
-    engines: Mapping[str, EngineRun] = field(default_factory=dict)
+    engines: Engines = field(default_factory=Engines)
     cores: tuple[int, ...] = ()
     threads: int = 1
     linger_s: float = 0.0

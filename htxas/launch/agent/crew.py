@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from htxas.launch.work.engine_process import EngineRun
+from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.evidence import log_tail, memory_kills
 from htxas.launch.work.task import Task
 
@@ -102,12 +102,13 @@ class Crew:
         *,
         cores: Sequence[int] = (),
         threads: int = 1,
-        engines: Mapping[str, EngineRun] | None = None,
+        engines: Engines | None = None,
     ) -> None:
         self._owner = owner
         self._folder = folder
         self._cores = [tuple(cores[i * threads : (i + 1) * threads]) for i in range(workers)]
-        self._engines = {name: run.to_dict() for name, run in (engines or {}).items()}
+        self._engines = (engines or Engines()).to_dict()
+        self._workers = workers
         self._processes: dict[int, _Process] = {}
         self._number = 0
         self._selector = selectors.DefaultSelector()
@@ -144,6 +145,7 @@ class Crew:
             "folder": str(self._folder),
             "place": place,
             "number": self._number,
+            "places": self._workers,
             "cores": list(self._cores[place]),
             "engines": self._engines,
         }

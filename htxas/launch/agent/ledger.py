@@ -135,7 +135,8 @@ class Ledger:
         )
         if hit is not None and out_of_memory:
             message = "out of memory; the kernel killed its worker"
-            step = next_step(get_engine(hit.engine), hit, Cause.OUT_OF_MEMORY)
+            places = self._source.places
+            step = next_step(get_engine(hit.engine), hit, Cause.OUT_OF_MEMORY, places=places, slots=hit.slots)
             again = None if step is None else step.to_dict()
             self._own.append(
                 failed(

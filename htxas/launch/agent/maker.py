@@ -14,6 +14,7 @@ from htxas.domain.structure import Structure
 from htxas.launch.agent.policy import SAFETY, Item
 from htxas.launch.estimates import Estimator
 from htxas.launch.work.compute import CampaignSettings, walltime_s
+from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.ladder import Step
 from htxas.launch.work.task import Task
 from htxas.store.records import MOST_INTERRUPTED, CalculationRecord, Leased
@@ -22,7 +23,7 @@ from htxas.store.store import Store
 if TYPE_CHECKING:
     from htxas.launch.agent.source import Held
 
-__all__ = ["Ground", "TaskMaker", "item_of"]
+__all__ = ["Ground", "TaskMaker", "cut_short", "item_of"]
 
 _REMEMBERED = 2_000
 _CUT_SHORT = {cause.value for cause in MOST_INTERRUPTED}
@@ -61,12 +62,15 @@ class TaskMaker:
         Where to look things up.
     places
         Workers' places of the agent.
+    engines
+        How it starts engines.
     """
 
-    def __init__(self, store: Store, places: int) -> None:
+    def __init__(self, store: Store, places: int, engines: Engines | None = None) -> None:
         self._store = store
         self._places = places
-        self._estimator = Estimator(store, host=platform.node())
+        self._engines = engines or Engines()
+        self._estimator = Estimator(store, host=platform.node(), engines=self._engines)
         self._campaigns: dict[str, _Campaign] = {}
         self._structures: OrderedDict[str, tuple[Structure, dict[str, Any]]] = OrderedDict()
         self._ground_keys: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -206,17 +210,21 @@ class TaskMaker:
             corrections=step.corrections,
             rungs=step.rungs,
             memory_factor=step.memory_factor,
-            previous_directory=_cut_short(record),
+            previous_directory=cut_short(record),
             walltime_factor=step.walltime_factor,
-            slots=step.slots(self._places),
+            slots=step.slots(self._places, self._engines.of(record.engine).slots),
             safety=safety,
         )
 
 
-def _cut_short(record: CalculationRecord) -> str | None:
-    """Return where the last attempt ran if it was cut short: an engine may find a checkpoint there."""
+def cut_short(record: CalculationRecord) -> str | None:
+    """Return where the last attempt ran if it was cut short: an engine may find a checkpoint there.
+
+    Not after a user's retry, which forgets the interruptions: it is to begin at the beginning, perhaps otherwise.
+    """
     last = record.history[-1] if record.history else {}
-    return last.get("directory") if last.get("cause") in _CUT_SHORT else None
+    cause = last.get("cause")
+    return last.get("directory") if cause in _CUT_SHORT and record.interrupted.get(cause) else None
 
 
 def _trim(remembered: OrderedDict[Any, Any]) -> None:

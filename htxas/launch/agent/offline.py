@@ -40,9 +40,14 @@ class OfflineClerk:
         The bundle's.
     on_news
         Called when the agent should look.
+    places
+        Of the agent.
     """
 
-    def __init__(self, folder: Path, tasks: Sequence[Task], on_news: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: Path, tasks: Sequence[Task], on_news: Callable[[], None], places: int = 1
+    ) -> None:
+        self._places = places
         self.error: BaseException | None = None
         self.away_since: float | None = None
         self.last_ok = time.monotonic()
@@ -109,7 +114,8 @@ class OfflineClerk:
         left = [self._books.tasks[key] for key in keys if key in self._books.tasks]
         hit = next((t for t in left if started is not None and t.key == started.key), None)
         if hit is not None and out_of_memory:
-            step = next_step(get_engine(hit.engine), hit, Cause.OUT_OF_MEMORY)
+            places = self._places
+            step = next_step(get_engine(hit.engine), hit, Cause.OUT_OF_MEMORY, places=places, slots=hit.slots)
             again = None if step is None else step.to_dict()
             message = "out of memory; the kernel killed its worker"
             wrong = (hit.lease, Cause.OUT_OF_MEMORY, message, evidence)

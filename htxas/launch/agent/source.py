@@ -19,6 +19,7 @@ from htxas.launch.agent.policy import SAFETY
 from htxas.launch.pad.bulk import OVER, held_by, make_ready
 from htxas.launch.pad.checkout import complete, take
 from htxas.launch.pad.launchpad import Document, campaign_query, database_errors
+from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.task import Task
 from htxas.store.records import CalculationRecord, ControlState, Lease
 from htxas.store.store import Store
@@ -130,6 +131,8 @@ class Source:
         Only this one, or None for all.
     places
         Workers' places of the agent.
+    engines
+        How it starts engines.
     """
 
     def __init__(
@@ -140,11 +143,13 @@ class Source:
         folder: Path,
         campaign: str | None,
         places: int,
+        engines: Engines | None = None,
     ) -> None:
         self.store = store
         self.owner = owner
         self.blocked: dict[str, ControlState] = {}
-        self.maker = TaskMaker(store, places)
+        self.places = places
+        self.maker = TaskMaker(store, places, engines)
         self._pad = launchpad
         self._folder = folder
         self._campaign = campaign

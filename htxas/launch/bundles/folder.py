@@ -30,6 +30,7 @@ from htxas.domain.calculation import Kind, State
 from htxas.errors import Busy, NotFound, UserError
 from htxas.launch.agent.delivery import journals
 from htxas.launch.pilots.settings import SiteSettings
+from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.journal import Started, read_journal
 from htxas.launch.work.task import Task
 from htxas.store.outcomes import Outcome
@@ -109,6 +110,10 @@ class Bundle:
     estimate_s: float
     carried: tuple[Carried, ...] = ()
     settings: SiteSettings = field(default_factory=SiteSettings)
+
+    def engines(self) -> Engines:
+        """Return how engines are started where it is run."""
+        return self.settings.how(self.cluster, self.cores_per_worker, self.memory_per_worker_MB)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON document."""

@@ -18,6 +18,7 @@ from htxas.launch.bundles.folder import Bundle, Carried, write_bundle
 from htxas.launch.pad.launchpad import prepare_launchpad
 from htxas.launch.pilots.settings import SiteSettings
 from htxas.launch.recovery.recover import free_fireworks
+from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.task import Task
 from htxas.store.outcomes import failed
 from htxas.store.records import Lease
@@ -62,6 +63,12 @@ class Wish:
         """Useful seconds of one worker."""
         return self.hours * _H - self.margin_s
 
+    @property
+    def engines(self) -> Engines:
+        """How engines are started there."""
+        settings = self.settings or SiteSettings()
+        return settings.how(self.cluster, self.cores_per_worker, self.memory_per_worker_MB)
+
 
 def make_bundle(store: Store, launchpad: LaunchPad, folder: Path, wish: Wish) -> Bundle | None:
     """Lease work into ``folder``; None, and no folder, if nothing is ready that fits.
@@ -97,7 +104,7 @@ def make_bundle(store: Store, launchpad: LaunchPad, folder: Path, wish: Wish) ->
 
 
 def _fill(store: Store, launchpad: LaunchPad, owner: str, folder: Path, wish: Wish) -> Bundle | None:
-    source = Source(store, launchpad, owner, worker_folder(owner), wish.campaign, wish.workers)
+    source = Source(store, launchpad, owner, worker_folder(owner), wish.campaign, wish.workers, wish.engines)
     source.look_at_controls()
     tasks: list[Task] = []
     carried: list[Held] = []

@@ -100,7 +100,7 @@ def run_bundle(
             config,
             folder=own,
             bundle=folder,
-            engines=config.engines or bundle.settings.engines,
+            engines=bundle.engines(),
             linger_s=0.0,
             quota=config.quota or bundle.settings.quota(),
         )

@@ -71,7 +71,7 @@ def bundle_maker(
             campaign=job.campaign,
             cluster=profile.name,
             pilot=job.submission,
-            settings=site_settings(profile, store.name),
+            settings=site_settings(profile, q, store.name),
         )
         folder = _here(profile, job.submission)
         if make_bundle(store, launchpad, folder, wish) is None:

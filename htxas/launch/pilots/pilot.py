@@ -134,7 +134,7 @@ class _Start:
             pilot=o.pilot,
             job_id=a.job_id,
             restart=a.restart,
-            engines=self.settings.engines,
+            engines=self.settings.how(o.cluster, o.cores_per_worker, o.memory_per_worker_MB),
             cores=self.places.cores,
             threads=o.cores_per_worker,
             linger_s=o.linger_s,
@@ -252,7 +252,9 @@ def _online(start: _Start) -> _Ending:
             _tell_start(store, start)
             _conclude_earlier(store, launchpad, start)
         os.chdir(config.folder)
-        source = Source(store, launchpad, start.owner, config.folder, config.campaign, config.workers)
+        source = Source(
+            store, launchpad, start.owner, config.folder, config.campaign, config.workers, config.engines
+        )
         summary = Agent(config, source).run(start.alarm.stop, facts=facts)
         ending = _ended(start, summary)
         _leave_word(

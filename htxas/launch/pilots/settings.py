@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from htxas.cluster.profile import EngineProfile, Profile
+from htxas.cluster.profile import EngineProfile, Partition, Profile
 from htxas.errors import UserError
 from htxas.launch.disk.usage import DiskQuota
-from htxas.launch.work.engine_process import EngineRun
+from htxas.launch.work.engine_run import EngineRun, Engines
 
-__all__ = ["SETTINGS_FILE", "SiteSettings", "read_settings", "site_settings"]
+__all__ = ["SETTINGS_FILE", "SiteSettings", "engines_of", "read_settings", "site_settings"]
 
 SETTINGS_FILE = "settings.json"
 """In the folder of a submission, beside its script."""
@@ -38,6 +39,11 @@ class SiteSettings:
     most_bytes: int | None = None
     most_files: int | None = None
 
+    def how(self, cluster: str | None, cores_per_worker: int, memory_per_worker_MB: float) -> Engines:
+        """Return how all engines are started by workers of so many cores and so much memory (0: nobody has said)."""
+        otherwise = EngineRun(threads=cores_per_worker, memory_MB=memory_per_worker_MB or None)
+        return Engines(self.engines, otherwise, cluster)
+
     def quota(self) -> DiskQuota | None:
         """Return the quota of the run folders; None without limits."""
         if self.most_bytes is None and self.most_files is None:
@@ -60,20 +66,35 @@ class SiteSettings:
         return cls(document["database"], engines, document["most_bytes"], document["most_files"])
 
 
-def site_settings(profile: Profile, database: str) -> SiteSettings:
-    """Return the settings that pilots of a cluster need to work on ``database``."""
-    engines = {name: _engine(engine, profile) for name, engine in profile.engines.items()}
+def site_settings(profile: Profile, partition: Partition, database: str) -> SiteSettings:
+    """Return the settings that pilots in a partition need to work on ``database``."""
+    engines = {name: _engine(engine, profile, partition) for name, engine in profile.engines.items()}
     return SiteSettings(database, engines, profile.disk.most_bytes, profile.disk.most_files)
 
 
-def _engine(engine: EngineProfile, profile: Profile) -> EngineRun:
+def engines_of(profile: Profile, partition: Partition) -> Engines:
+    """Return how pilots in a partition start engines."""
+    p = profile.pilots
+    return site_settings(profile, partition, "").how(profile.name, p.cores_per_worker, p.memory_per_worker_MB)
+
+
+def _engine(engine: EngineProfile, profile: Profile, partition: Partition) -> EngineRun:
     # With a launcher the cores are for its processes; threads underneath would multiply them.
-    cores = engine.cores_per_worker or profile.pilots.cores_per_worker
+    pilots, places = profile.pilots, profile.workers(partition)
+    cores = engine.cores_per_worker or pilots.cores_per_worker
+    memory_MB = engine.memory_per_worker_MB or pilots.memory_per_worker_MB
+    needs = max(
+        cores / pilots.cores_per_worker,
+        memory_MB / pilots.memory_per_worker_MB,
+        places / (engine.workers or places),
+    )
     return EngineRun(
         launcher=engine.launcher,
         program=engine.program,
         threads=1 if engine.launcher else cores,
         environment=engine.environment,
+        slots=min(places, math.ceil(needs)),
+        memory_MB=memory_MB,
     )
 
 

@@ -258,7 +258,7 @@ def _submit(
         folder = submission_folder(job.profile, job.submission)
         queue.host.mkdir([folder])
         queue.host.put(
-            json.dumps(site_settings(job.profile, store.name).to_dict(), indent=1),
+            json.dumps(site_settings(job.profile, job.partition, store.name).to_dict(), indent=1),
             f"{folder}/{SETTINGS_FILE}",
         )
         enough = None if prepare is None else prepare(job)

@@ -10,76 +10,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from htxas.engines.base import Engine
 from htxas.errors import Cause, EngineFailure
+from htxas.launch.work.engine_run import EngineRun, engine_environment
 from htxas.launch.work.evidence import died, directory_tail, log_tail, memory_kills
 from htxas.launch.work.stop import Returned, Stop
 
-__all__ = ["EngineProcess", "EngineRun", "engine_environment"]
+__all__ = ["EngineProcess"]
 
 _POLL_S = 0.2
 _GOODBYE_S = 3.0
 _TERMINATED_S = 2.0
 _LAUNCHER_S = 10.0
 _FROZEN_S = 10.0
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class EngineRun:
-    """How an engine is started on this machine: nothing that could alter a result.
-
-    Attributes
-    ----------
-    launcher
-        Words before the engine's own, ``("srun", "-n", "16")``.
-    program
-        Words instead of the engine's first one, ``("/opt/castep.mpi",)``.
-    threads
-        Threads of the libraries underneath.
-    environment
-        Added to the environment.
-    """
-
-    launcher: tuple[str, ...] = ()
-    program: tuple[str, ...] = ()
-    threads: int = 1
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def command(self, words: list[str]) -> list[str]:
-        """Return the engine's command as it is to be run here."""
-        return [*self.launcher, *(self.program or words[:1]), *words[1:]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as a JSON document."""
-        return {
-            "launcher": list(self.launcher),
-            "program": list(self.program),
-            "threads": self.threads,
-            "environment": dict(self.environment),
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> EngineRun:
-        """Rebuild it."""
-        return cls(
-            tuple(document["launcher"]),
-            tuple(document["program"]),
-            int(document["threads"]),
-            dict(document["environment"]),
-        )
-
-
-def engine_environment(run: EngineRun) -> dict[str, str]:
-    """Return the environment of an engine: its threads, and no way to the database."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HTXAS_DB_")}
-    wanted = {**dict.fromkeys(_THREADS, str(run.threads)), **run.environment}
-    return kept | {k: v for k, v in wanted.items() if not k.startswith("HTXAS_DB_")}
 
 
 class EngineProcess:

@@ -101,9 +101,17 @@ class Step:
     memory_factor: float = 1.0
     walltime_factor: float = 1.0
 
-    def slots(self, places: int) -> int:
-        """Return how many of a node's ``places`` the attempt takes; more than there are becomes all of them."""
-        return max(1, min(places, math.ceil(self.memory_factor)))
+    def slots(self, places: int, each: int = 1) -> int:
+        """Return how many of a node's ``places`` the attempt takes; more than there are becomes all of them.
+
+        Parameters
+        ----------
+        places
+            Of the node.
+        each
+            What a calculation of its engine takes ordinarily.
+        """
+        return max(1, min(places, math.ceil(self.memory_factor * each)))
 
     def timeout_s(self, limit_s: float) -> float:
         """Return the clock limit of the attempt from that of a first one."""
@@ -138,7 +146,9 @@ def rungs(engine: Engine, cause: Cause) -> tuple[Correction, ...]:
     return (*engine.ladder.get(cause, ()), *SHARED.get(cause, ()))
 
 
-def next_step(engine: Engine, standing: Standing, cause: Cause) -> Step | None:
+def next_step(
+    engine: Engine, standing: Standing, cause: Cause, *, places: int | None = None, slots: int = 1
+) -> Step | None:
     """Return what the next attempt after ``cause`` does differently, or None if the ladder ends here.
 
     Parameters
@@ -149,6 +159,9 @@ def next_step(engine: Engine, standing: Standing, cause: Cause) -> Step | None:
         Where the attempt that failed stood: a :class:`Step` or a :class:`~htxas.launch.work.task.Task`.
     cause
         Why it failed. ``disk_full`` gives the same step once more.
+    places, slots
+        Of the node, and those that the attempt had: a rung that only asks for more memory ends the ladder where there
+        is no more to be had, for the same would happen again. None if it may run elsewhere.
     """
     done = standing.rungs.get(cause.value, 0)
     if cause is Cause.DISK_FULL:
@@ -158,6 +171,11 @@ def next_step(engine: Engine, standing: Standing, cause: Cause) -> Step | None:
         if done >= len(available):
             return None
         correction, counted = available[done], {cause.value: done + 1}
+        only_memory = (
+            correction.memory_factor > 1 and correction.walltime_factor == 1 and not correction.numerics
+        )
+        if only_memory and places is not None and slots >= places:
+            return None
     merged = {**standing.numerics, **correction.numerics}
     return Step(
         corrections=(*standing.corrections, correction.name) if correction.name else standing.corrections,

@@ -23,17 +23,20 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
 from htxas.domain.calculation import Kind, State
+from htxas.domain.result import Result
 from htxas.domain.structure import Structure
 from htxas.engines.base import Job
 from htxas.engines.registry import get_engine
 from htxas.errors import Cause, EngineFailure, InternalError, StoreError
 from htxas.launch.work.compute import attempt_directory, compute, gate_limits
-from htxas.launch.work.engine_process import EngineProcess, EngineRun
+from htxas.launch.work.engine_process import EngineProcess
+from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.evidence import FULL
 from htxas.launch.work.guard import die_with
 from htxas.launch.work.journal import JournalWriter
@@ -142,7 +145,8 @@ class Worker:
         self._folder = Path(setting["folder"])
         self._place = int(setting["place"])
         self._journal = JournalWriter(journal_path(self._folder, int(setting["number"])))
-        self._engines = {name: EngineRun.from_dict(d) for name, d in setting["engines"].items()}
+        self._places = int(setting["places"])
+        self._engines = Engines.from_dict(setting["engines"])
         self._processes: dict[str, EngineProcess] = {}
         self._grounds: OrderedDict[str, str] = OrderedDict()
         self._host = platform.node()
@@ -255,15 +259,24 @@ class Worker:
             result, rejection = compute(
                 self._process(task.engine),
                 engine,
-                Job(calculation, structure, ground, task.numerics, previous, task.memory_factor),
+                Job(
+                    calculation,
+                    structure,
+                    ground,
+                    task.numerics,
+                    previous,
+                    task.memory_factor,
+                    self._memory_MB(task),
+                ),
                 directory,
                 limits=gate_limits(task.gate),
                 timeout_s=task.timeout_s,
             )
+            result = _with_run(result, self._engines.told(task.engine))
             try:
                 if rejection is None:
                     return done(task.lease, calculation, structure, result, **grid, corrections=made)
-                step = next_step(engine, task, rejection.cause)
+                step = next_step(engine, task, rejection.cause, places=self._places, slots=task.slots)
                 again = None if step is None else step.to_dict()
                 return quarantined(
                     task.lease,
@@ -284,7 +297,7 @@ class Worker:
         except EngineFailure as error:
             if error.cause is Cause.DISK_FULL:
                 raise
-            step = next_step(engine, task, error.cause)
+            step = next_step(engine, task, error.cause, places=self._places, slots=task.slots)
             where = {"host": self._host, "wall_s": time.monotonic() - began}
             if directory.exists():
                 where["directory"] = str(directory)
@@ -299,12 +312,25 @@ class Worker:
             self._last = (task.structure, task.atoms())
         return self._last[1]
 
+    def _memory_MB(self, task: Task) -> float | None:
+        """Return the memory an attempt may use: its share of the places it has, which are never more than there are."""
+        run = self._engines.of(task.engine)
+        return (
+            None if run.memory_MB is None else run.memory_MB * min(task.memory_factor, task.slots / run.slots)
+        )
+
     def _process(self, engine: str) -> EngineProcess:
         if engine not in self._processes:
             log = self._folder / f"engine-{engine}-{self._place}.log"
-            how = self._engines.get(engine)
+            how = self._engines.of(engine)
             self._processes[engine] = EngineProcess(get_engine(engine), log, self._inbox.stop, how)
         return self._processes[engine]
+
+
+def _with_run(result: Result, told: Mapping[str, Any]) -> Result:
+    """Return a result whose provenance tells how its engine was started."""
+    provenance = result.provenance
+    return replace(result, provenance=replace(provenance, extra={**provenance.extra, "run": dict(told)}))
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import pytest
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import Kind, State
+from htxas.engines.base import read_job
 from htxas.errors import Cause
 from htxas.launch.agent import agent as agent_module
 from htxas.launch.agent import clerk as clerk_module
@@ -26,6 +27,7 @@ from htxas.launch.agent.maker import Ground
 from htxas.launch.agent.source import Source
 from htxas.launch.retry import retry
 from htxas.launch.run import RunSummary
+from htxas.launch.work.engine_run import EngineRun, Engines
 from htxas.launch.work.stop import Stop
 from htxas.store.outcomes import failed
 from htxas.store.store import Store
@@ -61,7 +63,9 @@ def go(store: Store, launchpad: LaunchPad, home: Path) -> Go:
         owner = config.pop("owner", None) or new_owner()
         folder = worker_folder(owner)
         with hold_alive(owner) as facts:
-            source = Source(store, launchpad, owner, folder, config.get("campaign"), workers)
+            source = Source(
+                store, launchpad, owner, folder, config.get("campaign"), workers, config.get("engines")
+            )
             agent = Agent(AgentConfig(owner, folder, workers=workers, **config), source)
             return agent.run(stop or Stop(), on_report, facts)
 
@@ -128,6 +132,34 @@ def test_a_task_of_two_places_gets_them(store: Store, go: Go, submitted: Submit)
     assert cured.state is State.DONE
     assert cured.ladder is not None
     assert cured.ladder["memory_factor"] == 2.0
+
+
+def test_an_engine_that_needs_several_places_gets_them_and_provenance_tells(
+    store: Store, go: Go, submitted: Submit
+) -> None:
+    submitted(sizes=(4,), seconds=0.3, batch={"at_least": 1}, fail={"C4F:0": "oom"}, fail_attempts=1)
+    run = EngineRun(threads=2, environment={"NOTE": "private"}, slots=2, memory_MB=3000.0)
+    at_once: list[int] = []
+    go(
+        on_report=lambda said: at_once.append(said.running),
+        workers=4,
+        engines=Engines({"fake": run}, EngineRun(), "mine"),
+        cores=(0, 1),
+    )
+    assert store.counts()[State.DONE] == 5
+    assert max(at_once) == 2  # of four workers
+    done = [r for r in store.find() if r.provenance is not None]
+    told = {"threads": 2, "environment": ["NOTE"], "memory_MB": 3000.0, "cluster": "mine"}
+    assert [r.provenance["extra"]["run"] for r in done if r.provenance] == [told] * 5
+    assert {read_job(Path(r.directory or "")).memory_MB for r in done} == {3000.0, 6000.0}
+
+
+def test_without_a_section_an_engine_gets_the_threads_of_a_worker(
+    store: Store, go: Go, submitted: Submit
+) -> None:
+    submitted(sizes=(1,))
+    go(engines=Engines(otherwise=EngineRun(threads=4)))
+    assert {r.provenance["extra"]["run"]["threads"] for r in store.find() if r.provenance} == {4}
 
 
 def test_a_failed_ground_state_fails_its_sites_by_name_and_retry_brings_all_back(
@@ -438,7 +470,7 @@ def test_a_worker_killed_for_memory_is_out_of_memory(
 
     monkeypatch.setattr("htxas.launch.agent.crew.memory_kills", kills)
     submitted(sizes=(1,), fail={"C1F:0": "kill_worker", "CF:0": "kill_worker"}, batch={"at_least": 1})
-    go(workers=1)
+    go(workers=4)
     site = sites(store)[0]
     assert (site.state, site.cause) == (State.FAILED, Cause.OUT_OF_MEMORY)
     assert [e["cause"] for e in site.history] == ["out_of_memory"] * 3

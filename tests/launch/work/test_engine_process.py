@@ -19,7 +19,8 @@ from htxas.engines.base import Job
 from htxas.engines.fake.engine import ENGINE, FakeEngine
 from htxas.errors import Cause, EngineFailure
 from htxas.launch.work import engine_process
-from htxas.launch.work.engine_process import EngineProcess, EngineRun, engine_environment
+from htxas.launch.work.engine_process import EngineProcess
+from htxas.launch.work.engine_run import EngineRun, engine_environment
 from htxas.launch.work.stop import Returned, Stop
 
 METHANE, _ = Structure.from_atoms(

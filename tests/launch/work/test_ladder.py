@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from htxas.domain.calculation import Kind
+from htxas.domain.calculation import Kind, State
 from htxas.engines.numerics import check_numerics
 from htxas.engines.registry import engine_names, get_engine
 from htxas.errors import Cause, UserError
@@ -134,7 +134,7 @@ def test_a_campaign_climbs_its_ladders(
         "CF:0": "nan",
     }
     submitted(fail=fail)
-    compute_all(jobs=2)
+    compute_all(jobs=4)
     sites = {(r.structure_key, r.atom): r for r in store.find(campaign="chains", kind=Kind.SITE)}
     found = {
         f"{store.structure(key).structure.formula}:{atom}": (
@@ -151,3 +151,27 @@ def test_a_campaign_climbs_its_ladders(
     assert found["C2F:1"][0] == "quarantined"
     assert found["C2F:1"][2] == ["scf_unconverged"] * 3
     assert found["CF:0"] == ("quarantined", (), ["gate_rejected"])
+
+
+def test_memory_that_is_not_there_is_not_asked_for() -> None:
+    first = next_step(FAKE, Step(), Cause.OUT_OF_MEMORY, places=2, slots=1)
+    assert first is not None
+    assert (first.corrections, first.slots(2)) == (("more_memory",), 2)
+    assert next_step(FAKE, first, Cause.OUT_OF_MEMORY, places=2, slots=2) is None
+    assert next_step(FAKE, first, Cause.OUT_OF_MEMORY, places=4, slots=2) is not None
+    assert next_step(FAKE, first, Cause.OUT_OF_MEMORY) is not None  # it may run elsewhere
+    assert next_step(FAKE, Step(), Cause.ENGINE_CRASH, places=1, slots=1) is not None
+    assert Step().slots(16, 4) == 4
+    assert Step(memory_factor=2.0).slots(16, 4) == 8
+    assert Step(memory_factor=2.0).slots(6, 4) == 6
+
+
+@pytest.mark.mongo
+def test_the_same_is_not_run_again_for_want_of_memory(
+    store: Store, submitted: Callable[..., Any], compute_all: Callable[..., Any]
+) -> None:
+    submitted(sizes=(2,), fail={"C2F:0": "oom:x4"})
+    compute_all(jobs=2)
+    (failed,) = store.find(campaign="chains", state=State.FAILED)
+    assert [h["cause"] for h in failed.history] == ["out_of_memory"] * 2
+    assert failed.history[-1]["corrections"] == ["more_memory"]
