@@ -17,6 +17,7 @@ from htxas.cli.main import cli
 from htxas.domain.calculation import Kind, State
 from htxas.errors import Cause, NotFound, UserError
 from htxas.launch import control
+from htxas.launch.agent.maker import cut_short
 from htxas.launch.agent.source import Source
 from htxas.launch.retry import Settings, parse_settings, preview_retry, retry
 from htxas.launch.run import run_workers
@@ -104,6 +105,25 @@ def test_numerics_reach_the_engine_and_the_record(
     assert record.history[-1]["corrections"] == ["set hole=follow"]
     assert retry(store, launchpad, "chains").calculations == 0
     assert tally() == {"COMPLETED": 1}
+
+
+def test_after_a_retry_nothing_goes_on_from_an_old_checkpoint(store: Store, submitted: Submit) -> None:
+    """It was written with the old numerics; with others the way begins at the beginning."""
+    submitted(sizes=(1,))
+    key = next(store.find(kind=Kind.GROUND)).key
+
+    def interrupted() -> str | None:
+        (leased,) = store.lease_many([key], "agent")
+        before = cut_short(leased.record)
+        store.release(
+            [leased.lease], cause=Cause.LOST, message="x", evidence={"directory": "/r"}, in_hand=[key]
+        )
+        return before
+
+    assert [interrupted() for _ in range(3)] == [None, "/r", "/r"]
+    assert store.calculation(key).state is State.FAILED
+    store.retry("chains", cause=Cause.LOST)
+    assert [interrupted() for _ in range(2)] == [None, "/r"]
 
 
 def test_memory_factor_gives_more_places(store: Store, launchpad: LaunchPad, submitted: Submit) -> None:
