@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from htxas.engines.registry import engine_names
+from htxas.engines.registry import engine_names, get_engine
 from htxas.errors import NotFound
 
 __all__ = [
@@ -401,6 +401,12 @@ def _engine_problems(p: Profile, e: EngineProfile) -> Iterator[Problem]:
         hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(engine_names())}"
         yield Problem(at, f"no engine is called {e.name!r}", hint)
         return
+    if e.launcher and get_engine(e.name).server_command() is not None:
+        yield Problem(
+            (*at, "launcher"),
+            f"{e.name} is one process that serves many calculations: {e.launcher[0]} would start copies of it",
+            "leave it out; what has to go before the interpreter, as a container, is the program: [..., python]",
+        )
     for q in p.partitions.values():
         workers = e.workers or p.workers(q)
         cores = workers * (e.cores_per_worker or p.pilots.cores_per_worker)

@@ -150,7 +150,7 @@ def test_pilots_as_the_work_needs_and_none_the_second_time(store: Store, cluster
 
 def test_settings_lie_beside_the_script(store: Store, cluster: Make, work: Any, home: Path) -> None:
     queue = cluster(
-        engines={"fake": {"launcher": ["srun", "-n", "2"], "environment": {"A": "b"}}},
+        engines={"fake": {"program": ["apptainer", "exec", "python"], "environment": {"A": "b"}}},
         disk={"most_files": 1000},
     )
     work(10.0)
@@ -158,7 +158,7 @@ def test_settings_lie_beside_the_script(store: Store, cluster: Make, work: Any, 
     (path,) = home.glob("pilots/*/settings.json")
     settings = read_settings(path)
     assert settings.database == store.name
-    assert settings.engines["fake"].launcher == ("srun", "-n", "2")
+    assert settings.engines["fake"].program == ("apptainer", "exec", "python")
     assert settings.most_files == 1000
     assert settings.quota() is not None
     assert "mongodb" not in path.read_text()
