@@ -195,7 +195,11 @@ def _cluster(asked: QueueWorkers, environment: Mapping[str, str], folder: Path) 
     }[profile.scheduler]
     # The nanny reads its own configuration, not ours: it travels in the job's environment.
     before_spawn = f"export DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON='{json.dumps(dict(environment))}'"
-    scheduler: dict[str, Any] = {"dashboard_address": None, "allowed_failures": asked.deaths - 1}
+    scheduler: dict[str, Any] = {
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+        "allowed_failures": asked.deaths - 1,
+    }
     if asked.interface is not None:
         scheduler["interface"] = asked.interface
     return kind(

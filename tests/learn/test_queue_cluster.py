@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dask
+import dask_jobqueue  # noqa: F401  its defaults come before what the test sets
 import pytest
 
 from htxas.cluster.load import Config, load_config
@@ -45,15 +47,11 @@ def config(folder: Path, scheduler: str = "slurm", dask: str = "", extra: str = 
 
 
 @pytest.mark.parametrize("scheduler", HEAD)
-def test_the_script_of_each_scheduler(
-    scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if scheduler == "lsf":  # dask-jobqueue reads the units of -M from LSF's own configuration
-        (tmp_path / "lsf.conf").write_text("LSF_UNIT_FOR_LIMITS=MB\n")
-        monkeypatch.setenv("LSF_ENVDIR", str(tmp_path))
-    script = job_script(
-        queue_workers("mini", config(tmp_path, scheduler)), WORKER_ENVIRONMENT, tmp_path / "jobs"
-    )
+def test_the_script_of_each_scheduler(scheduler: str, tmp_path: Path) -> None:
+    with dask.config.set({"jobqueue.lsf.lsf-units": "mb"}):  # elsewhere read from LSF's own configuration
+        script = job_script(
+            queue_workers("mini", config(tmp_path, scheduler)), WORKER_ENVIRONMENT, tmp_path / "jobs"
+        )
     for line in HEAD[scheduler]:
         assert line in script
     assert "module load gcc" in script
