@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from htxas.domain.structure import Structure
 from htxas.engines.registry import get_engine
 from htxas.errors import DatabaseUnavailable
 from htxas.launch.work.engine_run import Engines
+from htxas.store.demand import Length
 from htxas.store.store import Store
 
-__all__ = ["Estimate", "Estimator", "compare", "machine_class", "measured", "safety_of"]
+__all__ = ["Estimate", "Estimator", "compare", "lengths", "machine_class", "measured", "safety_of"]
 
 _MOST = 400
 _REFRESH_S = 300.0
@@ -170,6 +171,25 @@ class Estimator:
         if self._host is None and cluster is None:
             return None
         return machine_class(self._host, cluster, self._engines.of(engine).threads)
+
+
+def lengths(store: Store, campaigns: Iterable[str], estimator: Estimator, engines: Engines) -> list[Length]:
+    """Return what has been learned of the calculations of campaigns, for the database to reckon with.
+
+    Agents and whoever plans for them ask here: what one calls too long must be so for the other.
+    """
+    found: dict[tuple[str, Kind, str], Length] = {}
+    for name in campaigns:
+        document = store.campaign(name)
+        engine = document["engine"]
+        for kind in Kind:
+            parameters = document["parameters"][kind.value]
+            key = content_key(parameters)
+            if (engine, kind, key) not in found:
+                known = estimator.fit(engine, kind, parameters)
+                slots = engines.of(engine).slots
+                found[engine, kind, key] = Length(engine, kind, key, known.to_dict(), safety_of(known), slots)
+    return list(found.values())
 
 
 def safety_of(found: Fit) -> float:

@@ -209,6 +209,8 @@ def _hints(seen: Document) -> list[RenderableType]:
         lines.append(
             "whether silent agents still work, their schedulers and machines know: htxas reconcile asks"
         )
+    if (unfit := seen["unfit"]) is not None:
+        lines.append(f"the last pilot in {unfit['partition']}, {unfit['pilot']}, ended {unfit['reason']}")
     for row in seen["campaigns"]:
         if not row["submission_finished"]:
             lines.append(f"the submission of {row['campaign']} is not finished: htxas campaign submit FILE")

@@ -121,6 +121,7 @@ class Agent:
             raise self._clerk.error
         now = time.monotonic()
         self._summary.ended = dict(self._floor.ended)
+        self._summary.unfit = self._clerk.unfit
         self._summary.respawned = self._floor.respawned
         self._summary.engine_s = self._meter.engine_s(now)
         self._summary.allocated_s = self._meter.allocated_s(now)

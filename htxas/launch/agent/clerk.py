@@ -19,6 +19,7 @@ from htxas.errors import Cause, DatabaseUnavailable
 from htxas.launch.agent.books import News
 from htxas.launch.agent.delivery import AT_ONCE, Courier
 from htxas.launch.agent.ledger import Ledger
+from htxas.launch.agent.policy import Unfit
 from htxas.launch.agent.source import Held, Lent, Source
 from htxas.launch.disk.keeper import Keeper
 
@@ -83,6 +84,7 @@ class Clerk(threading.Thread):
         self._event = threading.Event()
         self._concluded = 0
         self._wanted_s: float | None = None
+        self._whole_s = 0.0  # the room at the beginning
         self._finishing = self._abandoned = False
         self._hurry = False
         self._sweep = False
@@ -125,6 +127,11 @@ class Clerk(threading.Thread):
         if self._away_since is None and began is not None and time.time() - began > _SILENT_S:
             return began
         return self._away_since
+
+    @property
+    def unfit(self) -> Unfit | None:
+        """What is READY and too long for any allocation like this one, as far as it is known."""
+        return self._source.unfit
 
     @property
     def fetching(self) -> bool:
@@ -292,7 +299,10 @@ class Clerk(threading.Thread):
 
     def _fetch(self, room_s: float) -> None:
         self._exact = room_s < math.inf
+        self._whole_s = max(self._whole_s, room_s)
         held = self._source.checkout(room_s)
+        if held is None and self._source.reconsider(room_s, self._whole_s):
+            held = self._source.checkout(room_s)
         self.more = held is not None or self._source.more_to_come(room_s)
         self.dry = held is None
         if held is not None:

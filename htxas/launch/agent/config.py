@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from htxas.errors import Cause
 from htxas.launch.agent.books import News
+from htxas.launch.agent.policy import Unfit
 from htxas.launch.disk.usage import DiskQuota
 from htxas.launch.work.engine_run import Engines
 
@@ -102,6 +103,8 @@ class AgentSummary:
         Seconds of engines, and of all places.
     delivered
         Whether everything is in the database; if not, it is in the journals of the agent's folder.
+    unfit
+        What was left because it would not fit any allocation like this one.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -110,6 +113,7 @@ class AgentSummary:
     engine_s: float = 0.0
     allocated_s: float = 0.0
     delivered: bool = True
+    unfit: Unfit | None = None
 
 
 class Desk(Protocol):
@@ -124,6 +128,11 @@ class Desk(Protocol):
     @property
     def away_since(self) -> float | None:
         """Unix seconds since which the database has not answered, or None."""
+        ...
+
+    @property
+    def unfit(self) -> Unfit | None:
+        """What is READY and would not fit any allocation like this one, as far as it is known."""
         ...
 
     @property

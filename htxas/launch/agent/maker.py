@@ -12,11 +12,12 @@ from htxas.domain.calculation import Calculation, Kind, State
 from htxas.domain.identity import content_key
 from htxas.domain.structure import Structure
 from htxas.launch.agent.policy import SAFETY, Item
-from htxas.launch.estimates import Estimator
+from htxas.launch.estimates import Estimator, lengths
 from htxas.launch.work.compute import CampaignSettings, walltime_s
 from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.ladder import Step
 from htxas.launch.work.task import Task
+from htxas.store.demand import Length
 from htxas.store.records import MOST_INTERRUPTED, CalculationRecord, Leased
 from htxas.store.store import Store
 
@@ -75,6 +76,10 @@ class TaskMaker:
         self._structures: OrderedDict[str, tuple[Structure, dict[str, Any]]] = OrderedDict()
         self._ground_keys: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._grounds: OrderedDict[str, Ground] = OrderedDict()
+
+    def lengths(self, campaigns: Iterable[str]) -> list[Length]:
+        """Return what has been learned of the calculations of campaigns."""
+        return lengths(self._store, campaigns, self._estimator, self._engines)
 
     def settings(self, name: str) -> CampaignSettings:
         """Return what workers need of a campaign."""

@@ -15,6 +15,7 @@ from htxas.engines.registry import get_engine
 from htxas.errors import Cause
 from htxas.launch.agent.books import Books, News
 from htxas.launch.agent.delivery import AT_ONCE, Courier
+from htxas.launch.agent.policy import Unfit
 from htxas.launch.work.evidence import FULL
 from htxas.launch.work.journal import JournalWriter, Returned
 from htxas.launch.work.ladder import next_step
@@ -53,6 +54,7 @@ class OfflineClerk:
         self.last_ok = time.monotonic()
         self.dry, self.more, self.full = True, False, False
         self.fetching = False
+        self.unfit: Unfit | None = None
         self._courier = Courier(folder, None)
         self._journal = JournalWriter(journal_path(folder, 0))
         self._books = Books()

@@ -15,13 +15,40 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["SAFETY", "Item", "Pool"]
+__all__ = ["LONGER", "SAFETY", "Item", "Pool", "Unfit"]
 
 SAFETY = 1.25
 """A task fits if this times its estimate does; unless more is known about how good the estimate is."""
 
 _LOOK = 32  # candidates looked through for one of a fresh structure when the longest does not fit
 _Entry = tuple[float, int, str]  # seconds, minus the order of arrival, key: sorts short first, late first
+
+
+LONGER = "a longer partition is needed"
+"""How a pilot, and whoever reports about it, says that what is left does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Calculations that would not fit even a whole allocation of this kind.
+
+    Attributes
+    ----------
+    count
+        How many.
+    longest_s
+        Seconds that must be left for the longest, safety included.
+    room_s
+        Useful seconds of the allocation.
+    """
+
+    count: int
+    longest_s: float
+    room_s: float
+
+    def __str__(self) -> str:
+        needs = f"{self.count:,} calculations need up to {self.longest_s / 3600:.1f} h, reserve included"
+        return f"{needs}; this allocation has {self.room_s / 3600:.1f} h: {LONGER}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from fireworks import LaunchPad
 
 from htxas.domain.calculation import Kind, State
 from htxas.launch.agent.maker import Ground, TaskMaker
-from htxas.launch.agent.policy import SAFETY
+from htxas.launch.agent.policy import SAFETY, Unfit
 from htxas.launch.pad.bulk import OVER, held_by, make_ready
 from htxas.launch.pad.checkout import complete, take
 from htxas.launch.pad.launchpad import Document, campaign_query, database_errors
@@ -30,6 +30,9 @@ LEASE_S = 600.0
 """How far ``lease_until`` is ahead of the last sign of life."""
 
 _SHELVED_S = 60.0
+_RECONSIDER_S = 60.0
+_MOST_RECONSIDERED = 500
+_ABOUT = "spec.htxas"
 _CONTROLS_S = 10.0
 _OVER = (State.DONE, State.FAILED, State.QUARANTINED)
 _log = logging.getLogger(__name__)
@@ -133,6 +136,11 @@ class Source:
         Workers' places of the agent.
     engines
         How it starts engines.
+
+    Attributes
+    ----------
+    unfit
+        What :meth:`reconsider` found too long for any allocation like this one.
     """
 
     def __init__(
@@ -154,7 +162,8 @@ class Source:
         self._folder = folder
         self._campaign = campaign
         self._shelved: dict[int, float] = {}
-        self._controlled = -math.inf
+        self._controlled = self._reconsidered = -math.inf
+        self.unfit: Unfit | None = None
 
     # ---- Fireworks
 
@@ -170,23 +179,70 @@ class Source:
         """Whether one of these campaigns is neither stopped nor used up."""
         return any(c not in self.blocked for c in campaigns)
 
-    def _query(self, room_s: float) -> Document:
+    def _allowed(self) -> list[Document]:
+        """Return the conditions on Fireworks that do not depend on time."""
         every: list[Document] = [campaign_query(self._campaign)]
-        now = time.monotonic()
-        self._shelved = {fw_id: until for fw_id, until in self._shelved.items() if until > now}
-        if self._shelved:
-            every.append({"fw_id": {"$nin": sorted(self._shelved)}})
         if self.blocked:
             names = sorted(self.blocked)
             free = {"$elemMatch": {"$nin": names}}
             every.append(
                 {"$or": [{"spec.htxas.campaign": {"$nin": names}}, {"spec.htxas.shared_with": free}]}
             )
+        return every
+
+    def _query(self, room_s: float) -> Document:
+        every = self._allowed()
+        now = time.monotonic()
+        self._shelved = {fw_id: until for fw_id, until in self._shelved.items() if until > now}
+        if self._shelved:
+            every.append({"fw_id": {"$nin": sorted(self._shelved)}})
         if room_s < math.inf:
             # Of Fireworks by an older htxas nothing is known: they are looked at.
             limit = {"$not": {"$gt": room_s / SAFETY}}
             every.append({"spec.htxas.shortest_s": limit})
         return {"$and": every}
+
+    def reconsider(self, room_s: float, whole_s: float) -> bool:
+        """Bring up to date how long the batches are that were not looked at for their length, or given back for it.
+
+        What a Firework says was thought when it was submitted. Once a minute; afterwards :attr:`unfit` is what would
+        not fit ``whole_s`` either. True if something has turned out to fit ``room_s``.
+        """
+        now = time.monotonic()
+        if self._pad is None or room_s == math.inf or now - self._reconsidered < _RECONSIDER_S:
+            return False
+        limit_s = room_s / SAFETY
+        doubted = {
+            "$or": [{f"{_ABOUT}.shortest_s": {"$gt": limit_s}}, {"fw_id": {"$in": sorted(self._shelved)}}]
+        }
+        query = {"$and": [*self._allowed(), doubted], "state": {"$in": ["READY", "WAITING"]}}
+        fields = {
+            "_id": 0,
+            "fw_id": 1,
+            **{f"{_ABOUT}.{name}": 1 for name in ("batch", "campaign", "shortest_s")},
+        }
+        with database_errors():
+            found = list(self._pad.fireworks.find(query, fields, limit=_MOST_RECONSIDERED))
+        about = {f["fw_id"]: f["spec"]["htxas"] for f in found}
+        batches = [a["batch"] for a in about.values()]
+        learned = self.maker.lengths(sorted({a["campaign"] for a in about.values()}))
+        waiting = self.store.waiting(batches, whole_s, lengths=learned, safety=SAFETY) if batches else {}
+        fits = False
+        for fw_id, told in about.items():
+            now_s = waiting.get(told["batch"])
+            if now_s is None:
+                continue
+            fits |= now_s.shortest_s <= room_s and told.get("shortest_s", 0.0) > limit_s
+            if not math.isclose(now_s.shortest_s / SAFETY, told.get("shortest_s", 0.0), rel_tol=0.02):
+                lengths = {"shortest_s": now_s.shortest_s / SAFETY, "longest_s": now_s.longest_s / SAFETY}
+                with database_errors():
+                    change = {f"{_ABOUT}.{name}": value for name, value in lengths.items()}
+                    self._pad.fireworks.update_one({"fw_id": fw_id}, {"$set": change})
+        count = sum(w.too_long for w in waiting.values())
+        longest_s = max((w.longest_s for w in waiting.values()), default=0.0)
+        self.unfit = Unfit(count, longest_s, whole_s) if count else None
+        self._reconsidered = now
+        return fits
 
     def checkout(self, room_s: float) -> Held | None:
         """Check a Firework out whose batch has something that fits; None if there is none.

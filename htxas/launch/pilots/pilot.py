@@ -371,6 +371,8 @@ def _ended(start: _Start, summary: AgentSummary) -> _Ending:
         return _Ending(Why.DEADLINE, f"{start.alarm.said}: nothing new was started", summary)
     if a.end is not None and time.time() >= a.end - o.margin_s - 1.0:
         return _Ending(Why.DEADLINE, f"the allocation ends {_iso(a.end)}", summary)
+    if summary.unfit is not None:
+        return _Ending(Why.IDLE, str(summary.unfit), summary)
     return _Ending(Why.IDLE, f"no work for {o.linger_s:.0f} s", summary)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from htxas.launch.agent.policy import LONGER
 from htxas.store.demand import ReadyWork
 
 __all__ = ["Active", "Plan", "Room", "adapt", "affordable", "keep"]
@@ -184,8 +185,8 @@ def _fitting(ready: Sequence[ReadyWork], rooms: Sequence[Room], plan: Plan) -> l
     if unfit:
         longest, room_s = max(w.longest_s for w in unfit), max((r.useful_s for r in rooms), default=0.0)
         plan.notes.append(
-            f"{sum(w.count for w in unfit):,} calculations of up to {longest / _H:.1f} h fit into no partition "
-            f"({room_s / _H:.1f} h useful)"
+            f"{sum(w.count for w in unfit):,} calculations fit into no partition: they need up to "
+            f"{longest / _H:.1f} h, reserve included, of {room_s / _H:.1f} h useful; {LONGER}"
         )
     return fitting
 

@@ -21,6 +21,7 @@ from htxas.cluster.script import Job, pilot_ids, render, submission_folder
 from htxas.errors import UserError
 from htxas.launch.pilots.look import Seen, refresh
 from htxas.launch.pilots.plan import Active, Plan, Room, adapt, affordable, keep
+from htxas.launch.pilots.ready import ready_for
 from htxas.launch.pilots.settings import SETTINGS_FILE, site_settings
 from htxas.store.records import ControlState, PilotRecord, PilotState
 from htxas.store.store import Store
@@ -192,7 +193,7 @@ def _plan(
     )
     active = [_active(p, profile, now) for p in seen.pilots]
     rooms = [_room(p, profile, seen.pilots) for p in profile.partitions.values()]
-    ready = store.ready_work(wanted, [room.useful_s for room in rooms])
+    ready = ready_for(store, profile, wanted, [room.useful_s for room in rooms])
     with_work = sorted({work.campaign for work in ready})
     node_h = affordable(with_work, left, active, campaign)
     most = profile.pilots.most

@@ -13,6 +13,7 @@ from htxas.cluster.queue import Queue
 from htxas.errors import HtxasError
 from htxas.launch.pilots.cancel import cancel_pilots
 from htxas.launch.pilots.plan import Active, Room, adapt
+from htxas.launch.pilots.ready import ready_for
 from htxas.store.records import ControlState, PilotRecord, PilotState
 from htxas.store.store import Store
 
@@ -59,7 +60,7 @@ def surplus(store: Store, profile: Profile) -> list[str]:
     ]
     controls = store.controls()
     wanted = [name for name, c in controls.items() if c.state is not ControlState.CANCELLED]
-    ready = store.ready_work(wanted, [room.useful_s for room in rooms])
+    ready = ready_for(store, profile, wanted, [room.useful_s for room in rooms])
     present = [_running(p, profile) for p in pilots if p.state is PilotState.RUNNING]
     needed = Counter(adapt(ready, rooms, present, most=sys.maxsize).submit)
     spare = []

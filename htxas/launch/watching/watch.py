@@ -16,6 +16,7 @@ from typing import Any
 
 from htxas.domain.calculation import Kind, State
 from htxas.errors import DatabaseUnavailable
+from htxas.launch.agent.policy import LONGER
 from htxas.launch.recovery.judge import FRESH_S, Life, judge
 from htxas.launch.recovery.witness import Scene, evidence
 from htxas.store.records import Control, ControlState, PilotRecord, PilotState
@@ -93,6 +94,7 @@ def _together(counted: Mapping[str, Any], beating: Mapping[str, Any], name: str 
         "agents": _agents(workers),
         "pilots": _pilots(pilots, workers),
         "utilisation": _utilisation(pilots, workers),
+        "unfit": _unfit(pilots, campaigns),
         "reconciled_s": reconciled,
     }
 
@@ -224,6 +226,17 @@ def _times(
         if worker["pilot"] is None or worker["pilot"] in beating:
             add(worker["cluster"] or "", worker["engine_s"], worker["allocated_s"])
     return total
+
+
+def _unfit(pilots: Iterable[PilotRecord], campaigns: Iterable[Document]) -> Document | None:
+    """Return what the last pilot said that found only work too long for it; None if none did, or nothing waits."""
+    if not any(c["counts"][State.READY.value] for c in campaigns):
+        return None
+    ended = [p for p in pilots if p.ended is not None]
+    last = max(ended, key=lambda p: p.ended or p.submitted, default=None)
+    if last is None or not (last.reason or "").endswith(LONGER):
+        return None
+    return {"pilot": last.id, "partition": last.partition, "reason": last.reason}
 
 
 def _share(engine_s: float, allocated_s: float) -> float | None:

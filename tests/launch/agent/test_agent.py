@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -351,6 +352,26 @@ def test_nothing_is_checked_out_that_cannot_fit(
     assert go(end=time.time() + 20).ended == {}  # an older htxas did not say: it is looked at and given back
     assert launchpad.launches.count_documents({}) == 1
     assert store.counts()[State.READY] == 2
+
+
+def test_what_a_firework_says_of_its_length_is_brought_up_to_date(
+    store: Store, go: Go, submitted: Submit, launchpad: LaunchPad
+) -> None:
+    submitted(sizes=(1,), seconds=0.01, batch={"at_least": 1})
+    submitted("long", sizes=(2,), seconds=5000.0, batch={"at_least": 1})
+    wrong = {"spec.htxas.shortest_s": 1e6}
+    launchpad.fireworks.update_many({"spec.htxas.campaign": "chains"}, {"$set": wrong})
+    did = go(end=time.time() + 20)
+    assert did.ended == {"done": 2}
+    assert did.unfit is not None
+    assert did.unfit.count == 3
+    assert did.unfit.longest_s > 5000 / 3
+    assert re.fullmatch(
+        r"3 calculations need up to \d+\.\d h, reserve included; this allocation has 0.0 h: "
+        "a longer partition is needed",
+        str(did.unfit),
+    )
+    assert store.counts()[State.READY] == 3
 
 
 def test_what_runs_over_the_end_is_stopped_and_expected_to_last_longer(

@@ -3,10 +3,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from htxas.domain.calculation import State
-from htxas.store.demand import ReadyWork
+from htxas.campaign.cost import Fit, Timing, fit
+from htxas.domain.calculation import Kind, State
+from htxas.store.demand import Length, ReadyWork
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -27,3 +29,37 @@ def test_ready_work_in_classes_each_calculation_once(store: Store, submitted: Ca
     store.lease_many(keys, "somebody")
     assert store.ready_work(["short"]) == []
     assert all(isinstance(w, ReadyWork) for w in found)
+
+
+def _learned() -> Fit:
+    random = np.random.default_rng(0)
+    atoms = random.integers(5, 40, 200)
+    prior = atoms**2.0
+    took = 3.0 * prior * (atoms / 15) ** -0.8 * (prior / 200) ** 0.2
+    return fit(Timing(float(p), int(n), float(t)) for p, n, t in zip(prior, atoms, took, strict=True))
+
+
+def test_the_database_reckons_as_agents_do(store: Store, submitted: Callable[..., Any]) -> None:
+    submitted(sizes=(2, 5, 9), seconds=100.0)
+    learned, records = _learned(), list(store.find())
+    assert learned.slope_prior or learned.slope_atoms
+    shown = records[0]
+    store._db["calculations"].update_one({"_id": shown.key}, {"$set": {"interrupted": {"walltime": 1}}})
+    engine, key = "fake", next(r.parameters_key for r in records if r.kind is Kind.SITE)
+    length = Length(engine, Kind.SITE, key, learned.to_dict(), 1.5, 2)
+    expected_s, room_s = 0.0, 0.0
+    for r in records:
+        ours = r.kind is Kind.SITE
+        seconds = r.estimate_s
+        if ours and r.key != shown.key:
+            seconds = learned.seconds(r.estimate_s, len(store.structure(r.structure_key).structure))
+        expected_s += seconds * (2 if ours else 1)
+        room_s = max(room_s, seconds * (1.5 if ours else 1.25))
+    (work,) = store.ready_work(["chains"], lengths=[length], safety=1.25)
+    assert work.seconds == pytest.approx(expected_s)
+    assert work.longest_s == pytest.approx(room_s)
+    batches = store._db["calculations"].distinct("batch")
+    found = store.waiting(batches, 0.99 * room_s, lengths=[length], safety=1.25)
+    assert found.keys() == set(batches)
+    assert max(w.longest_s for w in found.values()) == pytest.approx(room_s)
+    assert 0 < sum(w.too_long for w in found.values()) < len(records)

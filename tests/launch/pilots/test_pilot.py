@@ -27,6 +27,7 @@ from htxas.launch.pilots.cancel import cancel_pilots
 from htxas.launch.pilots.exit import PilotExit, Why, read_exit
 from htxas.launch.pilots.look import describe, refresh
 from htxas.launch.pilots.submit import submit_pilots
+from htxas.launch.watching.watch import look
 from htxas.launch.work.stop import Stop
 from htxas.store.records import PilotRecord, PilotState
 from htxas.store.store import Store
@@ -255,6 +256,22 @@ def test_requeued_it_settles_what_its_earlier_start_left(
     record = pilot(store)  # put on record by the pilot itself
     assert (record.state, record.restart, record.cluster) == (PilotState.ENDED, 1, "here")
     assert worker["owner"] not in {w["owner"] for w in store.workers()}
+
+
+def test_that_all_work_is_too_long_is_its_last_word(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], start: Any, home: Path
+) -> None:
+    submitted(sizes=(1,), seconds=5000.0, batch={"at_least": 1})
+    assert start("--linger-s", "0", "--walltime-s", "120").wait(60) == 0
+    (told,) = exits(home)
+    assert told.why is Why.IDLE
+    assert told.message.startswith("2 calculations need up to")
+    assert told.message.endswith("a longer partition is needed")
+    seen = look(store)
+    assert seen["unfit"] is not None
+    assert seen["unfit"]["reason"] == str(told)
+    store._db["calculations"].update_many({}, {"$set": {"state": State.FAILED.value}})
+    assert look(store)["unfit"] is None  # nothing waits any more
 
 
 def test_one_script_submitted_twice_is_two_jobs(

@@ -56,7 +56,10 @@ def test_work_that_fits_nowhere_is_told_and_does_not_stop_the_rest() -> None:
         keep(3, [work(100), work(300, longest_h=150)], [MAIN, LONG], [], most=10),
     ):
         assert plan.submit == {"main": 3}
-        assert plan.notes == ["2 calculations of up to 150.0 h fit into no partition (100.0 h useful)"]
+        assert plan.notes == [
+            "2 calculations fit into no partition: they need up to 150.0 h, reserve included, of 100.0 h useful; "
+            "a longer partition is needed"
+        ]
 
 
 def test_caps() -> None:

@@ -26,6 +26,7 @@ from htxas.cluster.load import load_config
 from htxas.cluster.profile import Profile
 from htxas.cluster.queue import Queue
 from htxas.cluster.script import Job
+from htxas.domain.calculation import State
 from htxas.errors import Busy, ClusterError, NotFound
 from htxas.launch.pilots.cancel import cancel_pilots
 from htxas.launch.pilots.exit import PilotExit, Why, write_exit
@@ -162,6 +163,24 @@ def test_settings_lie_beside_the_script(store: Store, cluster: Make, work: Any, 
     assert settings.most_files == 1000
     assert settings.quota() is not None
     assert "mongodb" not in path.read_text()
+
+
+def test_no_pilots_for_what_no_agent_would_take(
+    store: Store, cluster: Make, work: Callable[..., None]
+) -> None:
+    """Eight hours fit into ten, but agents keep a reserve; and what was learned since counts, not what was stored."""
+    queue = cluster()
+    work(8 * 3600.0, sizes=(1, 2))
+    for adaptive in (True, False):
+        done = submit_pilots(store, queue.profile, queue, pilots=2, adaptive=adaptive)
+        assert not done.submitted
+        assert done.notes[0].startswith("5 calculations fit into no partition: they need up to")
+        assert done.notes[0].endswith("a longer partition is needed")
+    about = {"state": State.DONE.value, "wall_s": 10.0, "host": "n1", "finished": datetime.now(UTC)}
+    calculations = store._db["calculations"]
+    work(8 * 3600.0, "more", sizes=(3, 4, 5, 6))
+    calculations.update_many({"campaigns": "more"}, {"$set": about})
+    assert submit_pilots(store, queue.profile, queue, pilots=2, adaptive=True).plan.submit == {"main": 1}
 
 
 def test_long_calculations_choose_the_long_partition(store: Store, cluster: Make, work: Any) -> None:

@@ -62,7 +62,14 @@ def test_a_look_tells_campaigns_pilots_agents_and_utilisation(
     store.put_pilots(
         [
             pilot("p1", allocated_s=100.0, engine_s=40.0),  # its heartbeat knows more
-            pilot("p2", state=PilotState.ENDED, allocated_s=1000.0, engine_s=900.0),
+            pilot(
+                "p2",
+                state=PilotState.ENDED,
+                allocated_s=1000.0,
+                engine_s=900.0,
+                ended=datetime.now(UTC),
+                reason="idle: a longer partition is needed",
+            ),
             pilot("p3", state=PilotState.QUEUED),
             pilot("s1", cluster="small", state=PilotState.LOST_TRACK),
         ]
@@ -95,7 +102,7 @@ def test_a_look_tells_campaigns_pilots_agents_and_utilisation(
     for width in (60, 80, 100, 160):
         text = drawn(seen, width)
         assert max(map(len, text.splitlines())) <= width
-        for words in ("chains", "paused", "2 walltime", "big", "2 agents", "6 of 8 places"):
+        for words in ("a longer", "chains", "paused", "2 walltime", "big", "2 agents", "6 of 8 places"):
             assert words in text, (width, words)
 
 
