@@ -28,7 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("htxas.cli.status:status", "Show how far campaigns are."),
     "failures": ("htxas.cli.failures:failures", "List what failed, by cause."),
     "retry": ("htxas.cli.retry:retry", "Make failed calculations ready again."),
-    "reconcile": ("htxas.cli.reconcile:reconcile", "Find out what is dead, bring in its results, free the rest."),
+    "reconcile": (
+        "htxas.cli.reconcile:reconcile",
+        "Find out what is dead, bring in its results, free the rest.",
+    ),
     "estimates": ("htxas.cli.estimates:estimates", "Show how good the expected times are."),
     "disk": ("htxas.cli.disk:disk", "Show what is used on disk; pack what is finished."),
     "metrics": ("htxas.cli.metrics:metrics", "Tell Prometheus how things stand."),
