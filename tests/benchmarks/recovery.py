@@ -47,11 +47,12 @@ def main(arguments: list[str]) -> None:
     for name in sorted(times):
         print(f"{name:18} {times[name]:5} {_seconds(recoveries[name])} {lost[name]:17}")
     figures = [a["figures"] for a in accounts]
-    total = {k: sum(f.get(k, 0) for f in figures) for k in ("executions", "recomputed_in_hand", "recomputed_whole")}
+    names = ("executions", "recomputed_in_hand", "ghosts_refused", "recomputed_whole")
+    total = {k: sum(f.get(k, 0) for f in figures) for k in names}
     print(
         f"\n{total['executions']} executions for {sum(a['calculations'] for a in accounts)} calculations: "
-        f"{total['recomputed_in_hand']} were in a worker's hand when it was hit, {total['recomputed_whole']} had ended "
-        "and were computed again all the same"
+        f"{total['recomputed_in_hand']} were in a worker's hand when it was hit, {total['ghosts_refused']} more while "
+        f"it was taken for dead, {total['recomputed_whole']} had ended and were computed again all the same"
     )
 
 

@@ -173,9 +173,7 @@ def run(
 
 def _settled(world: World) -> bool:
     """Whether nothing of ours is left in the queue."""
-    return not [j for j in world.jobs() if j["id"] not in world.blockers] and bool(
-        world.slurm_command("sinfo", "-h")
-    )
+    return not world.our_jobs() and bool(world.slurm_command("sinfo", "-h"))
 
 
 def _until(condition: object, seconds: float, world: World) -> None:

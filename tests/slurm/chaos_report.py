@@ -104,8 +104,8 @@ def table(document: dict[str, Any]) -> str:
         "",
         f"Ends: {_words(f.get('states', {}))}. Causes: {_words(f.get('causes', {}))}.",
         f"{f.get('executions', 0)} executions: {f.get('corrected_attempts', 0)} followed by a correction, "
-        f"{f.get('recomputed_in_hand', 0)} cut short in a worker's hand, {f.get('recomputed_whole', 0)} whole ones "
-        "computed again.",
+        f"{f.get('recomputed_in_hand', 0)} cut short in a worker's hand, {f.get('ghosts_refused', 0)} by ghosts and "
+        f"refused, {f.get('recomputed_whole', 0)} whole ones computed again.",
         "",
     ]
     lines += [f"- {problem}" for problem in document["problems"]]

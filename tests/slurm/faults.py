@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 
 from tests.slurm.ledger import SPOIL
-from tests.slurm.world import Process, World
+from tests.slurm.world import BLOCKER, Process, World
 
 __all__ = ["FAULTS", "Fault", "NotNow"]
 
@@ -127,9 +127,8 @@ def preempt(world: World, rng: random.Random) -> Iterator[str]:
     wanted = max(1, world.cpus - keep)
     job = world.slurm_command(
         "sbatch", "--parsable", "--partition=main", f"--nodelist={victim['node']}", "--nodes=1", f"--ntasks={wanted}",
-        "--mem=100", "--time=2", "--job-name=somebody-else", "--output=/dev/null", "--wrap=sleep 100",
+        "--mem=100", "--time=2", f"--job-name={BLOCKER}", "--output=/dev/null", "--wrap=sleep 100",
     ).strip()  # fmt: skip
-    world.blockers.append(job)
     yield f"job {victim['id']} on {victim['node']}"
     world.slurm_command("scancel", job)
 

@@ -198,7 +198,7 @@ def _nothing_left(findings: Findings, world: World, db: Any) -> None:
         [f"{p['_id']} {p['state']} job {p['job_id']}" for p in pilots if p["state"] != "ended"],
     )
     findings.none("workers on record", [w["_id"] for w in db["workers"].find({})])
-    jobs = [j for j in world.jobs() if j["id"] not in world.blockers]
+    jobs = world.our_jobs()
     findings.none("jobs left in the queue", [f"{j['id']} {j['state']}" for j in jobs])
     findings.none("processes left", world.strays())
     findings.figures["pilots"] = len(pilots)
@@ -213,15 +213,19 @@ def _recomputed(
 ) -> None:
     """Count work done in vain: whole executions nobody took, and executions a fault cut short."""
     in_vain, cut, per_fault = [], 0, Counter[int]()
-    corrected = 0
+    corrected = ghosts = 0
     for d in documents:
         entries = {e["attempt"]: e for e in d.get("history", ())}
         for run in runs.get(d["_id"], ()):
             if run.attempt == d["attempts"]:
                 continue
-            cause = entries.get(run.attempt, {}).get("cause")
+            entry = entries.get(run.attempt, {})
+            cause, settled = entry.get("cause"), entry.get("ended")
             if cause is not None and (cause not in _INTERRUPTIONS or cause == d["cause"]):
                 corrected += 1  # it had an outcome of its own, and the ladder asked for another attempt
+            elif run.ended is not None and settled is not None and run.ended > settled.timestamp():
+                ghosts += 1  # it was taken for dead while it computed, and refused when it came back
+                _blame(run, struck, per_fault)
             elif run.ended is not None and run.returncode == 0 and not run.spoilt:
                 in_vain.append(f"{d['_id'][:10]} attempt {run.attempt} on {run.host}")
                 _blame(run, struck, per_fault)
@@ -233,6 +237,7 @@ def _recomputed(
         "corrected_attempts": corrected,
         "recomputed_whole": len(in_vain),
         "recomputed_in_hand": cut,
+        "ghosts_refused": ghosts,
         "in_vain": in_vain[:_MOST_SHOWN],
     }
     for i, count in per_fault.items():

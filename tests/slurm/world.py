@@ -24,9 +24,12 @@ from pymongo.errors import PyMongoError
 from tests.slurm.fixtures import MiniSlurm
 from tests.slurm.workload import Workload
 
-__all__ = ["CLUSTERS", "Process", "Service", "World", "terminal"]
+__all__ = ["BLOCKER", "CLUSTERS", "Process", "Service", "World", "terminal"]
 
 CLUSTERS = {"steady": ("--pilots", "2"), "quick": ("--adapt",), "spare": ("--adapt", "--pilots", "2")}
+BLOCKER = "somebody-else"
+"""Name of the job that preempts pilots."""
+
 _LEDGER = Path(__file__).with_name("ledger.py")
 _SCRATCH_MB = 192
 _DATABASE = "htxas"
@@ -99,7 +102,6 @@ class World:
         self.slurm = MiniSlurm(folder / "slurm")
         self.nodes, self.cpus = nodes, cpus
         self.damaged: set[str] = set()
-        self.blockers: list[str] = []
         self.services: dict[str, Service] = {}
         self.samples: list[tuple[float, dict[str, int]]] = []
         self.has_scratch = False
@@ -190,8 +192,14 @@ class World:
     def jobs(self) -> list[dict[str, str]]:
         """Return id, partition, node, cpus, state and name of all jobs."""
         names = ("id", "partition", "node", "cpus", "state", "name")
-        rows = self.slurm_command("/usr/bin/squeue", "-h", "-r", "-o", "%i|%P|%N|%C|%T|%j").splitlines()
+        rows = self.slurm_command(
+            shutil.which("squeue") or "squeue", "-h", "-r", "-o", "%i|%P|%N|%C|%T|%j"
+        ).splitlines()
         return [dict(zip(names, row.split("|"), strict=True)) for row in rows]
+
+    def our_jobs(self) -> list[dict[str, str]]:
+        """Return htxas's jobs; told by name, as a controller that crashed gives ids a second time."""
+        return [j for j in self.jobs() if j["name"] != BLOCKER]
 
     def processes(self) -> list[Process]:
         """Return all processes of htxas inside jobs, engines included."""
@@ -256,7 +264,7 @@ class World:
     @contextmanager
     def database(self) -> Iterator[Any]:
         """Open htxas's database."""
-        with MongoClient(self.uri, serverSelectionTimeoutMS=5000) as client:
+        with MongoClient(self.uri, serverSelectionTimeoutMS=5000, tz_aware=True) as client:
             yield client[_DATABASE]
 
     def _watch(self) -> None:
