@@ -22,6 +22,7 @@ __all__ = ["SPOIL", "Run", "read_ledger"]
 
 SPOIL = "spoil"
 _OUTCOME = "outcome.json"
+_PYSCF = "htxas.engines.pyscf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,10 @@ class _Ledger:
 
 def _main(folder: Path, command: list[str]) -> int:
     at = command.index("-m")
-    module, arguments = import_module(command[at + 1]), command[at + 2 :]
+    name, arguments = command[at + 1], command[at + 2 :]
+    if name == _PYSCF:
+        import_module(f"{name}.surroundings").keep_out_configuration()  # before PySCF is imported
+    module = import_module(f"{name}.process" if name == _PYSCF else name)
     ledger = _Ledger(folder)
     really = module.run_directory
 
@@ -99,7 +103,7 @@ def _main(folder: Path, command: list[str]) -> int:
         return returncode
 
     module.run_directory = noting  # type: ignore[attr-defined]
-    sys.argv = [command[at + 1], *arguments]
+    sys.argv = [name, *arguments]
     status: int = module.main(arguments)
     return status
 
