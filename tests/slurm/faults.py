@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 from tests.slurm.ledger import SPOIL
 from tests.slurm.world import BLOCKER, Process, World
@@ -184,7 +185,7 @@ def _mongod(world: World) -> int:
         pid = world.mongod_pid()
     except ProcessLookupError:
         raise NotNow from None
-    if ") T " in open(f"/proc/{pid}/stat").read():  # noqa: SIM115, PTH123  stopped by another fault
+    if ") T " in Path(f"/proc/{pid}/stat").read_text():  # stopped by another fault
         raise NotNow
     return pid
 
