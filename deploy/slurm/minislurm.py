@@ -277,8 +277,7 @@ class MiniSlurm:
             port_last=port + 10 + nodes,
         )  # fmt: skip
         self.conf.write_text(text + extra)
-        names = " ".join(f"n{i}" for i in range(1, nodes + 1))
-        (self.folder / "hosts").write_text(f"127.0.0.1 localhost {names}\n")
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost {' '.join(self.nodes)}\n")
         self._in_namespaces.unlink(missing_ok=True)
         if namespaces:
             self._in_namespaces.touch()
