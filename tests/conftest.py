@@ -60,11 +60,16 @@ def require_mongod() -> None:
 def mongod_uri(require_mongod: None, mongod_folder: Path) -> Iterator[str]:
     """Connection string of a private server of this session."""
     from htxas.settings import read_secret
+    from htxas.store.connection import connect
     from htxas.store.server import PrivateServer
 
     server = PrivateServer(mongod_folder / "db")
     server.up()
-    yield read_secret(server.uri_file)
+    uri = read_secret(server.uri_file)
+    with connect(uri) as client:
+        # Files of dropped collections go with a checkpoint: a minute of tests has more than a process may open.
+        client.admin.command({"setParameter": 1, "syncdelay": 5})
+    yield uri
     server.down()
 
 

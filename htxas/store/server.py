@@ -6,7 +6,9 @@ described in :mod:`htxas.store.folder`.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -198,6 +200,8 @@ class PrivateServer:
             # The compressors carry CVE-2025-14847 in old releases, and loopback does not need them.
             *("--networkMessageCompressors", "disabled"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            # Nobody reads the past here; keeping it would hold the files of dropped collections open for minutes.
+            *("--setParameter", "minSnapshotHistoryWindowInSeconds=0"),
         ]
         try:
             # Its own session: Ctrl-C in the terminal that started it is none of its business.
@@ -213,7 +217,17 @@ class PrivateServer:
             )
         except subprocess.TimeoutExpired:
             raise self._trouble(f"mongod is not ready after {self.timeout_s:.0f} s") from None
+        self._raise_file_limit()
         return done.returncode
+
+    def _raise_file_limit(self) -> None:
+        """Let it open as many files as we may: one too many ends mongod, and each index is a file."""
+        pid = self.files.pid()
+        if pid is None or not hasattr(resource, "prlimit"):  # Linux only
+            return
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError):  # it has just ended: seen by whoever asks it next
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
 
     def _make_ready(self, port: int) -> None:
         """Bring a server that accepts connections to where it takes our writes; every step may be repeated."""
