@@ -1,10 +1,11 @@
-"""Hosts: this one, and one behind an ``ssh`` that only hands its command line to a shell, as sshd does."""
+"""Hosts: this one, one behind an ``ssh`` that only hands its command line to a shell, and one behind a real sshd."""
 
 from __future__ import annotations
 
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from htxas.cluster.host import Host, LocalHost, SshHost, one_line
 from htxas.errors import ClusterError
+from tests.slurm.fixtures import absent
+from tests.slurm.sshd import Sshd, running, why_not
 
 SSH = """\
 #!/bin/sh
@@ -33,10 +36,24 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.fixture(params=["local", "ssh", "login shell"])
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    if reason := why_not():
+        absent("ssh", reason)
+    yield from running(tmp_path_factory.mktemp("sshd"), {"PATH": os.environ["PATH"]})
+
+
+REAL = pytest.param("sshd", marks=pytest.mark.ssh)
+REAL_LOGIN = pytest.param("sshd login shell", marks=pytest.mark.ssh)
+
+
+@pytest.fixture(params=["local", "ssh", "login shell", REAL, REAL_LOGIN])
 def host(request: pytest.FixtureRequest, ssh: Path) -> Host:
     if request.param == "local":
         return LocalHost(20.0)
+    if request.param.startswith("sshd"):
+        program = request.getfixturevalue("sshd").client / "ssh"
+        return SshHost("login", 20.0, program=str(program), login_shell=request.param == "sshd login shell")
     return SshHost("login.example.org", 20.0, program=str(ssh), login_shell=request.param == "login shell")
 
 
