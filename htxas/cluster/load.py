@@ -203,6 +203,7 @@ def _profile(name: str, m: ClusterModel, lines: Lines) -> Profile:
             margin_s=m.pilots.margin_s,
             signal_s=m.pilots.signal_s,
             idle_s=m.pilots.idle_s,
+            ahead_s=m.pilots.ahead_s,
             requeue=m.pilots.requeue,
         ),
         engines={key: _engine(key, e) for key, e in m.engines.items()},

@@ -110,6 +110,9 @@ class Pilots:
         So long before the end the scheduler sends a warning, where it can.
     idle_s
         A pilot that finds no work for so long ends.
+    ahead_s
+        Work for so long is kept in hand, as long as there is plenty: a pilot goes on with it while the database is
+        away.
     requeue
         Whether the scheduler may put an interrupted pilot back into the queue.
     """
@@ -121,6 +124,7 @@ class Pilots:
     margin_s: int
     signal_s: int
     idle_s: int
+    ahead_s: int
     requeue: bool
 
 

@@ -111,6 +111,7 @@ class PilotsModel(_Section):
     margin_s: Seconds = 120
     signal_s: Seconds = 120
     idle_s: Seconds = 300
+    ahead_s: Seconds = 3600
     requeue: Flag = True
 
 

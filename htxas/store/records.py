@@ -19,6 +19,7 @@ __all__ = [
     "CalculationRecord",
     "Control",
     "ControlState",
+    "Hungry",
     "Lease",
     "Leased",
     "MOST_INTERRUPTED",
@@ -242,6 +243,22 @@ class Lease:
     key: str
     attempt: int
     owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hungry:
+    """An agent that has nothing to do.
+
+    Attributes
+    ----------
+    campaign
+        The only one it works for, or None.
+    room_s
+        Seconds that are left to it.
+    """
+
+    campaign: str | None
+    room_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from htxas.errors import Cause, InternalError
 from htxas.store.connection import Connected, Document, chunks
 from htxas.store.documents import plain, record_from
 from htxas.store.outcomes import CLEARED
-from htxas.store.records import MOST_INTERRUPTED, Lease, Leased
+from htxas.store.records import MOST_INTERRUPTED, Hungry, Lease, Leased
 
 __all__ = ["HISTORY", "UNLEASED", "Work", "fence"]
 
@@ -191,6 +191,15 @@ class Work(Connected):
             {"$sort": {"owner": 1}},
         ]
         return self._persist(lambda: list(self._db["workers"].aggregate(stages)))
+
+    def fellows(self, owner: str, within_s: float) -> tuple[int, list[Hungry]]:
+        """Return how many other agents gave a sign of life lately, and which of them have nothing to do."""
+        age_s = {"$divide": [{"$subtract": ["$$NOW", "$seen"]}, 1000]}
+        query = {"_id": {"$ne": owner}, "$expr": {"$lt": [age_s, within_s]}}
+        fields = {"_id": 0, "info.hungry_s": 1, "info.campaign": 1}
+        found = [d["info"] for d in self._persist(lambda: list(self._db["workers"].find(query, fields)))]
+        hungry = [Hungry(i.get("campaign"), i["hungry_s"]) for i in found if i.get("hungry_s") is not None]
+        return len(found), hungry
 
     def forget_worker(self, owner: str) -> None:
         """Remove a worker's heartbeat."""

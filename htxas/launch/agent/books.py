@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from htxas.launch.agent.source import Held
 from htxas.launch.work.task import Task
-from htxas.store.records import Lease
+from htxas.store.records import Hungry, Lease
 
 __all__ = ["Books", "News"]
 
@@ -26,12 +26,15 @@ class News:
         Keys of tasks to be given back -> whether an engine is to be stopped, too.
     forgotten
         The same of tasks that are not ours any more. Comes before ``tasks``: one of them may have come again.
+    hungry
+        Other agents that have nothing to do.
     """
 
     tasks: list[Task] = field(default_factory=list)
     grounds: dict[str, str] = field(default_factory=dict)
     withdrawn: dict[str, bool] = field(default_factory=dict)
     forgotten: dict[str, bool] = field(default_factory=dict)
+    hungry: Sequence[Hungry] = ()
 
     def add(
         self,
@@ -39,6 +42,7 @@ class News:
         grounds: Mapping[str, str] | None = None,
         withdrawn: Mapping[str, bool] | None = None,
         forgotten: Mapping[str, bool] | None = None,
+        hungry: Sequence[Hungry] = (),
     ) -> None:
         """Add more."""
         if forgotten:
@@ -47,6 +51,7 @@ class News:
         self.grounds |= grounds or {}
         self.withdrawn |= withdrawn or {}
         self.forgotten |= forgotten or {}
+        self.hungry = hungry or self.hungry
 
 
 @dataclass(slots=True)

@@ -84,6 +84,7 @@ class Clerk(threading.Thread):
         self._event = threading.Event()
         self._concluded = 0
         self._wanted_s: float | None = None
+        self._spare = False
         self._whole_s = 0.0  # the room at the beginning
         self._finishing = self._abandoned = False
         self._hurry = False
@@ -114,9 +115,10 @@ class Clerk(threading.Thread):
             self._hurry = True
             self._event.set()
 
-    def want(self, room_s: float) -> None:
-        """Ask for more tasks, of which something fits ``room_s``."""
+    def want(self, room_s: float, *, spare: bool = False) -> None:
+        """Ask for more tasks, of which something fits ``room_s``; spare ones only where there is plenty."""
         if self._wanted_s is None:
+            self._spare = spare
             self._wanted_s = room_s
             self._event.set()
 
@@ -298,6 +300,9 @@ class Clerk(threading.Thread):
                 self.ledger.ground_known(key)
 
     def _fetch(self, room_s: float) -> None:
+        if self._spare and not self._source.plenty(room_s):
+            self._wanted_s = None
+            return
         self._exact = room_s < math.inf
         self._whole_s = max(self._whole_s, room_s)
         held = self._source.checkout(room_s)

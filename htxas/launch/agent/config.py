@@ -40,6 +40,8 @@ class AgentConfig:
         Ids of the cores to pin workers to (empty: none), and how many each gets.
     linger_s
         How long to wait for work when there is none.
+    ahead_s
+        Work for so long is kept in hand, as long as there is plenty, for the time when the database is away.
     bundle
         Folder of the bundle it works on.
     quota
@@ -62,6 +64,7 @@ class AgentConfig:
     cores: tuple[int, ...] = ()
     threads: int = 1
     linger_s: float = 0.0
+    ahead_s: float = 0.0
     bundle: Path | None = None
     quota: DiskQuota | None = None
     full_patience_s: float = 300.0
@@ -157,8 +160,8 @@ class Desk(Protocol):
         """Deliver at once what is in the journals."""
         ...
 
-    def want(self, room_s: float) -> None:
-        """Fetch tasks, of which something fits ``room_s``."""
+    def want(self, room_s: float, *, spare: bool = False) -> None:
+        """Fetch tasks, of which something fits ``room_s``; spare ones only where there is plenty."""
         ...
 
     def gone(self, number: int, keys: Sequence[str], evidence: dict[str, Any], out_of_memory: bool) -> None:

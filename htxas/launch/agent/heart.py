@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from htxas.errors import HtxasError
+from htxas.errors import DatabaseUnavailable, HtxasError
 from htxas.launch.agent.clerk import Clerk
 from htxas.launch.agent.meter import Meter
 from htxas.launch.agent.source import LEASE_S
@@ -92,13 +92,14 @@ class Heart(threading.Thread):
     def end(self) -> None:
         """Stop beating; pay what is left, and say good-bye.
 
-        Raises
-        ------
-        DatabaseUnavailable
-            The heartbeat stays; whoever reconciles sees by the lock that the agent has gone.
+        If the database has just gone away, the heartbeat stays: whoever reconciles sees by the lock that the agent has
+        gone. Everything it computed has been delivered before.
         """
         self._quiet.set()
         self.join()
-        self._pay()
-        self._pay()  # the first may have been one that was not paid before
-        self._store.forget_worker(self._owner)
+        try:
+            self._pay()
+            self._pay()  # the first may have been one that was not paid before
+            self._store.forget_worker(self._owner)
+        except DatabaseUnavailable as error:
+            _log.warning("%s; the last bill is not paid, and nobody was told good-bye", error)

@@ -200,9 +200,11 @@ class Ledger:
                 self.ground_known(record.key)
 
     def control(self) -> None:
-        """Return what is paused, cancelled or used up."""
+        """Return what is paused, cancelled or used up; pass on who has nothing to do."""
         if not self._source.look_at_controls():
             return
+        if self._source.hungry:
+            self._tell(hungry=self._source.hungry)
         for held in self.books.held.values():
             if held.returning or self._source.may_run(held.wanted_by):
                 continue

@@ -78,7 +78,7 @@ class OfflineClerk:
         news, self._news = self._news, News()
         return news
 
-    def want(self, room_s: float) -> None:
+    def want(self, room_s: float, *, spare: bool = False) -> None:
         """There is no more."""
 
     def flush(self) -> None:

@@ -21,7 +21,7 @@ from htxas.launch.pad.checkout import complete, take
 from htxas.launch.pad.launchpad import Document, campaign_query, database_errors
 from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.task import Task
-from htxas.store.records import CalculationRecord, ControlState, Lease
+from htxas.store.records import CalculationRecord, ControlState, Hungry, Lease
 from htxas.store.store import Store
 
 __all__ = ["LEASE_S", "Held", "Lent", "Source", "blocked_campaigns"]
@@ -34,6 +34,8 @@ _RECONSIDER_S = 60.0
 _MOST_RECONSIDERED = 500
 _ABOUT = "spec.htxas"
 _CONTROLS_S = 10.0
+_FELLOWS_S = 60.0
+_PLENTY = 2  # Fireworks in the queue for each agent
 _OVER = (State.DONE, State.FAILED, State.QUARANTINED)
 _log = logging.getLogger(__name__)
 
@@ -141,6 +143,8 @@ class Source:
     ----------
     unfit
         What :meth:`reconsider` found too long for any allocation like this one.
+    hungry
+        Other agents that have nothing to do.
     """
 
     def __init__(
@@ -164,14 +168,17 @@ class Source:
         self._shelved: dict[int, float] = {}
         self._controlled = self._reconsidered = -math.inf
         self.unfit: Unfit | None = None
+        self.hungry: Sequence[Hungry] = ()
+        self._fellows = 0
 
     # ---- Fireworks
 
     def look_at_controls(self) -> bool:
-        """Ask, every ten seconds, what may be worked on; return whether it has been asked."""
+        """Ask, every ten seconds, what may be worked on, and who else is there; return whether it has been asked."""
         if time.monotonic() - self._controlled < _CONTROLS_S:
             return False
         self.blocked = blocked_campaigns(self.store)
+        self._fellows, self.hungry = self.store.fellows(self.owner, _FELLOWS_S)
         self._controlled = time.monotonic()
         return True
 
@@ -243,6 +250,15 @@ class Source:
         self.unfit = Unfit(count, longest_s, whole_s) if count else None
         self._reconsidered = now
         return fits
+
+    def plenty(self, room_s: float) -> bool:
+        """Whether so much fits ``room_s`` that one agent may take more than it needs now: none goes without for it."""
+        if self._pad is None or self.hungry:
+            return False
+        enough = _PLENTY * (1 + self._fellows)
+        query = {"$and": [self._query(room_s), {"state": "READY"}]}
+        with database_errors():
+            return self._pad.fireworks.count_documents(query, limit=enough) >= enough
 
     def checkout(self, room_s: float) -> Held | None:
         """Check a Firework out whose batch has something that fits; None if there is none.

@@ -138,6 +138,7 @@ class _Start:
             cores=self.places.cores,
             threads=o.cores_per_worker,
             linger_s=o.linger_s,
+            ahead_s=self.settings.ahead_s,
             quota=self.settings.quota(),
         )
 

@@ -53,12 +53,15 @@ class Active:
         What is left of its time, less the margin; all of it while it is queued.
     node_h
         Node hours that it may still use up.
+    held_s
+        Worker seconds of the work in its hands that has not begun.
     """
 
     partition: str
     campaign: str | None
     useful_s: float
     node_h: float
+    held_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -151,7 +154,7 @@ def adapt(
     by_name = {room.name: room for room in rooms}
     # One entry per pilot: how long the calculations may be, and the worker seconds it has to give.
     supply = [
-        [max(0.0, a.useful_s), max(0.0, a.useful_s) * by_name[a.partition].workers]
+        [max(0.0, a.useful_s), max(0.0, a.useful_s * by_name[a.partition].workers - a.held_s)]
         for a in active
         if a.partition in by_name
     ]

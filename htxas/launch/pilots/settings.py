@@ -32,12 +32,15 @@ class SiteSettings:
         How engines are started.
     most_bytes, most_files
         What the run folders may take; None is no limit.
+    ahead_s
+        Work for so long is kept in hand.
     """
 
     database: str = "htxas"
     engines: Mapping[str, EngineRun] = field(default_factory=dict)
     most_bytes: int | None = None
     most_files: int | None = None
+    ahead_s: float = 0.0
 
     def how(self, cluster: str | None, cores_per_worker: int, memory_per_worker_MB: float) -> Engines:
         """Return how all engines are started by workers of so many cores and so much memory (0: nobody has said)."""
@@ -57,19 +60,22 @@ class SiteSettings:
             "engines": {name: run.to_dict() for name, run in self.engines.items()},
             "most_bytes": self.most_bytes,
             "most_files": self.most_files,
+            "ahead_s": self.ahead_s,
         }
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> SiteSettings:
         """Rebuild them."""
         engines = {name: EngineRun.from_dict(run) for name, run in document["engines"].items()}
-        return cls(document["database"], engines, document["most_bytes"], document["most_files"])
+        limits = (document["most_bytes"], document["most_files"])
+        return cls(document["database"], engines, *limits, document.get("ahead_s", 0.0))  # 0.1.0 wrote none
 
 
 def site_settings(profile: Profile, partition: Partition, database: str) -> SiteSettings:
     """Return the settings that pilots in a partition need to work on ``database``."""
     engines = {name: _engine(engine, profile, partition) for name, engine in profile.engines.items()}
-    return SiteSettings(database, engines, profile.disk.most_bytes, profile.disk.most_files)
+    limits = (profile.disk.most_bytes, profile.disk.most_files)
+    return SiteSettings(database, engines, *limits, profile.pilots.ahead_s)
 
 
 def engines_of(profile: Profile, partition: Partition) -> Engines:

@@ -20,16 +20,16 @@ from htxas.cluster.queue import Queue
 from htxas.cluster.script import Job, pilot_ids, render, submission_folder
 from htxas.errors import UserError
 from htxas.launch.pilots.look import Seen, refresh
-from htxas.launch.pilots.plan import Active, Plan, Room, adapt, affordable, keep
+from htxas.launch.pilots.plan import Plan, Room, adapt, affordable, keep
 from htxas.launch.pilots.ready import ready_for
 from htxas.launch.pilots.settings import SETTINGS_FILE, site_settings
+from htxas.launch.pilots.supply import active_of, held_work, room_of
 from htxas.store.records import ControlState, PilotRecord, PilotState
 from htxas.store.store import Store
 
 __all__ = ["LOCK_TTL_S", "Submission", "pilots_lock", "submit_pilots"]
 
 LOCK_TTL_S = 60.0
-_H = 3600.0
 
 
 @dataclass(slots=True)
@@ -191,7 +191,8 @@ def _plan(
     wanted = sorted(
         (n for n in names if n not in stopped and n not in broke), key=lambda n: -controls[n].priority
     )
-    active = [_active(p, profile, now) for p in seen.pilots]
+    held_s = held_work(store)
+    active = [active_of(p, profile, held_s, now) for p in seen.pilots]
     rooms = [_room(p, profile, seen.pilots) for p in profile.partitions.values()]
     ready = ready_for(store, profile, wanted, [room.useful_s for room in rooms])
     with_work = sorted({work.campaign for work in ready})
@@ -206,26 +207,10 @@ def _plan(
     return done
 
 
-def _active(pilot: PilotRecord, profile: Profile, now: datetime) -> Active:
-    left_s = pilot.walltime_s
-    if pilot.state is PilotState.RUNNING and pilot.end_time is not None:
-        left_s = (pilot.end_time - now).total_seconds()
-    return Active(
-        pilot.partition,
-        pilot.campaign,
-        left_s - profile.pilots.margin_s,
-        max(0.0, left_s) * pilot.nodes / _H,
-    )
-
-
 def _room(partition: Partition, profile: Profile, pilots: Iterable[PilotRecord]) -> Room:
     there = sum(1 for p in pilots if p.partition == partition.name)
-    return Room(
-        name=partition.name,
-        useful_s=partition.walltime_s - profile.pilots.margin_s,
-        workers=profile.workers(partition) * partition.nodes,
-        node_h=partition.walltime_s * partition.nodes / _H,
-        free=sys.maxsize if partition.max_jobs is None else partition.max_jobs - there,
+    return room_of(
+        partition, profile, sys.maxsize if partition.max_jobs is None else partition.max_jobs - there
     )
 
 

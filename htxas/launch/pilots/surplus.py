@@ -12,14 +12,13 @@ from htxas.cluster.profile import Profile
 from htxas.cluster.queue import Queue
 from htxas.errors import HtxasError
 from htxas.launch.pilots.cancel import cancel_pilots
-from htxas.launch.pilots.plan import Active, Room, adapt
+from htxas.launch.pilots.plan import adapt
 from htxas.launch.pilots.ready import ready_for
+from htxas.launch.pilots.supply import active_of, held_work, room_of
 from htxas.store.records import ControlState, PilotRecord, PilotState
 from htxas.store.store import Store
 
 __all__ = ["Released", "release_pilots", "surplus"]
-
-_H = 3600.0
 
 
 @dataclass(slots=True)
@@ -48,20 +47,12 @@ def surplus(store: Store, profile: Profile) -> list[str]:
     waiting = [p for p in pilots if p.state is not PilotState.RUNNING and p.campaign is None]
     if not waiting:
         return []
-    rooms = [
-        Room(
-            name=q.name,
-            useful_s=q.walltime_s - profile.pilots.margin_s,
-            workers=profile.workers(q) * q.nodes,
-            node_h=q.walltime_s * q.nodes / _H,
-            free=sys.maxsize,
-        )
-        for q in profile.partitions.values()
-    ]
+    rooms = [room_of(q, profile, sys.maxsize) for q in profile.partitions.values()]
     controls = store.controls()
     wanted = [name for name, c in controls.items() if c.state is not ControlState.CANCELLED]
     ready = ready_for(store, profile, wanted, [room.useful_s for room in rooms])
-    present = [_running(p, profile) for p in pilots if p.state is PilotState.RUNNING]
+    held_s, now = held_work(store), datetime.now(UTC)
+    present = [active_of(p, profile, held_s, now) for p in pilots if p.state is PilotState.RUNNING]
     needed = Counter(adapt(ready, rooms, present, most=sys.maxsize).submit)
     spare = []
     for pilot in sorted(waiting, key=lambda p: (p.submitted, p.id)):
@@ -70,18 +61,6 @@ def surplus(store: Store, profile: Profile) -> list[str]:
         else:
             spare.append(pilot.id)
     return spare[::-1]
-
-
-def _running(pilot: PilotRecord, profile: Profile) -> Active:
-    left_s = pilot.walltime_s
-    if pilot.end_time is not None:
-        left_s = (pilot.end_time - datetime.now(UTC)).total_seconds()
-    return Active(
-        pilot.partition,
-        pilot.campaign,
-        left_s - profile.pilots.margin_s,
-        max(0.0, left_s) * pilot.nodes / _H,
-    )
 
 
 def release_pilots(

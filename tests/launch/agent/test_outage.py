@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,15 +83,22 @@ def site(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Iterator[Site]:
+    batch = getattr(request, "param", {})
     monkeypatch.setenv("HTXAS_DB_PATIENCE_S", "1")
     monkeypatch.delenv("HTXAS_DB_URI")
     monkeypatch.setattr("htxas.launch.agent.agent._REPORT_S", 0.05)
     monkeypatch.setattr("htxas.launch.agent.agent._TICK_S", 0.05)
     made = Site(mongod_folder / f"o{os.getpid()}{abs(hash(request.node.name)) % 1000}")
-    with Plan(load_campaign(write(sizes=(5, 6, 7, 8), seconds=0.15))) as plan:
+    with Plan(load_campaign(write(sizes=(5, 6, 7, 8), seconds=0.15, batch=batch))) as plan:
         submit(made.store, made.launchpad, plan)
     yield made
     made.close()
+
+
+small_batches = pytest.mark.parametrize(
+    "site", [{"target_s": 0.5, "split_above_s": 0.6, "at_least": 1}], indirect=True
+)
+"""A dozen Fireworks of a few calculations each."""
 
 
 def concluded(folder: Path) -> int:
@@ -169,3 +177,57 @@ def test_a_database_killed_again_and_again(site: Site) -> None:
     run_workers(site.store, site.launchpad, jobs=1)
     assert {f["state"] for f in site.launchpad.fireworks.find({})} == {"COMPLETED"}
     assert sum(len(r.history) for r in site.store.find()) == 30
+
+
+@small_batches
+def test_stock_is_kept_for_an_outage_where_there_is_plenty(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is fetched for the next seconds only: what runs during the outage had been taken before it."""
+    monkeypatch.setattr("htxas.launch.agent.agent._AHEAD_S", 0.0)
+    monkeypatch.setattr("htxas.launch.agent.agent._STOCK_S", 0.0)
+    ready = {"state": {"$in": ["READY", "WAITING"]}}
+    fireworks = site.launchpad.fireworks.count_documents({})
+    assert fireworks > 6
+    seen: dict[str, float] = {}
+
+    def cut(said: AgentReport, folder: Path) -> None:
+        if "left" not in seen:
+            left = site.launchpad.fireworks.count_documents(ready)
+            if left < 2 * 2 or concluded(folder) > 20:  # two for each agent are left to others
+                seen.update(left=left, before=concluded(folder), at=time.monotonic())
+                site.kill()
+        elif time.monotonic() - seen["at"] > 4 and site.server.status().state != "up":
+            seen["meanwhile"] = concluded(folder) - seen["before"]
+            site.server.up()
+
+    did, _ = site.agent(cut, ahead_s=60.0)
+    assert did.delivered
+    assert seen["left"] < 4
+    assert seen["meanwhile"] >= 12
+    assert site.store.counts()[State.DONE] == 30
+    assert site.attempts() == {1}
+
+
+@small_batches
+def test_what_one_keeps_another_gets_when_it_has_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("htxas.launch.agent.floor._KEPT_S", 0.0)
+    monkeypatch.setattr("htxas.launch.agent.source._CONTROLS_S", 0.1)
+    monkeypatch.setattr("htxas.launch.agent.heart.BEAT_S", 0.1)
+    monkeypatch.setattr("htxas.launch.agent.agent._STOCK_S", 0.0)
+    monkeypatch.setattr("htxas.launch.agent.source._PLENTY", 0.1)  # it takes all there is
+    summaries: list[AgentSummary] = []
+    first = threading.Thread(
+        target=lambda: summaries.append(site.agent(lambda *_: None, ahead_s=60.0, linger_s=0.0)[0])
+    )
+    first.start()
+    deadline = time.monotonic() + 20
+    while site.launchpad.fireworks.count_documents({"state": "READY"}):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    did, _ = site.agent(lambda *_: None, linger_s=2.0)
+    first.join()
+    assert did.ended["done"] > 0
+    assert summaries[0].ended["done"] + did.ended["done"] == 30
+    assert site.attempts() <= {1, 2}
+    assert all(len(r.history) == 1 for r in site.store.find())  # none was begun twice

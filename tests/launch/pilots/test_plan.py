@@ -39,6 +39,12 @@ def test_what_is_queued_and_what_runs_counts() -> None:
     assert adapt([work(100)], [MAIN], [pilot(), pilot(), pilot(-1)], most=10).submit == {"main": 1}
 
 
+def test_what_a_pilot_has_in_hand_is_not_for_what_is_ready() -> None:
+    holds = Active("main", None, 10 * HOUR, 10.0, held_s=30 * HOUR)  # of the 40 hours of its workers
+    assert adapt([work(10)], [MAIN], [holds], most=10).submit == {}
+    assert adapt([work(11)], [MAIN], [holds], most=10).submit == {"main": 1}
+
+
 def test_a_running_pilot_with_too_little_time_left_for_the_long_ones_does_not_count_for_them() -> None:
     assert adapt([work(8, longest_h=8)], [MAIN], [pilot(7)], most=10).submit == {"main": 1}
     assert adapt([work(8, longest_h=7)], [MAIN], [pilot(7)], most=10).submit == {}
