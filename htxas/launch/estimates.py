@@ -56,11 +56,6 @@ class Estimate:
     safety: float
     samples: int
 
-    @property
-    def safe_s(self) -> float:
-        """Seconds to reserve."""
-        return self.seconds * self.safety
-
 
 @dataclass(frozen=True, slots=True)
 class _Finished:

@@ -82,16 +82,6 @@ class Work(Connected):
         )
         return [Lease(d["_id"], int(d["attempts"]), owner) for d in found]
 
-    def holders(self) -> dict[str, int]:
-        """Return how many leases each owner holds."""
-        stages: list[Document] = [
-            {"$match": {"worker": {"$gte": ""}, "state": State.RUNNING.value}},
-            {"$group": {"_id": "$worker", "count": {"$sum": 1}}},
-            {"$sort": {"_id": 1}},
-        ]
-        rows = self._persist(lambda: list(self._db["calculations"].aggregate(stages, hint="leases")))
-        return {row["_id"]: int(row["count"]) for row in rows}
-
     def renew(self, owner: str, ttl_s: float = 600) -> set[str]:
         """Move ``lease_until`` of all that ``owner`` holds to ``ttl_s`` from now; return the keys of it."""
         update = [{"$set": {"lease_until": {"$add": ["$$NOW", _milliseconds(ttl_s)]}}}]

@@ -109,7 +109,7 @@ def test_any_interleaving_concludes_each_calculation_once(shared, world, steps):
         assert arrays["attempt"] == record.attempts
         if record.kind == "site":
             assert store.site_result(record.key).excitation_energy_eV == 280.0 + record.attempts
-    assert store.holders() == {}
+    assert store.counts()[State.RUNNING] == 0
 
 
 def test_owners_at_once_with_others_who_think_them_dead(store, world, mongod_uri):

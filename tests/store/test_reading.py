@@ -100,8 +100,7 @@ def test_status_is_answered_by_indexes_alone(filled, world, campaign, monkeypatc
 
     monkeypatch.setattr(Collection, "aggregate", explained)
     assert filled.progress(campaign)["interrupted"] == {"lost": 1}
-    assert filled.holders() == {"a": 1}
-    assert [hint for hint, _ in asked] == ["status", "ended", "interrupted", "leases"]
+    assert [hint for hint, _ in asked] == ["status", "ended", "interrupted"]
     assert all(documents == [0] for _, documents in asked)
 
 

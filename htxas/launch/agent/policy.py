@@ -122,7 +122,6 @@ class Pool:
         self._shared: list[_Entry] = []  # ready, of the others, by the room they need
         self._all: list[_Entry] = []  # ready, by the room they need
         self._wide: dict[str, Item] = {}  # ready, of several places, oldest first
-        self._ready_s = 0.0
         self._waiting_s = 0.0
         self._running: dict[str, int] = {}
 
@@ -140,11 +139,6 @@ class Pool:
     def ready(self) -> int:
         """How many could start, time and places permitting."""
         return len(self._all) + len(self._wide)
-
-    @property
-    def ready_s(self) -> float:
-        """Their expected seconds."""
-        return max(0.0, self._ready_s)
 
     @property
     def waiting_s(self) -> float:
@@ -194,10 +188,6 @@ class Pool:
             self._groups[item.group].blocked -= 1
             self._make_ready(item)
         return items
-
-    def unmet(self, key: str) -> list[Item]:
-        """Say that a ground state will not come; take out and return what needs it."""
-        return [item for item in list(self._blocked.get(key, {}).values()) if self.remove(item.key)]
 
     def remove(self, key: str) -> bool:
         """Take out a task that waits; False if it does not."""
@@ -282,7 +272,6 @@ class Pool:
         return item.room_s + self._tails.get(item.key, 0.0)
 
     def _make_ready(self, item: Item) -> None:
-        self._ready_s += item.estimate_s
         group = self._groups.setdefault(item.group, _Group())
         if min(item.slots, len(self._places)) > 1:
             self._wide[item.key] = item
@@ -323,7 +312,6 @@ class Pool:
             if not blocked:
                 del self._blocked[item.needs or ""]
         else:
-            self._ready_s -= item.estimate_s
             if self._wide.pop(item.key, None) is None:
                 entry = self._entry(item, item.room_s)
                 self._discard(self._all, entry)

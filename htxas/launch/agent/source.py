@@ -258,7 +258,7 @@ class Source:
         enough = _PLENTY * (1 + self._fellows)
         query = {"$and": [self._query(room_s), {"state": "READY"}]}
         with database_errors():
-            return self._pad.fireworks.count_documents(query, limit=enough) >= enough
+            return int(self._pad.fireworks.count_documents(query, limit=enough)) >= enough
 
     def checkout(self, room_s: float) -> Held | None:
         """Check a Firework out whose batch has something that fits; None if there is none.
