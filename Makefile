@@ -1,5 +1,5 @@
 # make demo   molecules -> spectra -> a trained model, on this machine (again: seconds; after Ctrl-C: carries on)
-# make test   the tests
+# make test   the tests; PYTEST_ARGS='tests/store -k lease' some of them
 # make lint   ruff, mypy --strict, import contracts
 # make bench  MOLECULES=FILE: the manager's own speed: expanding sites, planning, submitting, status
 # make bench-clusters TIMES=FILE: calculations per second, pilots into a queue, use of allocations, recovery from faults
@@ -16,6 +16,7 @@ JOBS ?= 2
 DIR ?= demo-run
 MOLECULES ?=
 TIMES ?=
+PYTEST_ARGS ?=
 CAMPAIGN ?= workflows/reference/campaign.yaml
 SEED ?= 1
 REPEAT ?= 1
@@ -45,8 +46,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/htxas demo --jobs $(JOBS) --dir $(DIR)
 
+# Two at once, then those with a Slurm of their own, which need the machine for themselves.
 test: $(STAMP)
+ifeq ($(PYTEST_ARGS),)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/slurm
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm
+else
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

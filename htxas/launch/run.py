@@ -229,7 +229,7 @@ class _OneBatch(Source):
         self.tally: dict[str, int] = {}
         self._batch_id: str | None = batch_id
 
-    def checkout(self, room_s: float) -> Held | None:
+    def checkout(self, room_s: float, *, whole: bool = False) -> Held | None:
         batch_id, self._batch_id = self._batch_id, None
         return None if batch_id is None else self.hold(batch_id)
 

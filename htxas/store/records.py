@@ -255,10 +255,13 @@ class Hungry:
         The only one it works for, or None.
     room_s
         Seconds that are left to it.
+    workers
+        How many of its workers wait.
     """
 
     campaign: str | None
     room_s: float
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,9 +186,9 @@ class Work(Connected):
         """Return how many other agents gave a sign of life lately, and which of them have nothing to do."""
         age_s = {"$divide": [{"$subtract": ["$$NOW", "$seen"]}, 1000]}
         query = {"_id": {"$ne": owner}, "$expr": {"$lt": [age_s, within_s]}}
-        fields = {"_id": 0, "info.hungry_s": 1, "info.campaign": 1}
+        fields = {"_id": 0, "info.hungry": 1, "info.campaign": 1}
         found = [d["info"] for d in self._persist(lambda: list(self._db["workers"].find(query, fields)))]
-        hungry = [Hungry(i.get("campaign"), i["hungry_s"]) for i in found if i.get("hungry_s") is not None]
+        hungry = [Hungry(i.get("campaign"), **i["hungry"]) for i in found if i.get("hungry")]
         return len(found), hungry
 
     def forget_worker(self, owner: str) -> None:

@@ -36,7 +36,6 @@ _REPORT_S = 1.0
 _TOGETHER_S = 0.02
 _AHEAD_S = 10.0
 _ASK_S = (0.5, 5.0)
-_STOCK_S = 1.0
 _LOOK_S = 2.0
 _FOR_EVER_S = 1e9
 _WAIT_S = 60.0
@@ -65,8 +64,8 @@ class Agent:
         self._meter = Meter(config.workers, time.monotonic())
         self._room = RoomWatch(config.quota or DiskQuota(), config.full_patience_s)
         self._summary = AgentSummary()
-        self._ask_at = self._ask_s = self._stock_at = 0.0
-        self._hungry_s: float | None = None
+        self._ask_at = self._ask_s = 0.0
+        self._hungry: dict[str, Any] | None = None
         self._looked_at = self._quiet_since = time.monotonic()
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
@@ -104,7 +103,10 @@ class Agent:
                 self._floor = self._open()
             else:
                 keeper = Keeper(self._source.store, c.quota)
-                clerk = Clerk(Courier(c.folder, self._source.store), self._source, self._crew.wake, keeper)
+                courier = Courier(c.folder, self._source.store)
+                clerk = Clerk(
+                    courier, self._source, self._crew.wake, keeper, ahead_s=c.ahead_s, room=self._room_s
+                )
                 self._clerk = clerk
                 self._floor = self._open()
                 heart = Heart(
@@ -113,6 +115,7 @@ class Agent:
                 heart.begin()
                 clerk.start()
             self._work(on_report)
+            self._hungry = None
             self._clerk.finish()
             self._crew.dismiss()
             self._finish(heart)
@@ -144,7 +147,7 @@ class Agent:
             "campaign": c.campaign,
             "workers": c.workers,
             "in_hand": list(self._floor.pool.running),
-            "held": self._floor.held,
+            "held": self._floor.held + len(self._clerk.stock),
             "cluster": c.cluster,
             "pilot": c.pilot,
             "job_id": c.job_id,
@@ -153,8 +156,8 @@ class Agent:
             "engine_s": self._meter.engine_s(now),
             "allocated_s": self._meter.allocated_s(now),
             "started": self._started,
-            "waiting_s": self._floor.pool.waiting_s,
-            "hungry_s": self._hungry_s,
+            "waiting_s": self._floor.pool.waiting_s + self._clerk.stock.seconds,
+            "hungry": self._hungry,
             "bundle": None if c.bundle is None else str(c.bundle),
             "until": None,
             **facts,
@@ -183,7 +186,7 @@ class Agent:
             if not (full or self._stopping):
                 floor.dispatch(self._room_s())
                 self._demand()
-            self._hungry_s = self._hunger_s()
+            self._hungry = None if self._stopping else self._hunger()
             if floor.pool.resting:
                 self._clerk.flush()  # nobody is at work: a second is worth more than a transaction
             if on_report is not None and time.monotonic() - reported >= _REPORT_S:
@@ -237,40 +240,30 @@ class Agent:
 
     def _demand(self) -> None:
         """Ask for more before the workers run dry; less and less often where there is none."""
-        if self._clerk.fetching or self._room_s() <= 0:
+        if self._room_s() <= 0 or (self._clerk.fetching and self._clerk.away_since is None):
             return
         # Sites behind a ground state count: they will be ready, and what one agent holds no other can compute.
         pool = self._floor.pool
-        if not pool.idle and pool.waiting_s >= _AHEAD_S * self._config.workers:
-            self._stock_up()
+        enough = pool.waiting_s >= _AHEAD_S * self._config.workers
+        if enough and not pool.idle:
             return
         now = time.monotonic()
-        if not self._clerk.dry:
+        if not self._clerk.dry and not enough:
             self._ask_s = _ASK_S[0]
         elif now < self._ask_at:
             return
         else:
-            self._ask_s = min(1.5 * self._ask_s, _ASK_S[1])
+            self._ask_s = min(max(1.5 * self._ask_s, _ASK_S[0]), _ASK_S[1])
         self._ask_at = now + self._ask_s
         self._clerk.want(self._room_s())
 
-    def _stock_up(self) -> None:
-        """Take more than the next seconds need, as long as there is plenty: the database may go away for long."""
-        now, stock_s = time.monotonic(), min(self._config.ahead_s, self._room_s()) * self._config.workers
-        if (
-            self._floor.pool.waiting_s >= stock_s
-            or now < self._stock_at
-            or self._clerk.away_since is not None
-        ):
-            return
-        self._stock_at = now + _STOCK_S
-        self._clerk.want(self._room_s(), spare=True)
-
-    def _hunger_s(self) -> float | None:
-        """Return the seconds left if there is nothing to do although there are workers: others may have too much."""
-        if self._stopping or not self._floor.pool.idle or self._floor.pool.ready or not self._clerk.dry:
+    def _hunger(self) -> dict[str, Any] | None:
+        """Return what to tell others if workers wait and the queue has nothing: they may have work on stock."""
+        pool, room_s = self._floor.pool, self._room_s()
+        can = self._source is not None and self._source.can_take and not self._clerk.full
+        if not can or room_s <= 0 or pool.ready or not (pool.idle and self._clerk.dry):
             return None
-        return min(self._room_s(), _FOR_EVER_S) if self._room_s() > 0 else None
+        return {"room_s": min(room_s, _FOR_EVER_S), "workers": pool.idle}
 
     def _report(self) -> AgentReport:
         notes, running = list(self._summary.problems), len(self._floor.pool.running)

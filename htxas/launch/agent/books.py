@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from htxas.launch.agent.source import Held
 from htxas.launch.work.task import Task
-from htxas.store.records import Hungry, Lease
+from htxas.store.records import Lease
 
 __all__ = ["Books", "News"]
 
@@ -26,15 +26,12 @@ class News:
         Keys of tasks to be given back -> whether an engine is to be stopped, too.
     forgotten
         The same of tasks that are not ours any more. Comes before ``tasks``: one of them may have come again.
-    hungry
-        Other agents that have nothing to do.
     """
 
     tasks: list[Task] = field(default_factory=list)
     grounds: dict[str, str] = field(default_factory=dict)
     withdrawn: dict[str, bool] = field(default_factory=dict)
     forgotten: dict[str, bool] = field(default_factory=dict)
-    hungry: Sequence[Hungry] = ()
 
     def add(
         self,
@@ -42,7 +39,6 @@ class News:
         grounds: Mapping[str, str] | None = None,
         withdrawn: Mapping[str, bool] | None = None,
         forgotten: Mapping[str, bool] | None = None,
-        hungry: Sequence[Hungry] = (),
     ) -> None:
         """Add more."""
         if forgotten:
@@ -51,7 +47,6 @@ class News:
         self.grounds |= grounds or {}
         self.withdrawn |= withdrawn or {}
         self.forgotten |= forgotten or {}
-        self.hungry = hungry or self.hungry
 
 
 @dataclass(slots=True)
@@ -113,6 +108,11 @@ class Books:
         del self.held[held.batch]
         for key in [k for k, batch in self.elsewhere.items() if batch == held.batch]:
             del self.elsewhere[key]
-            waiting = (self.tasks[k].batch for k in self._needs.get(key, ()) if k in self.tasks)
-            if (other := next(waiting, None)) is not None:  # they share the ground state
+            if (other := self.heir(key, held.batch)) is not None:
                 self.elsewhere[key] = other
+
+    def heir(self, ground: str, batch: str) -> str | None:
+        """Return another batch than ``batch`` that waits for a ground state, too, and is here to stay."""
+        waiting = (self.tasks[k].batch for k in self._needs.get(ground, ()) if k in self.tasks)
+        staying = (b for b in waiting if b != batch and b in self.held and not self.held[b].returning)
+        return next(staying, None)

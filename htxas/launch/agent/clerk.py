@@ -21,6 +21,7 @@ from htxas.launch.agent.delivery import AT_ONCE, Courier
 from htxas.launch.agent.ledger import Ledger
 from htxas.launch.agent.policy import Unfit
 from htxas.launch.agent.source import Held, Lent, Source
+from htxas.launch.agent.stock import Stock
 from htxas.launch.disk.keeper import Keeper
 
 __all__ = ["Clerk"]
@@ -32,6 +33,8 @@ _OUTAGE_S = (0.5, 10.0)
 _IDLE_S = 5.0
 _SILENT_S = 3.0
 _TIDY_S = 0.3
+_RESTOCK_S = (1.0, 10.0)  # as long as there is plenty, and else
+_MOST_STOCKED = 3_000  # calculations
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +51,8 @@ class Clerk(threading.Thread):
         Called, from this thread, when the agent should look.
     keeper
         Packs run folders while there is nothing else to do.
+    ahead_s, room
+        Work for so long is leased ahead where there is plenty; returns the seconds left.
 
     Attributes
     ----------
@@ -65,6 +70,9 @@ class Clerk(threading.Thread):
         source: Source,
         on_news: Callable[[], None],
         keeper: Keeper | None = None,
+        *,
+        ahead_s: float = 0.0,
+        room: Callable[[], float] = lambda: math.inf,
     ) -> None:
         super().__init__(name="clerk", daemon=True)
         self.error: BaseException | None = None
@@ -84,8 +92,10 @@ class Clerk(threading.Thread):
         self._event = threading.Event()
         self._concluded = 0
         self._wanted_s: float | None = None
-        self._spare = False
         self._whole_s = 0.0  # the room at the beginning
+        self._ahead_s, self._room = ahead_s, room
+        self._ahead: set[str] = set()  # batches on their way into the stock
+        self._stock_at = 0.0
         self._finishing = self._abandoned = False
         self._hurry = False
         self._sweep = False
@@ -115,12 +125,18 @@ class Clerk(threading.Thread):
             self._hurry = True
             self._event.set()
 
-    def want(self, room_s: float, *, spare: bool = False) -> None:
-        """Ask for more tasks, of which something fits ``room_s``; spare ones only where there is plenty."""
+    def want(self, room_s: float) -> None:
+        """Ask for more tasks, of which something fits ``room_s``; while the database is away, from the stock."""
         if self._wanted_s is None:
-            self._spare = spare
             self._wanted_s = room_s
             self._event.set()
+        elif self.away_since is not None:
+            self.ledger.hand_out()
+
+    @property
+    def stock(self) -> Stock:
+        """What is leased ahead."""
+        return self.ledger.stock
 
     @property
     def away_since(self) -> float | None:
@@ -213,6 +229,8 @@ class Clerk(threading.Thread):
         if self._inbox or self.fetching or self.ledger.owes:
             return 0.0
         waits = [_IDLE_S]
+        if self._ahead_s:
+            waits.append(self._stock_at - time.monotonic())
         if self._concluded:
             waits.append(self._delivered_at + _DELIVER_S - time.monotonic())
         if self.books.elsewhere:
@@ -240,6 +258,8 @@ class Clerk(threading.Thread):
             self._poll()
             if self._wanted_s is not None:
                 self._fetch(self._wanted_s)
+            elif self._ahead_s and time.monotonic() >= self._stock_at:
+                self._stock_up()
         elif finishing and not (self._inbox or self.ledger.owes):
             self._source.release([task.lease for task in self.books.tasks.values()])
             self.books.tasks.clear()
@@ -269,9 +289,12 @@ class Clerk(threading.Thread):
             keys = [k for k, b in self.books.again.items() if b == batch]
             held = self.books.held.get(batch)
             if held is not None and not held.returning:
-                self.ledger.admit(held, self._lend(held, keys))
+                self.ledger.admit(held, self._lend(held, keys), ahead=batch in self._ahead)
+            self._ahead.discard(batch)
             for key in keys:
                 self.books.again.pop(key, None)
+                if (held is None or held.returning) and (heir := self.books.heir(key, batch)) is not None:
+                    self.books.elsewhere[key] = heir  # a ground state that others wait for
 
     def _lend(self, held: Held, keys: Collection[str]) -> Lent:
         return self._source.lease(held, keys, exact=self._exact)
@@ -300,19 +323,37 @@ class Clerk(threading.Thread):
                 self.ledger.ground_known(key)
 
     def _fetch(self, room_s: float) -> None:
-        if self._spare and not self._source.plenty(room_s):
-            self._wanted_s = None
-            return
         self._exact = room_s < math.inf
         self._whole_s = max(self._whole_s, room_s)
         held = self._source.checkout(room_s)
         if held is None and self._source.reconsider(room_s, self._whole_s):
             held = self._source.checkout(room_s)
-        self.more = held is not None or self._source.more_to_come(room_s)
-        self.dry = held is None
+        first = next(iter(self.stock.batches()), None)
+        self.more = held is not None or first is not None or self._source.more_to_come(room_s)
+        self.dry = held is None and first is None
         if held is not None:
-            self.books.held[held.batch] = held
-            self.books.again |= dict.fromkeys(held.open, held.batch)
-            self._lease_again()
+            self._take_in(held, ahead=first is not None and held.priority <= first.held.priority)
+        if first is not None and (held is None or held.priority <= first.held.priority):
+            self.ledger.hand_out()
         self._wanted_s = None
         self._on_news()
+
+    def _take_in(self, held: Held, *, ahead: bool) -> None:
+        self.books.held[held.batch] = held
+        self.books.again |= dict.fromkeys(held.open, held.batch)
+        if ahead:
+            self._ahead.add(held.batch)
+        self._lease_again()
+
+    def _stock_up(self) -> None:
+        """Lease a batch ahead, as long as there is plenty; give back what there is no time for any more."""
+        room_s = self._room()
+        self.ledger.trim(room_s)
+        self._stock_at = time.monotonic() + _RESTOCK_S[1]
+        enough_s = min(self._ahead_s, room_s) * self._source.places
+        if self.full or self.stock.seconds >= enough_s or len(self.stock) >= _MOST_STOCKED:
+            return
+        held = self._source.checkout(room_s, whole=True) if self._source.plenty(room_s) else None
+        if held is not None:
+            self._take_in(held, ahead=True)
+            self._stock_at = time.monotonic() + _RESTOCK_S[0]

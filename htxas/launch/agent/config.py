@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from htxas.errors import Cause
 from htxas.launch.agent.books import News
 from htxas.launch.agent.policy import Unfit
+from htxas.launch.agent.stock import Stock
 from htxas.launch.disk.usage import DiskQuota
 from htxas.launch.work.engine_run import Engines
 
@@ -160,8 +161,13 @@ class Desk(Protocol):
         """Deliver at once what is in the journals."""
         ...
 
-    def want(self, room_s: float, *, spare: bool = False) -> None:
-        """Fetch tasks, of which something fits ``room_s``; spare ones only where there is plenty."""
+    @property
+    def stock(self) -> Stock:
+        """What is leased and has not been passed on."""
+        ...
+
+    def want(self, room_s: float) -> None:
+        """Fetch tasks, of which something fits ``room_s``."""
         ...
 
     def gone(self, number: int, keys: Sequence[str], evidence: dict[str, Any], out_of_memory: bool) -> None:

@@ -18,10 +18,9 @@ from htxas.launch.agent.config import Desk
 from htxas.launch.agent.crew import Answer, Crew, Gone, worker_log
 from htxas.launch.agent.maker import item_of
 from htxas.launch.agent.meter import Meter
-from htxas.launch.agent.policy import Item, Pool
+from htxas.launch.agent.policy import Pool
 from htxas.launch.agent.room import RoomWatch
 from htxas.launch.work.task import Task
-from htxas.store.records import Hungry
 
 __all__ = ["Floor"]
 
@@ -32,7 +31,6 @@ _DEATHS_IN_A_ROW = 12
 _OVERDUE_S = 60.0
 _ANSWER_S = 30.0
 _FROZEN_S = 10.0
-_KEPT_S = 90.0  # longer than what was given back stays out of reach of whoever gave it
 _log = logging.getLogger(__name__)
 
 
@@ -159,28 +157,6 @@ class Floor:
             self._clerk.withdrawn([*waiting, *later])
         self.drop([key for key, stop in keys.items() if stop], "withdrawn")
 
-    def share(self, hungry: Sequence[Hungry]) -> None:
-        """Give up to half of what waits back to the queue, in whole batches, for agents that have nothing to do."""
-        waiting_s = self.pool.waiting_s
-        spare_s = min(waiting_s / 2, waiting_s - _KEPT_S * self._workers)
-        if not hungry or spare_s <= 0:
-            return
-        begun = {self._tasks[key].batch for key in self.pool.running}
-        batches: dict[str, list[Item]] = {}
-        for item in self.pool:
-            task = self._tasks[item.key]
-            if task.batch not in begun and any(h.campaign in (None, task.campaign) for h in hungry):
-                batches.setdefault(task.batch, []).append(item)
-        room_s, back = max(h.room_s for h in hungry), list[str]()
-        for items in reversed(batches.values()):  # what came last would be begun last
-            seconds = sum(item.estimate_s for item in items)
-            if seconds <= spare_s and min(item.room_s for item in items) <= room_s:
-                spare_s -= seconds
-                back += [item.key for item in items]
-        if back:
-            _log.info("%d calculations go back for agents that have nothing to do", len(back))
-            self.withdraw(dict.fromkeys(back, False))
-
     def hear(self, answer: Answer) -> None:
         """Take a worker's answer."""
         said = answer.said
@@ -293,7 +269,6 @@ class Floor:
         for key, directory in news.grounds.items():
             self._ground_done(key, directory)
         self.withdraw(news.withdrawn)
-        self.share(news.hungry)
 
     def _take(self, task: Task) -> None:
         """Put a task among those that wait, instead of an earlier attempt if one is there."""

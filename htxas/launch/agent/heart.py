@@ -17,6 +17,7 @@ from htxas.store.store import Store
 __all__ = ["Heart"]
 
 BEAT_S = 10.0
+_RENEWED_PER_S = 50.0  # leases; of many agents with a stock the database would do little else
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +52,7 @@ class Heart(threading.Thread):
         self._facts = facts
         self._quiet = threading.Event()
         self._sequence = 0
+        self._renewed = -LEASE_S
         self._bill: dict[str, float] = {}
 
     def begin(self) -> None:
@@ -71,9 +73,11 @@ class Heart(threading.Thread):
                 away = True
 
     def _beat(self) -> None:
-        before = self._clerk.books.attempts()
         self._store.heartbeat(self._owner, self._facts())
-        self._clerk.still_held(before, self._store.renew(self._owner, LEASE_S))
+        before = self._clerk.books.attempts()
+        if time.monotonic() - self._renewed >= min(LEASE_S / 5, len(before) / _RENEWED_PER_S):
+            self._clerk.still_held(before, self._store.renew(self._owner, LEASE_S))
+            self._renewed = time.monotonic()
         self._pay()
 
     def _pay(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from htxas.domain.calculation import Kind, State
@@ -17,6 +18,7 @@ from htxas.launch.agent.books import Books
 from htxas.launch.agent.delivery import AT_ONCE, Courier
 from htxas.launch.agent.maker import Ground
 from htxas.launch.agent.source import Held, Lent, Source
+from htxas.launch.agent.stock import Stock
 from htxas.launch.disk.keeper import Keeper
 from htxas.launch.work.ladder import next_step
 from htxas.launch.work.task import Task
@@ -24,6 +26,8 @@ from htxas.store.outcomes import Outcome, failed
 from htxas.store.records import ControlState
 
 __all__ = ["Ledger"]
+
+_SHARED_S = 300.0  # of work for each worker of others that waits
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class Ledger:
         self, courier: Courier, source: Source, tell: Callable[..., None], keeper: Keeper | None
     ) -> None:
         self.books = Books()
+        self.stock = Stock()
         self._courier = courier
         self._source = source
         self._tell = tell
@@ -111,7 +116,10 @@ class Ledger:
             return
         waiting = self.books.waiting_for(key)
         if ground.state is State.DONE:
-            self._tell(grounds={key: ground.directory or ""})
+            directory = ground.directory or ""
+            for task in waiting:  # on stock, perhaps, for long
+                self.books.tasks[task.key] = replace(task, ground_directory=directory)
+            self._tell(grounds={key: directory})
         else:
             self._fail([(task, ground) for task in waiting])
 
@@ -186,13 +194,16 @@ class Ledger:
         if lost:
             self._tell(forgotten=dict.fromkeys(lost, True))
 
-    def admit(self, held: Held, lent: Lent) -> None:
-        """Enter what came of leasing calculations of a batch."""
+    def admit(self, held: Held, lent: Lent, *, ahead: bool = False) -> None:
+        """Enter what came of leasing calculations of a batch; ahead, it goes on stock if there is anything to do."""
         for task in (*lent.tasks, *(task for task, _ in lent.failed)):
             self.books.take(task)
         for key in lent.elsewhere:
             self.books.elsewhere.setdefault(key, held.batch)
-        self._tell(tasks=lent.tasks)
+        if ahead and lent.tasks:
+            self.stock.put(held, lent.tasks)
+        else:
+            self._tell(tasks=lent.tasks)
         self._fail(lent.failed)
         for record in lent.over:
             held.found(record)
@@ -200,11 +211,10 @@ class Ledger:
                 self.ground_known(record.key)
 
     def control(self) -> None:
-        """Return what is paused, cancelled or used up; pass on who has nothing to do."""
+        """Return what is paused, cancelled or used up; give others of the stock."""
         if not self._source.look_at_controls():
             return
-        if self._source.hungry:
-            self._tell(hungry=self._source.hungry)
+        self._share()
         for held in self.books.held.values():
             if held.returning or self._source.may_run(held.wanted_by):
                 continue
@@ -212,7 +222,39 @@ class Ledger:
             blocked = self._source.blocked
             cancelled = all(blocked[c] is ControlState.CANCELLED for c in held.wanted_by)
             _log.info("batch %s goes back: %s", held.batch[:12], "cancelled" if cancelled else "paused")
-            self._tell(withdrawn=dict.fromkeys(self.books.keys_of(held), cancelled))
+            if self.stock.remove(held.batch):
+                self.withdraw(self.books.keys_of(held))
+            else:
+                self._tell(withdrawn=dict.fromkeys(self.books.keys_of(held), cancelled))
+
+    def _share(self) -> None:
+        """Give back, last things first, what agents that have nothing to do will need until they are asked again."""
+        hungry = self._source.hungry
+        donors = max(1, 1 + self._source.fellows - len(hungry))
+        need_s = _SHARED_S * sum(h.workers for h in hungry) / donors
+        for one in reversed(self.stock.batches()):
+            if need_s <= 0:
+                return
+            suits = one.independent and any(one.suits(h) for h in hungry)
+            if suits and self.stock.remove(one.held.batch):
+                _log.info("batch %s goes back for agents that have nothing to do", one.held.batch[:12])
+                self.withdraw(self.books.keys_of(one.held))
+                need_s -= one.seconds
+
+    def trim(self, room_s: float) -> None:
+        """Give back what there will be no time for any more."""
+        for one in self.stock.batches():
+            if one.longest_s > room_s and self.stock.remove(one.held.batch):
+                self.withdraw(self.books.keys_of(one.held))
+
+    def hand_out(self) -> bool:
+        """Pass the batch on whose turn it is; False if the stock is empty. Also from the agent's thread."""
+        one = self.stock.take()
+        if one is None:
+            return False
+        tasks = [self.books.tasks.get(task.key) for task in one.tasks]  # as they are known now, if still ours
+        self._tell(tasks=[task for task in tasks if task is not None])
+        return True
 
     def settle(self, *, all_back: bool = False, quiet: bool = False) -> None:
         """Complete the batches that are done, give back those that are to go.

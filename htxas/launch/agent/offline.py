@@ -16,6 +16,7 @@ from htxas.errors import Cause
 from htxas.launch.agent.books import Books, News
 from htxas.launch.agent.delivery import AT_ONCE, Courier
 from htxas.launch.agent.policy import Unfit
+from htxas.launch.agent.stock import Stock
 from htxas.launch.work.evidence import FULL
 from htxas.launch.work.journal import JournalWriter, Returned
 from htxas.launch.work.ladder import next_step
@@ -55,6 +56,7 @@ class OfflineClerk:
         self.dry, self.more, self.full = True, False, False
         self.fetching = False
         self.unfit: Unfit | None = None
+        self.stock = Stock()
         self._courier = Courier(folder, None)
         self._journal = JournalWriter(journal_path(folder, 0))
         self._books = Books()
@@ -78,7 +80,7 @@ class OfflineClerk:
         news, self._news = self._news, News()
         return news
 
-    def want(self, room_s: float, *, spare: bool = False) -> None:
+    def want(self, room_s: float) -> None:
         """There is no more."""
 
     def flush(self) -> None:

@@ -142,7 +142,7 @@ class Pool:
 
     @property
     def waiting_s(self) -> float:
-        """Expected seconds of all that waits, what needs a ground state first included."""
+        """Expected worker seconds of all that waits, what needs a ground state first included."""
         return max(0.0, self._waiting_s)
 
     @property
@@ -156,9 +156,9 @@ class Pool:
         return not self._running
 
     @property
-    def idle(self) -> bool:
-        """Whether any worker is."""
-        return any(not p.running and p.lent_to is None for p in self._places)
+    def idle(self) -> int:
+        """How many workers are."""
+        return sum(1 for worker in range(len(self._places)) if self.is_idle(worker))
 
     def is_idle(self, worker: int) -> bool:
         """Whether a worker runs nothing and its place is not lent."""
@@ -172,7 +172,7 @@ class Pool:
         self._items[item.key] = item
         self._order[item.key] = -self._count
         self._count += 1
-        self._waiting_s += item.estimate_s
+        self._waiting_s += self._work_s(item)
         if item.needs is None:
             self._make_ready(item)
             return
@@ -265,6 +265,9 @@ class Pool:
 
     # ---- inside
 
+    def _work_s(self, item: Item) -> float:
+        return item.estimate_s * min(item.slots, len(self._places))
+
     def _entry(self, item: Item, seconds: float) -> _Entry:
         return seconds, self._order[item.key], item.key
 
@@ -304,7 +307,7 @@ class Pool:
 
     def _take_out(self, item: Item) -> None:
         del self._items[item.key]
-        self._waiting_s -= item.estimate_s
+        self._waiting_s -= self._work_s(item)
         group = self._groups.setdefault(item.group, _Group())
         blocked = self._blocked.get(item.needs or "", {})
         if blocked.pop(item.key, None) is not None:

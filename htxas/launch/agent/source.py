@@ -34,7 +34,7 @@ _RECONSIDER_S = 60.0
 _MOST_RECONSIDERED = 500
 _ABOUT = "spec.htxas"
 _CONTROLS_S = 10.0
-_FELLOWS_S = 60.0
+_FELLOWS_S = 25.0
 _PLENTY = 2  # Fireworks in the queue for each agent
 _OVER = (State.DONE, State.FAILED, State.QUARANTINED)
 _log = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ class Held:
         Whether it goes back to the queue as soon as nothing of it runs.
     wanted_by
         Campaigns that want any of it.
+    priority
+        Of its Firework.
     """
 
     batch: str
@@ -86,6 +88,7 @@ class Held:
     tally: Counter[str] = field(default_factory=Counter)
     returning: bool = False
     wanted_by: set[str] = field(default_factory=set)
+    priority: int = 0
 
     def conclude(self, task: Task, state: State) -> None:
         """Note how a task of ours ended."""
@@ -143,8 +146,8 @@ class Source:
     ----------
     unfit
         What :meth:`reconsider` found too long for any allocation like this one.
-    hungry
-        Other agents that have nothing to do.
+    hungry, fellows
+        Other agents that have nothing to do, and how many others there are.
     """
 
     def __init__(
@@ -169,7 +172,7 @@ class Source:
         self._controlled = self._reconsidered = -math.inf
         self.unfit: Unfit | None = None
         self.hungry: Sequence[Hungry] = ()
-        self._fellows = 0
+        self.fellows = 0
 
     # ---- Fireworks
 
@@ -178,7 +181,7 @@ class Source:
         if time.monotonic() - self._controlled < _CONTROLS_S:
             return False
         self.blocked = blocked_campaigns(self.store)
-        self._fellows, self.hungry = self.store.fellows(self.owner, _FELLOWS_S)
+        self.fellows, self.hungry = self.store.fellows(self.owner, _FELLOWS_S)
         self._controlled = time.monotonic()
         return True
 
@@ -197,7 +200,8 @@ class Source:
             )
         return every
 
-    def _query(self, room_s: float) -> Document:
+    def _query(self, room_s: float, *, whole: bool = False) -> Document:
+        """Return the conditions on Fireworks of which something, or all there is, fits the seconds left."""
         every = self._allowed()
         now = time.monotonic()
         self._shelved = {fw_id: until for fw_id, until in self._shelved.items() if until > now}
@@ -206,7 +210,7 @@ class Source:
         if room_s < math.inf:
             # Of Fireworks by an older htxas nothing is known: they are looked at.
             limit = {"$not": {"$gt": room_s / SAFETY}}
-            every.append({"spec.htxas.shortest_s": limit})
+            every.append({f"{_ABOUT}.{'longest_s' if whole else 'shortest_s'}": limit})
         return {"$and": every}
 
     def reconsider(self, room_s: float, whole_s: float) -> bool:
@@ -253,15 +257,20 @@ class Source:
 
     def plenty(self, room_s: float) -> bool:
         """Whether so much fits ``room_s`` that one agent may take more than it needs now: none goes without for it."""
-        if self._pad is None or self.hungry:
+        if self._pad is None:
             return False
-        enough = _PLENTY * (1 + self._fellows)
-        query = {"$and": [self._query(room_s), {"state": "READY"}]}
+        enough = _PLENTY * (1 + self.fellows)
+        query = {"$and": [self._query(room_s, whole=True), {"state": "READY"}]}
         with database_errors():
             return int(self._pad.fireworks.count_documents(query, limit=enough)) >= enough
 
-    def checkout(self, room_s: float) -> Held | None:
-        """Check a Firework out whose batch has something that fits; None if there is none.
+    @property
+    def can_take(self) -> bool:
+        """Whether there is a queue to take from."""
+        return self._pad is not None
+
+    def checkout(self, room_s: float, *, whole: bool = False) -> Held | None:
+        """Check a Firework out whose batch has something that fits, or fits as a whole; None if there is none.
 
         Raises
         ------
@@ -270,8 +279,12 @@ class Source:
         """
         if self._pad is None:
             return None
-        taken = take(self._pad, self._query(room_s), self.owner, self._folder)
-        return self.hold(taken[0].batch, taken[0].fw_id, taken[0].launch_id) if taken else None
+        taken = take(self._pad, self._query(room_s, whole=whole), self.owner, self._folder)
+        if not taken:
+            return None
+        held = self.hold(taken[0].batch, taken[0].fw_id, taken[0].launch_id)
+        held.priority = taken[0].priority
+        return held
 
     def hold(self, batch_id: str, fw_id: int | None = None, launch_id: int | None = None) -> Held:
         """Return a batch as one in hand."""

@@ -30,11 +30,12 @@ _ROUNDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A Firework of ours: its id, the id of our launch, its batch."""
+    """A Firework of ours: its id, the id of our launch, its batch, its priority."""
 
     fw_id: int
     launch_id: int
     batch: str
+    priority: int
 
 
 def take(launchpad: LaunchPad, query: Document, owner: str, folder: Path, most: int = 1) -> list[Taken]:
@@ -71,7 +72,10 @@ def _claim(launchpad: LaunchPad, found: Sequence[Mapping[str, Any]], owner: str,
     counter = launchpad.fw_id_assigner.find_one_and_update({}, {"$inc": {"next_launch_id": len(found)}})
     first = int(counter["next_launch_id"])
     worker = FWorker(name=owner)
-    wanted = [Taken(f["fw_id"], first + i, f["spec"]["htxas"]["batch"]) for i, f in enumerate(found)]
+    wanted = [
+        Taken(f["fw_id"], first + i, f["spec"]["htxas"]["batch"], int(f["spec"].get("_priority") or 0))
+        for i, f in enumerate(found)
+    ]
     launches = [
         Launch("RUNNING", str(folder), worker, launch_id=t.launch_id, fw_id=t.fw_id).to_db_dict()
         for t in wanted

@@ -42,7 +42,10 @@ def test_the_algorithm_is_the_one_of_its_recipe_number() -> None:
 @pytest.mark.pyscf
 @pytest.mark.parametrize("name", ["methanol", "ethyne", pytest.param("formaldehyde", marks=pytest.mark.slow)])
 def test_the_numbers_are_those_the_recipe_began_with(name: str) -> None:
-    """``recipe1.json`` was written by the first code of this recipe; later ones gave the same to the last digit."""
+    """``recipe1.json`` was written by the first code of this recipe; later ones gave the same to the last digit there.
+
+    Another processor rounds otherwise and may take a cycle more or less: then they agree to the convergence.
+    """
     from htxas.engines.pyscf import corehole, final_states, ground
     from htxas.engines.pyscf.absolute import absolute_scale
 
@@ -58,9 +61,11 @@ def test_the_numbers_are_those_the_recipe_began_with(name: str) -> None:
             states[state] = corehole.excited_neutral(base, cation, 0, p.ground, triplet=triplet)
     final = final_states.compute(base, half, base.core_atoms[0], p.site["hole"])
     sticks = absolute_scale(base, states, final, p.site["hole"])
-    assert base.state.energy == pytest.approx(expected["ground_Ha"], abs=5e-8)
+    converged_Ha = p.ground["energy_tolerance_Ha"]
+    assert base.state.energy == pytest.approx(expected["ground_Ha"], abs=converged_Ha)
     for state, found in states.items():
-        assert found.state.energy == pytest.approx(expected[f"{state}_Ha"], abs=5e-8)
-    assert [base.state.cycles, *(s.state.cycles for s in states.values())] == expected["cycles"]
-    assert sticks.energies_eV[0] == pytest.approx(expected["first_eV"], abs=1e-5)
-    assert sticks.strengths.sum() == pytest.approx(expected["strength"], abs=1e-5)
+        assert found.state.energy == pytest.approx(expected[f"{state}_Ha"], abs=converged_Ha)
+    cycles = [base.state.cycles, *(s.state.cycles for s in states.values())]
+    assert cycles == pytest.approx(expected["cycles"], abs=2)
+    assert sticks.energies_eV[0] == pytest.approx(expected["first_eV"], abs=1e-3)
+    assert sticks.strengths.sum() == pytest.approx(expected["strength"], abs=1e-3)

@@ -20,15 +20,14 @@ from htxas.launch.agent.meter import Meter
 from htxas.launch.agent.room import RoomWatch
 from htxas.launch.disk.usage import DiskQuota
 from htxas.launch.work.task import Task
-from htxas.store.records import Hungry
 
 
-def task(key: str, attempt: int = 1, ground: str | None = None, batch: str = "b") -> Task:
+def task(key: str, attempt: int = 1, ground: str | None = None) -> Task:
     return Task(
         key=key,
         attempt=attempt,
         owner="me",
-        batch=batch,
+        batch="b",
         campaign="c",
         kind=Kind.SITE if ground else Kind.GROUND,
         engine="fake",
@@ -203,36 +202,3 @@ def test_who_waits_for_room_is_neither_overdue_nor_waited_for(
     assert site.workers.killed == []
     site.floor.stop_full()
     assert site.workers.dropped == ["a"]
-
-
-def _stock(site: Site) -> None:
-    """Thirty batches of ten seconds: one runs, 290 s wait."""
-    site.news(tasks=[task(f"{i:02}", batch=f"b{i:02}") for i in range(30)])
-    site.clerk.told.clear()
-
-
-def test_half_of_what_waits_goes_back_for_an_agent_that_has_nothing(site: Site) -> None:
-    _stock(site)
-    site.news(hungry=[Hungry(None, 1e9)])
-    [(what, keys)] = site.clerk.told
-    assert what == "withdrawn"
-    assert keys == [f"{i:02}" for i in range(29, 15, -1)]  # the last to come, 140 of 290 s
-    site.news(hungry=[Hungry(None, 1e9)])  # 150 s are left: 60 may go, 90 never do
-    assert site.clerk.told[1:] == [("withdrawn", [f"{i:02}" for i in range(15, 9, -1)])]
-    site.news(hungry=[Hungry(None, 1e9)])
-    assert len(site.clerk.told) == 2
-    assert len(site.workers.given) == 1
-
-
-@pytest.mark.parametrize("hungry", [Hungry("another", 1e9), Hungry("c", 9.0)])
-def test_nothing_goes_back_for_an_agent_that_could_not_run_it(hungry: Hungry, site: Site) -> None:
-    _stock(site)
-    site.news(hungry=[hungry])
-    assert site.clerk.told == []
-
-
-def test_a_batch_that_is_begun_is_not_given_back(site: Site) -> None:
-    site.news(tasks=[task(f"{i:02}") for i in range(30)])
-    site.clerk.told.clear()
-    site.news(hungry=[Hungry(None, 1e9)])
-    assert site.clerk.told == []

@@ -28,6 +28,7 @@ from htxas.launch.work.journal import read_journal
 from htxas.launch.work.stop import Stop
 from htxas.settings import read_secret
 from htxas.store.outcomes import Outcome
+from htxas.store.records import ControlState
 from htxas.store.server import PrivateServer
 from htxas.store.store import Store
 
@@ -83,22 +84,22 @@ def site(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Iterator[Site]:
-    batch = getattr(request, "param", {})
+    sizes, batch = getattr(request, "param", ((5, 6, 7, 8), {}))
     monkeypatch.setenv("HTXAS_DB_PATIENCE_S", "1")
     monkeypatch.delenv("HTXAS_DB_URI")
     monkeypatch.setattr("htxas.launch.agent.agent._REPORT_S", 0.05)
     monkeypatch.setattr("htxas.launch.agent.agent._TICK_S", 0.05)
     made = Site(mongod_folder / f"o{os.getpid()}{abs(hash(request.node.name)) % 1000}")
-    with Plan(load_campaign(write(sizes=(5, 6, 7, 8), seconds=0.15, batch=batch))) as plan:
+    with Plan(load_campaign(write(sizes=sizes, seconds=0.15, batch=batch))) as plan:
         submit(made.store, made.launchpad, plan)
     yield made
     made.close()
 
 
 small_batches = pytest.mark.parametrize(
-    "site", [{"target_s": 0.5, "split_above_s": 0.6, "at_least": 1}], indirect=True
+    "site", [(range(1, 8), {"target_s": 0.1, "at_least": 1})], indirect=True
 )
-"""A dozen Fireworks of a few calculations each."""
+"""Seven Fireworks, one for each molecule; 35 calculations."""
 
 
 def concluded(folder: Path) -> int:
@@ -179,55 +180,83 @@ def test_a_database_killed_again_and_again(site: Site) -> None:
     assert sum(len(r.history) for r in site.store.find()) == 30
 
 
-@small_batches
-def test_stock_is_kept_for_an_outage_where_there_is_plenty(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is fetched for the next seconds only: what runs during the outage had been taken before it."""
+def taken(site: Site) -> int:
+    return site.launchpad.fireworks.count_documents({"state": "RUNNING"})
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched for the next seconds, stock is taken at once, and controls are looked at all the time."""
     monkeypatch.setattr("htxas.launch.agent.agent._AHEAD_S", 0.0)
-    monkeypatch.setattr("htxas.launch.agent.agent._STOCK_S", 0.0)
-    ready = {"state": {"$in": ["READY", "WAITING"]}}
-    fireworks = site.launchpad.fireworks.count_documents({})
-    assert fireworks > 6
+    monkeypatch.setattr("htxas.launch.agent.clerk._RESTOCK_S", (0.0, 0.1))
+    monkeypatch.setattr("htxas.launch.agent.source._CONTROLS_S", 0.1)
+    monkeypatch.setattr("htxas.launch.agent.heart.BEAT_S", 0.1)
+
+
+@small_batches
+def test_stock_lasts_through_an_outage(site: Site, hasty: None) -> None:
+    ready = {"state": "READY"}
     seen: dict[str, float] = {}
 
     def cut(said: AgentReport, folder: Path) -> None:
         if "left" not in seen:
             left = site.launchpad.fireworks.count_documents(ready)
-            if left < 2 * 2 or concluded(folder) > 20:  # two for each agent are left to others
-                seen.update(left=left, before=concluded(folder), at=time.monotonic())
+            if left == 1:  # less than two for each agent: not plenty
+                seen.update(left=left, taken=taken(site), at=time.monotonic())
                 site.kill()
         elif time.monotonic() - seen["at"] > 4 and site.server.status().state != "up":
-            seen["meanwhile"] = concluded(folder) - seen["before"]
+            seen["computed"] = concluded(folder)
             site.server.up()
 
     did, _ = site.agent(cut, ahead_s=60.0)
     assert did.delivered
-    assert seen["left"] < 4
-    assert seen["meanwhile"] >= 12
-    assert site.store.counts()[State.DONE] == 30
+    assert seen["left"] == 1
+    assert seen["taken"] >= 3  # without stock two: one for each worker
+    assert seen["computed"] >= 35 - 8  # all but the one Firework that was left
+    assert site.store.counts()[State.DONE] == 35
     assert site.attempts() == {1}
 
 
 @small_batches
-def test_what_one_keeps_another_gets_when_it_has_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("htxas.launch.agent.floor._KEPT_S", 0.0)
-    monkeypatch.setattr("htxas.launch.agent.source._CONTROLS_S", 0.1)
-    monkeypatch.setattr("htxas.launch.agent.heart.BEAT_S", 0.1)
-    monkeypatch.setattr("htxas.launch.agent.agent._STOCK_S", 0.0)
-    monkeypatch.setattr("htxas.launch.agent.source._PLENTY", 0.1)  # it takes all there is
+def test_stock_goes_to_an_agent_that_has_nothing(
+    site: Site, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("htxas.launch.agent.source._PLENTY", 1)  # it takes all there is
     summaries: list[AgentSummary] = []
     first = threading.Thread(
-        target=lambda: summaries.append(site.agent(lambda *_: None, ahead_s=60.0, linger_s=0.0)[0])
+        target=lambda: summaries.append(site.agent(lambda *_: None, ahead_s=60.0, linger_s=3.0)[0])
     )
     first.start()
     deadline = time.monotonic() + 20
     while site.launchpad.fireworks.count_documents({"state": "READY"}):
         assert time.monotonic() < deadline
-        time.sleep(0.02)
-    did, _ = site.agent(lambda *_: None, linger_s=2.0)
+        time.sleep(0.01)
+    held = taken(site)
+    did, _ = site.agent(lambda *_: None, linger_s=3.0)
     first.join()
+    assert held >= 3
     assert did.ended["done"] > 0
-    assert summaries[0].ended["done"] + did.ended["done"] == 30
-    assert site.attempts() <= {1, 2}
+    assert summaries[0].ended["done"] + did.ended["done"] == 35
     assert all(len(r.history) == 1 for r in site.store.find())  # none was begun twice
+    assert 2 in site.attempts()  # but leased
+
+
+@small_batches
+def test_stock_goes_back_when_the_campaign_is_paused_or_the_agent_ends(site: Site, hasty: None) -> None:
+    stop = Stop()
+    paused: list[float] = []
+
+    def pause(said: AgentReport, folder: Path) -> None:
+        if not paused and concluded(folder) >= 2:
+            site.store.set_control("chains", state=ControlState.PAUSED)
+            paused.append(time.monotonic())
+        elif paused and not taken(site):
+            stop.after_this = True
+
+    did, _ = site.agent(pause, stop, ahead_s=60.0, linger_s=10.0)
+    assert did.delivered
+    counts = site.store.counts()
+    assert counts[State.RUNNING] == 0
+    assert counts[State.DONE] + counts[State.READY] == 35
+    assert counts[State.READY] > 0
+    assert taken(site) == 0
