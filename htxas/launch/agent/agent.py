@@ -104,9 +104,8 @@ class Agent:
             else:
                 keeper = Keeper(self._source.store, c.quota)
                 courier = Courier(c.folder, self._source.store)
-                clerk = Clerk(
-                    courier, self._source, self._crew.wake, keeper, ahead_s=c.ahead_s, room=self._room_s
-                )
+                ahead_s, room = c.ahead_s, self._room_ahead_s
+                clerk = Clerk(courier, self._source, self._crew.wake, keeper, ahead_s=ahead_s, room=room)
                 self._clerk = clerk
                 self._floor = self._open()
                 heart = Heart(
@@ -215,6 +214,10 @@ class Agent:
         c = self._config
         left = math.inf if c.end is None else c.end - c.margin_s - time.time()
         return min(left, self._stop.room_s())
+
+    def _room_ahead_s(self) -> float:
+        """Return the seconds left for what is leased ahead; called from another thread."""
+        return 0.0 if self._stopping else self._room_s()
 
     def _mind_the_clock(self) -> None:
         """Stop what must not run on; give back what will not fit any more."""

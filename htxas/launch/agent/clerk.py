@@ -59,7 +59,7 @@ class Clerk(threading.Thread):
     error
         What ended the thread.
     dry, more
-        Whether the last fetch brought nothing, and whether another may bring something.
+        Whether the last fetch brought nothing, from the stock neither, and whether another may bring something.
     full
         Set by the agent while there is no room on the disk: nothing is leased.
     """
@@ -94,7 +94,7 @@ class Clerk(threading.Thread):
         self._wanted_s: float | None = None
         self._whole_s = 0.0  # the room at the beginning
         self._ahead_s, self._room = ahead_s, room
-        self._ahead: set[str] = set()  # batches on their way into the stock
+        self._ahead: dict[str, float] = {}  # batches on their way into the stock -> what must fit
         self._stock_at = 0.0
         self._finishing = self._abandoned = False
         self._hurry = False
@@ -253,6 +253,7 @@ class Clerk(threading.Thread):
             self._source.sweep(fireworks, self.books.attempts())
             self._sweep = False
         self.ledger.control()
+        self.ledger.return_stock()
         if not self._finishing:
             self._lease_again()
             self._poll()
@@ -289,8 +290,8 @@ class Clerk(threading.Thread):
             keys = [k for k, b in self.books.again.items() if b == batch]
             held = self.books.held.get(batch)
             if held is not None and not held.returning:
-                self.ledger.admit(held, self._lend(held, keys), ahead=batch in self._ahead)
-            self._ahead.discard(batch)
+                self.ledger.admit(held, self._lend(held, keys), ahead_s=self._ahead.get(batch))
+            self._ahead.pop(batch, None)
             for key in keys:
                 self.books.again.pop(key, None)
                 if (held is None or held.returning) and (heir := self.books.heir(key, batch)) is not None:
@@ -332,22 +333,24 @@ class Clerk(threading.Thread):
         self.more = held is not None or first is not None or self._source.more_to_come(room_s)
         self.dry = held is None and first is None
         if held is not None:
-            self._take_in(held, ahead=first is not None and held.priority <= first.held.priority)
+            later = first is not None and held.priority <= first.held.priority
+            self._take_in(held, ahead_s=room_s if later else None)
         if first is not None and (held is None or held.priority <= first.held.priority):
             self.ledger.hand_out()
         self._wanted_s = None
         self._on_news()
 
-    def _take_in(self, held: Held, *, ahead: bool) -> None:
+    def _take_in(self, held: Held, *, ahead_s: float | None) -> None:
         self.books.held[held.batch] = held
         self.books.again |= dict.fromkeys(held.open, held.batch)
-        if ahead:
-            self._ahead.add(held.batch)
+        if ahead_s is not None:
+            self._ahead[held.batch] = ahead_s
         self._lease_again()
 
     def _stock_up(self) -> None:
         """Lease a batch ahead, as long as there is plenty; give back what there is no time for any more."""
         room_s = self._room()
+        self._exact = room_s < math.inf
         self.ledger.trim(room_s)
         self._stock_at = time.monotonic() + _RESTOCK_S[1]
         enough_s = min(self._ahead_s, room_s) * self._source.places
@@ -355,5 +358,7 @@ class Clerk(threading.Thread):
             return
         held = self._source.checkout(room_s, whole=True) if self._source.plenty(room_s) else None
         if held is not None:
-            self._take_in(held, ahead=True)
-            self._stock_at = time.monotonic() + _RESTOCK_S[0]
+            before = len(self.stock)
+            self._take_in(held, ahead_s=room_s)
+            if len(self.stock) > before:
+                self._stock_at = time.monotonic() + _RESTOCK_S[0]

@@ -1,6 +1,7 @@
 """What becomes of an agent's tasks: outcomes delivered, attempts cut short, leases given back or lost.
 
-Used by the clerk's thread alone. Everything may be repeated after an outage: what was done is recognised.
+Used by the clerk's thread alone, but for :meth:`Ledger.hand_out`. Everything may be repeated after an outage: what was
+done is recognised.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from htxas.launch.agent.books import Books
 from htxas.launch.agent.delivery import AT_ONCE, Courier
 from htxas.launch.agent.maker import Ground
 from htxas.launch.agent.source import Held, Lent, Source
-from htxas.launch.agent.stock import Stock
+from htxas.launch.agent.stock import Stock, Stocked
 from htxas.launch.disk.keeper import Keeper
 from htxas.launch.work.ladder import next_step
 from htxas.launch.work.task import Task
@@ -57,11 +58,12 @@ class Ledger:
         self._tell = tell
         self._keeper = keeper
         self._own: list[Outcome] = []  # that no worker made
+        self._leaving: list[Task] = []  # of stock, on its way back into the queue
 
     @property
     def owes(self) -> bool:
-        """Whether there are outcomes that no journal has."""
-        return bool(self._own)
+        """Whether there are outcomes that no journal has, or stock that is to go back."""
+        return bool(self._own or self._leaving)
 
     def deliver(self) -> int:
         """Bring what is new in the journals, and what no worker made, into the database; return how much it was."""
@@ -181,6 +183,8 @@ class Ledger:
             self.books.ended(task.lease)
             if (held := self.books.held.get(task.batch)) is not None:
                 held.returning = True
+            if (heir := self.books.heir(task.key, task.batch)) is not None:
+                self.books.elsewhere[task.key] = heir  # a ground state that others wait for
 
     def lose(self, before: Mapping[str, int], now: set[str]) -> None:
         """Forget tasks whose lease is gone: those known before that the database does not have now."""
@@ -194,14 +198,15 @@ class Ledger:
         if lost:
             self._tell(forgotten=dict.fromkeys(lost, True))
 
-    def admit(self, held: Held, lent: Lent, *, ahead: bool = False) -> None:
-        """Enter what came of leasing calculations of a batch; ahead, it goes on stock if there is anything to do."""
+    def admit(self, held: Held, lent: Lent, *, ahead_s: float | None = None) -> None:
+        """Enter what came of leasing calculations of a batch; it goes on stock if all of it fits ``ahead_s``."""
         for task in (*lent.tasks, *(task for task, _ in lent.failed)):
             self.books.take(task)
         for key in lent.elsewhere:
             self.books.elsewhere.setdefault(key, held.batch)
-        if ahead and lent.tasks:
-            self.stock.put(held, lent.tasks)
+        new = Stocked(held, tuple(lent.tasks))
+        if ahead_s is not None and lent.tasks and new.longest_s <= ahead_s:
+            self.stock.put(new)
         else:
             self._tell(tasks=lent.tasks)
         self._fail(lent.failed)
@@ -222,10 +227,35 @@ class Ledger:
             blocked = self._source.blocked
             cancelled = all(blocked[c] is ControlState.CANCELLED for c in held.wanted_by)
             _log.info("batch %s goes back: %s", held.batch[:12], "cancelled" if cancelled else "paused")
-            if self.stock.remove(held.batch):
-                self.withdraw(self.books.keys_of(held))
-            else:
-                self._tell(withdrawn=dict.fromkeys(self.books.keys_of(held), cancelled))
+            unopened = self.stock.remove(held.batch)
+            if unopened is not None:
+                self._leaving += unopened.tasks
+            kept = {task.key for task in self._leaving}
+            told = [key for key in self.books.keys_of(held) if key not in kept]
+            self._tell(withdrawn=dict.fromkeys(told, cancelled))
+
+    def return_stock(self) -> None:
+        """Give back what was taken out of the stock for that; after an outage, what is left of it."""
+        if self._leaving:
+            self.withdraw([task.key for task in self._leaving if self._is_ours(task)])
+            self._leaving.clear()
+
+    def _is_ours(self, task: Task) -> bool:
+        """Whether a task is still in hand under the attempt it was leased for."""
+        known = self.books.tasks.get(task.key)
+        return known is not None and known.attempt == task.attempt
+
+    def _as_known(self, one: Stocked) -> Stocked:
+        """Return a batch with its tasks as they are known now, if they are still ours."""
+        return Stocked(one.held, tuple(self.books.tasks[t.key] for t in one.tasks if self._is_ours(t)))
+
+    def _take_back(self, one: Stocked) -> bool:
+        """Take a batch out of the stock for :meth:`return_stock`."""
+        if self.stock.remove(one.held.batch) is None:
+            return False
+        one.held.returning = True
+        self._leaving += one.tasks
+        return True
 
     def _share(self) -> None:
         """Give back, last things first, what agents that have nothing to do will need until they are asked again."""
@@ -235,25 +265,29 @@ class Ledger:
         for one in reversed(self.stock.batches()):
             if need_s <= 0:
                 return
-            suits = one.independent and any(one.suits(h) for h in hungry)
-            if suits and self.stock.remove(one.held.batch):
+            now = self._as_known(one)
+            suits = now.independent and any(now.suits(h) for h in hungry)
+            if suits and self._take_back(one):
                 _log.info("batch %s goes back for agents that have nothing to do", one.held.batch[:12])
-                self.withdraw(self.books.keys_of(one.held))
-                need_s -= one.seconds
+                need_s -= now.seconds
 
     def trim(self, room_s: float) -> None:
         """Give back what there will be no time for any more."""
         for one in self.stock.batches():
-            if one.longest_s > room_s and self.stock.remove(one.held.batch):
-                self.withdraw(self.books.keys_of(one.held))
+            if one.longest_s > room_s:
+                self._take_back(one)
 
     def hand_out(self) -> bool:
         """Pass the batch on whose turn it is; False if the stock is empty. Also from the agent's thread."""
         one = self.stock.take()
         if one is None:
             return False
-        tasks = [self.books.tasks.get(task.key) for task in one.tasks]  # as they are known now, if still ours
-        self._tell(tasks=[task for task in tasks if task is not None])
+        ended = {outcome.lease.key for outcome in list(self._own)}
+        known = [self.books.tasks.get(task.key) for task in one.tasks]
+        attempts = {task.key: task.attempt for task in one.tasks}
+        self._tell(
+            tasks=[t for t in known if t is not None and t.attempt == attempts[t.key] and t.key not in ended]
+        )
         return True
 
     def settle(self, *, all_back: bool = False, quiet: bool = False) -> None:
@@ -284,6 +318,7 @@ class Ledger:
             self._source.give_back(back)
         for held in (*done, *back):
             _log.info("batch %s: %s, %d left", held.batch[:12], dict(held.tally), len(held.open))
+            self.stock.remove(held.batch)
             self.books.forget(held)
         if done or back:
             self._tell()

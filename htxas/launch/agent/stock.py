@@ -1,13 +1,12 @@
 """Batches leased ahead, unopened, for the time when the database is away.
 
 While it answers, what comes out is in the queue's own order: a batch that is fetched goes in, the one of the highest
-priority that has waited longest comes out. So stock is never older than the time it lasts.
+priority that has waited longest comes out. Priorities are those of the time when a batch was fetched.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from htxas.launch.agent.source import Held
@@ -40,7 +39,7 @@ class Stocked:
     @property
     def longest_s(self) -> float:
         """Seconds that must be left for the longest."""
-        return max(task.estimate_s * task.safety for task in self.tasks)
+        return max((task.estimate_s * task.safety for task in self.tasks), default=0.0)
 
     @property
     def independent(self) -> bool:
@@ -81,19 +80,19 @@ class Stock:
             found = list(self._batches.values())
         return sorted(found, key=lambda b: -b.held.priority)
 
-    def put(self, held: Held, tasks: Sequence[Task]) -> None:
+    def put(self, one: Stocked) -> None:
         """Put a batch in."""
         with self._lock:
-            self._batches[held.batch] = Stocked(held, tuple(tasks))
+            self._batches[one.held.batch] = one
 
     def take(self) -> Stocked | None:
         """Take out the batch whose turn it is."""
         while batches := self.batches():
-            if self.remove(batches[0].held.batch):
-                return batches[0]
+            if (one := self.remove(batches[0].held.batch)) is not None:
+                return one
         return None
 
-    def remove(self, batch: str) -> bool:
-        """Take out a certain batch; False if somebody else has, or it never was in."""
+    def remove(self, batch: str) -> Stocked | None:
+        """Take out a certain batch; None if somebody else has, or it never was in."""
         with self._lock:
-            return self._batches.pop(batch, None) is not None
+            return self._batches.pop(batch, None)
