@@ -48,6 +48,7 @@ def test_what_is_asked_during_a_delivery_waits_for_the_next() -> None:
         deliver=deliver,
         owes=True,
         control=lambda: None,
+        return_stock=lambda: None,
         settle=lambda **_: None,
         bury=lambda *_: seen.append("buried"),
     )
