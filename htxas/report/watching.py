@@ -94,11 +94,11 @@ def _campaigns(campaigns: Iterable[Document], width: int) -> RenderableType:
 
 def _titles(width: int) -> tuple[str, ...]:
     if width >= _WIDE:
-        return ("%", *_STATES, "sites/min", "over 1 h", "left")
+        return ("%", "done", "in hand", *_STATES[2:], "sites/min", "over 1 h", "left")
     if width >= _MIDDLE:
-        return ("%", "done", "of", "running", "bad", "sites/min", "over 1 h", "left")
+        return ("%", "done", "of", "in hand", "bad", "sites/min", "over 1 h", "left")
     if width >= _NARROW:
-        return ("%", "done", "of", "running", "bad", "/min", "left")
+        return ("%", "done", "of", "in hand", "bad", "/min", "left")
     return ("%", "done", "bad", "/min", "left")
 
 
@@ -110,6 +110,7 @@ def _campaign_cells(row: Document, width: int) -> list[RenderableType]:
     for title, count in (("failed", counts["failed"]), ("quarantined", counts["quarantined"]), ("bad", bad)):
         cells[title] = Text(f"{count:,}", style="red" if count else "")
     cells["%"] = f"{100 * over // total}" if total else "-"
+    cells["in hand"] = cells.pop("running")  # leased; how many of them are computed now, the agents tell
     cells["of"] = f"{total:,}"
     cells["sites/min"] = cells["/min"] = _rate(flow["sites_per_min"])
     cells["over 1 h"] = _rate(flow["sites_per_min_hour"])

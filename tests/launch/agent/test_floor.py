@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 
-from htxas.domain.calculation import Kind
 from htxas.errors import Cause
 from htxas.launch.agent.books import News
 from htxas.launch.agent.config import Desk
@@ -20,30 +19,7 @@ from htxas.launch.agent.meter import Meter
 from htxas.launch.agent.room import RoomWatch
 from htxas.launch.disk.usage import DiskQuota
 from htxas.launch.work.task import Task
-
-
-def task(key: str, attempt: int = 1, ground: str | None = None) -> Task:
-    return Task(
-        key=key,
-        attempt=attempt,
-        owner="me",
-        batch="b",
-        campaign="c",
-        kind=Kind.SITE if ground else Kind.GROUND,
-        engine="fake",
-        structure_key="s",
-        parameters={},
-        element=None,
-        edge=None,
-        atom=None,
-        structure={},
-        estimate_s=10.0,
-        timeout_s=100.0,
-        gate={},
-        sigma_eV=0.3,
-        step_eV=0.1,
-        ground_key=ground,
-    )
+from tests.launch.agent.tasks import task
 
 
 class Workers:

@@ -7,42 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from htxas.domain.calculation import Kind
 from htxas.errors import DatabaseUnavailable
 from htxas.launch.agent.books import News
 from htxas.launch.agent.delivery import Courier
 from htxas.launch.agent.ledger import Ledger
 from htxas.launch.agent.source import Held, Lent, Source
 from htxas.launch.agent.stock import Stock, Stocked
-from htxas.launch.work.task import Task
 from htxas.store.records import Hungry
-
-
-def task(key: str, needs: str | None = None, there: str | None = None, slots: int = 1) -> Task:
-    return Task(
-        key=key,
-        attempt=1,
-        owner="me",
-        batch="b",
-        campaign="c",
-        kind=Kind.SITE if needs else Kind.GROUND,
-        engine="fake",
-        structure_key="s",
-        parameters={},
-        element=None,
-        edge=None,
-        atom=None,
-        structure={},
-        estimate_s=10.0,
-        timeout_s=100.0,
-        gate={},
-        sigma_eV=0.3,
-        step_eV=0.1,
-        ground_key=needs,
-        ground_directory=there,
-        safety=2.0,
-        slots=slots,
-    )
+from tests.launch.agent.tasks import task
 
 
 def held(batch: str, priority: int = 0) -> Held:
@@ -62,7 +34,7 @@ def test_by_priority_and_then_by_age() -> None:
 
 
 def test_seconds_are_those_of_all_places() -> None:
-    one = Stocked(held("a"), (task("a"), task("b", slots=4)))
+    one = Stocked(held("a"), (task("a", safety=2.0), task("b", slots=4)))
     assert (one.seconds, one.longest_s) == (50.0, 20.0)
 
 
@@ -76,13 +48,13 @@ def test_seconds_are_those_of_all_places() -> None:
     ],
 )
 def test_who_could_compute_a_batch(hungry: Hungry, suits: bool) -> None:
-    assert Stocked(held("a"), (task("a"),)).suits(hungry) is suits
+    assert Stocked(held("a"), (task("a", safety=2.0),)).suits(hungry) is suits
 
 
 def test_a_batch_that_waits_for_others_is_not_independent() -> None:
-    assert Stocked(held("a"), (task("g"), task("s", "g"))).independent
-    assert Stocked(held("a"), (task("s", "g", "/there"),)).independent
-    assert not Stocked(held("a"), (task("s", "g"),)).independent
+    assert Stocked(held("a"), (task("g"), task("s", ground="g"))).independent
+    assert Stocked(held("a"), (task("s", ground="g", ground_directory="/there"),)).independent
+    assert not Stocked(held("a"), (task("s", ground="g"),)).independent
 
 
 class Queue:
@@ -114,7 +86,7 @@ class Desk:
         self.queue, self.news = Queue(), News()
         self.ledger = Ledger(cast(Courier, None), cast(Source, self.queue), self.news.add, None)
         for batch in "ab":
-            tasks = [replace(task(f"{batch}{n}"), batch=batch) for n in range(2)]
+            tasks = [task(f"{batch}{n}", batch=batch, safety=2.0) for n in range(2)]
             one = held(batch)
             one.open.update(t.key for t in tasks)
             self.ledger.books.held[batch] = one
@@ -142,14 +114,14 @@ def test_what_is_handed_out_is_still_ours() -> None:
 
 def test_what_does_not_fit_is_not_put_on_stock() -> None:
     desk = Desk()
-    desk.ledger.admit(held("c"), Lent([task("c0")]), ahead_s=19.0)
+    desk.ledger.admit(held("c"), Lent([task("c0", safety=2.0)]), ahead_s=19.0)
     assert desk.told() == ["c0"]
 
 
 def test_stock_that_leaves_while_the_database_is_away_has_left_when_it_is_back() -> None:
     desk = Desk()
     ledger, queue = desk.ledger, desk.queue
-    ledger.books.take(replace(task("a2"), batch="a"))  # told since the batch came on stock
+    ledger.books.take(task("a2", batch="a"))  # told since the batch came on stock
     queue.away = True
     ledger.trim(19.0)
     with pytest.raises(DatabaseUnavailable):
@@ -174,7 +146,7 @@ def test_the_last_batch_goes_to_an_agent_that_has_nothing() -> None:
 
 def test_a_paused_campaign_takes_its_stock_back_and_what_was_told() -> None:
     desk = Desk()
-    desk.ledger.books.take(replace(task("a2"), batch="a"))
+    desk.ledger.books.take(task("a2", batch="a"))
     desk.queue.blocked = {"c": None, "d": None}
     desk.ledger.control()
     desk.ledger.return_stock()
