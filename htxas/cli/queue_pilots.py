@@ -70,7 +70,8 @@ def submit(
 
     A pilot is a queue job that computes whatever is ready until its time ends. Doing it again adds nothing while there
     are enough. Nothing is submitted while the scheduler gives no usable answer, when nothing is ready, or when a
-    campaign's budget could not pay for a pilot's whole walltime.
+    campaign's budget could not pay for a pilot's whole walltime. After pilots that ended without having worked, one at
+    a time is tried; with --watch with pauses that double, up to an hour.
 
     \b
     htxas queue submit --cluster mine --dry-run
@@ -91,7 +92,7 @@ def submit(
             if dry_run:
                 raise click.UsageError("--watch does what --dry-run only says")
             _watch(store, launchpad, where, count, adapt, campaign, every, as_json)
-        done = _submit(store, launchpad, where, count, adapt, campaign, dry_run)
+        done = _submit(store, launchpad, where, count, adapt, campaign, dry_run, patient=False)
     _say(done, dry_run, as_json)
     if done.problems:
         context.exit(1)
@@ -105,6 +106,8 @@ def _submit(
     adapt: bool,
     campaign: str | None,
     dry_run: bool = False,
+    *,
+    patient: bool = True,
 ) -> Submission:
     from htxas.launch.bundles.site import bundle_maker
     from htxas.launch.pilots.submit import submit_pilots
@@ -119,6 +122,7 @@ def _submit(
         campaign=campaign,
         dry_run=dry_run,
         prepare=None if reachable else bundle_maker(store, launchpad, where.profile, where.queue),
+        patient=patient,
     )
 
 
@@ -133,6 +137,8 @@ def _watch(
     as_json: bool,
 ) -> None:
     """Reconcile, collect, submit; outlast an absent database, a busy lock and a scheduler out of order."""
+    from dataclasses import replace
+
     from htxas.errors import Busy, ClusterError, DatabaseUnavailable
     from htxas.launch.bundles.site import collect_all
     from htxas.launch.recovery.reconcile import reconcile
@@ -140,6 +146,7 @@ def _watch(
 
     upkeep = Upkeep(store)
     rounds = 0
+    noted: list[str] = []
     while True:
         try:
             thorough = rounds % _THOROUGH_EVERY == 0
@@ -152,8 +159,12 @@ def _watch(
         else:
             for owner in report.dead:
                 click.echo(f"{_now()} dead: {owner.name}: {owner.why}", err=as_json)
-            if as_json or done.submitted or done.problems:
+            if as_json:
                 _say(done, False, as_json, brief=True)
+            else:
+                # What stays as it is is said once, not every minute for weeks.
+                told, noted = noted, list(done.notes)
+                _say(replace(done, notes=[n for n in noted if n not in told]), False, as_json, brief=True)
             upkeep.tick()
         rounds += 1
         time.sleep(every)

@@ -226,7 +226,6 @@ def _job(job: str, told: Mapping[str, str]) -> JobInfo:
     word = told["job_state"].strip()
     status = told.get("Exit_status", told.get("exit_status", ""))
     state = _ended(status, told) if word in _OVER else _STATES.get(word, JobState.UNKNOWN)
-    count = told.get("run_count", told.get("start_count", ""))
     number = int(status) if re.fullmatch(r"-?\d+", status) else None
     signalled = number is not None and number > _SIGNALLED
     start = _unix(told.get("stime", told.get("start_time", "")))
@@ -241,7 +240,9 @@ def _job(job: str, told: Mapping[str, str]) -> JobInfo:
         end=_unix(told.get("obittime", told.get("comp_time", told.get("mtime", ""))))
         if state.ended
         else None,
-        restarts=max(0, int(count) - 1) if count.isdigit() else None,
+        # run_count also counts tries to start a job that failed before its script ran, so it proves no restart. That
+        # the job waits again, or that the next start claims its number, does.
+        restarts=None,
         reason=told.get("comment", ""),
         exit_code=None if signalled or number is None else number,
         exit_signal=number - _SIGNALLED if signalled and number is not None else None,

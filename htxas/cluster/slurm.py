@@ -23,6 +23,7 @@ from htxas.cluster.jobs import (
     Unclear,
     Unknown,
 )
+from htxas.cluster.script import JOB_PREFIX
 
 __all__ = ["Slurm"]
 
@@ -43,10 +44,12 @@ _COLUMNS = (  # -O field, its header, width: longer values are cut by squeue
     ("Name", "NAME", 128),
     ("Reason", "REASON", 128),
 )
+_NAME_COLUMN = [field for field, _, _ in _COLUMNS].index("Name")
 _FORMAT = ",".join(f"{field}:{width}|" for field, _, width in _COLUMNS)
 _ACCOUNTS = ("JobID", "State", "ExitCode", "Start", "End", "NodeList", "JobName")
 _COMPLETIONS = ("JobID", "State", "Start", "End", "NodeList", "JobName")
 _ID = re.compile(r"\d+(?:_\d+)?")
+_COMPONENT = re.compile(r"\d+\+\d+")  # of a heterogeneous job
 _SUBMITTED = re.compile(r"(\d+)(?:;\S+)?")
 _SAYS_NO = re.compile(
     r"^sbatch: (?:error|fatal): (?!.*(?:timed? ?out|contact|connect|communicat))", re.I | re.M
@@ -122,7 +125,7 @@ class Slurm:
         """Return the jobs; an answer without the right header, or with a broken line, is none."""
         if not answer.ok:
             return Unknown(answer.complaint())
-        rows = _table(answer.stdout, len(_COLUMNS))
+        rows = _table(_without_bars_in_names(answer.stdout), len(_COLUMNS))
         if rows is None or not rows or not _is_header(rows[0]):
             return Unknown(
                 f"squeue answered something else: {one_line(answer.stdout, 80) or 'nothing at all'}"
@@ -130,6 +133,8 @@ class Slurm:
         jobs: dict[str, JobInfo] = {}
         for row in rows[1:]:
             identity, state, restarts, status, submitted, start, end, nodes, name, reason = row
+            if _COMPONENT.fullmatch(identity) and state:
+                continue  # the user's own: no pilot is one
             if not _ID.fullmatch(identity) or not state:
                 return Unknown(f"squeue answered a broken line: {one_line('|'.join(row), 80)}")
             mapped = _state(state, reason)
@@ -243,6 +248,29 @@ def _table(text: str, columns: int, *, closed: bool = True) -> list[list[str]] |
             return None
         rows.append(fields)
     return rows
+
+
+def _without_bars_in_names(text: str) -> str:
+    """Return squeue's text without the rows of jobs, none of them ours, whose name has a bar in it.
+
+    Such a row is as wide as all others, and only has too many bars. Rows that ran into each other are wider, torn ones
+    narrower: those stay, and spoil the answer.
+    """
+    header, *rows = text.splitlines(keepends=True) or [""]
+    kept = [row for row in rows if not _has_bars_in_name(row, header)]
+    return "".join([header, *kept])
+
+
+def _has_bars_in_name(row: str, header: str) -> bool:
+    if row.count("|") <= len(_COLUMNS) or JOB_PREFIX in row or not row.endswith("|\n"):
+        return False
+    # squeue counts bytes or characters, as it was built
+    if len(header) not in (len(row), len(row.encode())):
+        return False
+    # All columns before the name are as they should be, and end where they should.
+    before = [width for _, _, width in _COLUMNS[:_NAME_COLUMN]]
+    fields = row.split("|")
+    return [len(f) for f in fields[: len(before)]] == before and bool(_ID.fullmatch(fields[0].strip()))
 
 
 def _is_header(row: Sequence[str]) -> bool:

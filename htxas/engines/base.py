@@ -88,6 +88,9 @@ class Job:
     ground_directory
         For a site: directory of the finished ground state. The engine must recompute what it needs if the
         folder has gone.
+    ground_energy_eV, ground_numerics
+        For a site: total energy of that ground state as it is stored, and the numerics of the attempt that found it;
+        None if nothing is stored yet. What is computed again must be that state.
     numerics
         Of the corrections this attempt makes, merged; not part of the identity. Empty for a first attempt.
     previous_directory
@@ -106,6 +109,8 @@ class Job:
     previous_directory: Path | None = None
     memory_factor: float = 1.0
     memory_MB: float | None = None
+    ground_energy_eV: float | None = None
+    ground_numerics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -217,6 +222,8 @@ def write_job(job: Job, directory: Path) -> None:
         "previous_directory": None if job.previous_directory is None else str(job.previous_directory),
         "memory_factor": job.memory_factor,
         "memory_MB": job.memory_MB,
+        "ground_energy_eV": job.ground_energy_eV,
+        "ground_numerics": dict(job.ground_numerics),
     }
     # A few long lines: an indent takes the slow encoder, and there are hundred thousands of these.
     text = (
@@ -259,6 +266,8 @@ def read_job(directory: Path) -> Job:
         None if previous is None else Path(previous),
         document.get("memory_factor", 1.0),
         document.get("memory_MB"),
+        document.get("ground_energy_eV"),
+        document.get("ground_numerics", {}),
     )
 
 

@@ -47,7 +47,7 @@ class Estimate:
     seconds
         Expected; half of such calculations take longer.
     safety
-        Within this times ``seconds``, 95 of 100 end.
+        Within this times ``seconds``, 95 of 100 end; what an attempt has shown is not multiplied.
     samples
         Finished calculations behind it; 0: the engine's prior.
     """
@@ -140,14 +140,18 @@ class Estimator:
         calculation, structure
             Which.
         at_least_s
-            What an attempt cut short has shown already.
+            What an attempt cut short has shown already: as much must be left, with no safety on top, for a whole
+            allocation may have no more.
         """
         found = self.fit(calculation.engine, calculation.kind, calculation.parameters)
         prior_s = get_engine(calculation.engine).estimate_s(
             structure, calculation.kind, calculation.parameters
         )
         expected_s = found.seconds(prior_s, len(structure))
-        return Estimate(max(expected_s, at_least_s), safety_of(found), found.samples)
+        safety = safety_of(found)
+        if at_least_s > expected_s:
+            return Estimate(at_least_s, max(1.0, expected_s * safety / at_least_s), found.samples)
+        return Estimate(expected_s, safety, found.samples)
 
     def fit(self, engine: str, kind: Kind, parameters: Mapping[str, Any]) -> Fit:
         """Return how the prior compares with what such calculations took on this machine."""

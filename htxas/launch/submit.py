@@ -6,9 +6,10 @@ leaves is completed by submitting again: what is there is found there, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from typing import Any
 
 from fireworks import LaunchPad
 
@@ -16,7 +17,9 @@ from htxas.campaign.batches import Task, Work, pack, useful_target_s
 from htxas.campaign.cost import Calibration
 from htxas.campaign.file import CampaignFile
 from htxas.campaign.plan import Plan, PlannedMolecule
-from htxas.domain.calculation import State
+from htxas.domain.calculation import Kind, State
+from htxas.domain.identity import content_key
+from htxas.errors import UserError
 from htxas.launch.estimates import measured
 from htxas.launch.pad.launchpad import database_errors, prepare_launchpad
 from htxas.launch.pad.workflows import queue_batches
@@ -82,7 +85,7 @@ def submit(
     UnsupportedInput
         If the engine refused a molecule; nothing has been written then.
     UserError
-        If another campaign has this name.
+        If another campaign has this name, or some of these calculations with another gate.
     Busy
         If another submission of it is under way, on this host or another.
     """
@@ -91,6 +94,7 @@ def submit(
     calibration = measured(store, campaign)
     total_s = calibration.total_s(plan.survey.ground_s, plan.survey.sites_s)
     with store.lock(f"submission of {campaign.name}") as lock:
+        _refuse_another_gate(store, plan)
         prepare_launchpad(launchpad)
         store.put_campaign(campaign.name, campaign.document)
         _queue(store, launchpad, campaign.name, lock)  # what an earlier submission left
@@ -105,6 +109,39 @@ def submit(
             _share(store, launchpad, campaign.name)
         store.seal_campaign(campaign.name, [asdict(s) for s in plan.survey.skipped])
     return done
+
+
+def _refuse_another_gate(store: Store, plan: Plan) -> None:
+    """Refuse what would serve results as accepted that this campaign's own gate has never seen.
+
+    A calculation is judged once, by the limits of the campaign that computes it.
+    """
+    campaign = plan.campaign
+    mine = campaign.document
+    others = {
+        document["name"]: document["gate"]
+        for document in store.campaigns()
+        if document["name"] != campaign.name
+        and document["engine"] == mine["engine"]
+        and document["gate"] != mine["gate"]
+        and any(_same(document["parameters"][kind], mine["parameters"][kind]) for kind in Kind)
+    }
+    molecules = plan.molecules() if others else iter(())
+    while chunk := list(islice(molecules, CHUNK)):
+        found = store.wanted([p.calculation.key for m in chunk for p in (m.ground, *m.sites)], sorted(others))
+        if found is None:
+            continue
+        name = found[1]
+        limits = ", ".join(k for k in mine["gate"] if mine["gate"][k] != others[name].get(k))
+        raise UserError(
+            f"campaign {name} has some of these calculations, judged with other limits of the gate ({limits})",
+            where=campaign.name,
+            hint=f"use the limits of {name}: a result is judged once, for all campaigns that share it",
+        )
+
+
+def _same(parameters: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    return content_key(parameters) == content_key(others)
 
 
 def _put(

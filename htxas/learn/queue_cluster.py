@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -151,18 +151,45 @@ def queue_client(
     }
     jobs = min(asked.most_jobs, -(-runs // asked.workers))
     dask_api: Any = distributed
-    with config.set(settings):
+    with config.set(settings), ExitStack() as stack:
         try:
-            with _cluster(asked, environment, folder) as cluster, dask_api.Client(cluster) as client:
-                if asked.profile.scheduler is not Scheduler.LOCAL:
-                    cluster.adapt(minimum_jobs=0, maximum_jobs=jobs)
-                yield client
+            cluster = stack.enter_context(_cluster(asked, environment, folder))
+            client = stack.enter_context(dask_api.Client(cluster))
+            if asked.profile.scheduler is not Scheduler.LOCAL:
+                _submit_first(cluster)
+                cluster.adapt(minimum_jobs=0, maximum_jobs=jobs)
         except (FileNotFoundError, RuntimeError) as error:
             raise DatasetError(
-                f"{asked.profile.scheduler} does not take the jobs: {str(error).splitlines()[0]}",
+                f"{asked.profile.scheduler} does not take the jobs: {_said(error)}",
                 where=asked.profile.where,
                 hint=f"htxas queue check --cluster {asked.profile.name}",
             ) from error
+        yield client
+
+
+def _submit_first(cluster: Any) -> None:
+    """Submit the first job here and now.
+
+    What the scheduler says of one that ``scale`` or ``adapt`` submits is in Dask's log only, and whoever waits for its
+    workers waits for ever.
+    """
+    from distributed.core import Status
+
+    cluster.worker_spec.update(cluster.new_worker_spec())
+    try:
+        cluster.sync(cluster._correct_state)
+    except RuntimeError:
+        for job in cluster._created:  # Dask insists on closing what was never accepted
+            job.status = Status.closed
+        cluster.worker_spec.clear()
+        raise
+
+
+def _said(error: Exception) -> str:
+    """Return what the scheduler wrote, which dask-jobqueue hides among its own words."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    spoken = [line for line in lines if "error" in line.lower() and "exit code" not in line.lower()]
+    return next(iter([*spoken, *lines]), type(error).__name__)
 
 
 def job_script(asked: QueueWorkers, environment: Mapping[str, str], folder: Path) -> str:

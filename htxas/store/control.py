@@ -153,7 +153,9 @@ class Controlling(Connected):
         change = {"$inc": {"allocated_s": float(allocated_s), "engine_s": float(engine_s)}}
         self._persist(self._db["pilots"].update_one, {"_id": pilot_id}, change)
 
-    def pilots(self, cluster: str | None = None, active: bool | None = None) -> list[PilotRecord]:
+    def pilots(
+        self, cluster: str | None = None, active: bool | None = None, state: PilotState | None = None
+    ) -> list[PilotRecord]:
         """Return pilots, oldest first.
 
         Parameters
@@ -162,12 +164,25 @@ class Controlling(Connected):
             Only of this one.
         active
             True: only those being submitted, queued or running; False: only the others.
+        state
+            Only those in this one; ``active`` does not count then.
         """
         query: Document = {} if cluster is None else {"cluster": cluster}
-        if active is not None:
+        if state is not None:
+            query["state"] = state.value
+        elif active is not None:
             query["state"] = {"$in" if active else "$nin": _ACTIVE}
         found = self._persist(self._all, "pilots", query)
         return sorted(map(pilot_from, found), key=lambda p: (p.submitted, p.id))
+
+    def last_pilots(self, cluster: str, limit: int) -> list[PilotRecord]:
+        """Return the pilots of a cluster that ended last, at most so many, newest end first."""
+        query = {"cluster": cluster, "state": PilotState.ENDED.value}
+        pilots = self._db["pilots"]
+        found = self._persist(
+            lambda: list(pilots.find(query).sort([("ended", -1), ("_id", -1)]).limit(limit))
+        )
+        return [pilot_from(document) for document in found]
 
     def pilot(self, pilot_id: str) -> PilotRecord:
         """Return a pilot.

@@ -19,6 +19,7 @@ from htxas.domain.calculation import State
 from htxas.errors import Cause, InternalError, StoreError
 from htxas.store.connection import CHUNK, Connected, Document
 from htxas.store.outcomes import Outcome, size, unstorable
+from htxas.store.records import MOST_INTERRUPTED
 from htxas.store.work import HISTORY, UNLEASED, fence
 
 __all__ = ["Delivery"]
@@ -26,6 +27,7 @@ __all__ = ["Delivery"]
 _MOST, _MOST_BYTES = 200, 8_000_000  # of a transaction
 _SIGNS = ("attempt", "worker", "state", "cause", "ended")
 _UNSTORABLE = (State.FAILED.value, Cause.BAD_OUTPUT.value)
+_INTERRUPTED = {cause.value for cause in MOST_INTERRUPTED}
 _log = logging.getLogger(__name__)
 
 
@@ -67,7 +69,8 @@ class Delivery(Connected):
 
     def _conclude(self, chunk: list[Outcome], session: ClientSession) -> list[str]:
         calculations = self._db["calculations"]
-        fields = {"attempts": 1, "worker": 1, "state": 1, **{f"history.{sign}": 1 for sign in _SIGNS}}
+        signs = {f"history.{sign}": 1 for sign in _SIGNS}
+        fields = {"attempts": 1, "worker": 1, "state": 1, "cause": 1, **signs}
         query = {"_id": {"$in": [o.lease.key for o in chunk]}}
         known = {d["_id"]: d for d in calculations.find(query, fields, batch_size=CHUNK, session=session)}
         answers: list[str] = []
@@ -80,7 +83,8 @@ class Delivery(Connected):
             elif _holds(found, outcome) or _comes_late(found, outcome):
                 answers.append("stored")
                 changes.append(UpdateOne({**fence(lease), "state": found["state"]}, _change(outcome)))
-                found["state"] = outcome.state.value  # for a second outcome of this calculation in this chunk
+                # For a second outcome of this calculation in this chunk.
+                found |= {"state": outcome.state.value, "cause": outcome.fields.get("cause")}
                 found["history"].append(outcome.entry)
                 if outcome.arrays is not None:
                     collection, document = outcome.arrays
@@ -119,14 +123,14 @@ def _holds(found: Document, outcome: Outcome) -> bool:
 def _comes_late(found: Document, outcome: Outcome) -> bool:
     """Tell whether a result comes after its lease was taken back, but before anybody took the calculation again.
 
-    It is as good as ever, and there is no newer attempt to overwrite; to compute it once more would be waste.
+    It is as good as ever, and there is no newer attempt to overwrite; to compute it once more would be waste. Where
+    that was one interruption too many the calculation has been given up: the result refutes what was said of it.
     """
-    released = {**fence(outcome.lease), "state": State.READY.value}
-    return (
-        outcome.state is State.DONE
-        and {name: found[name] for name in released} == released
-        and not _stored(found, outcome)
-    )
+    given_up = found["state"] == State.FAILED.value and found["cause"] in _INTERRUPTED
+    if outcome.state is not State.DONE or not (given_up or found["state"] == State.READY.value):
+        return False
+    ours = {**fence(outcome.lease), "state": found["state"]}
+    return {name: found[name] for name in ours} == ours and not _stored(found, outcome)
 
 
 def _stored(found: Document, outcome: Outcome) -> bool:

@@ -1,7 +1,7 @@
 """How much work waits, by campaign and length: what decides how many pilots are worth their place in a queue.
 
 The database works out what each calculation is expected to take now: what was stored when it was submitted is the
-engine's prior (or what an attempt has shown), and how good that is has been learned since.
+engine's prior, and how good that is has been learned since. What an attempt cut short has shown holds besides.
 """
 
 from __future__ import annotations
@@ -165,6 +165,16 @@ class Demand(Connected):
         return {r["_id"]: Waiting(r["shortest_s"], r["longest_s"], r["too_long"]) for r in rows}
 
 
+# The expression of what :func:`htxas.launch.agent.maker.shown_s` gives; a user's retry begins anew.
+_SHOWN: Document = {
+    "$cond": [
+        {"$gt": [{"$ifNull": ["$interrupted.walltime", 0]}, 0]},
+        {"$ifNull": [{"$max": "$history.shown_s"}, 0]},
+        0,
+    ]
+}
+
+
 def _measured(kept: Document, lengths: Sequence[Length], safety: float) -> list[Document]:
     """Return the stages that give each calculation ``room_s`` and ``work_s``, beside what is kept."""
     every: Document = {
@@ -172,10 +182,12 @@ def _measured(kept: Document, lengths: Sequence[Length], safety: float) -> list[
         "seconds": _case(lengths, [_seconds(one) for one in lengths], "$estimate_s"),
         "factor": _case(lengths, [one.safety for one in lengths], safety),
         "places": _case(lengths, [one.slots for one in lengths], 1),
+        "shown": _SHOWN,
     }
+    # As htxas.launch.estimates.Estimator reckons: what has been shown is certain, and needs no safety.
     found = {
-        "room_s": {"$multiply": ["$seconds", "$factor"]},
-        "work_s": {"$multiply": ["$seconds", "$places"]},
+        "room_s": {"$max": [{"$multiply": ["$seconds", "$factor"]}, "$shown"]},
+        "work_s": {"$multiply": [{"$max": ["$seconds", "$shown"]}, "$places"]},
     }
     return [{"$project": every}, {"$project": {**dict.fromkeys(kept, 1), **found}}]
 
@@ -207,9 +219,7 @@ def _seconds(length: Length) -> Any:
         if slope
     ]
     correction = _within({"$add": [fit["level"], *parts]}, fit["ratio_range"])
-    # After a walltime what is stored is what the attempt has shown: that is not learned away.
-    shown = {"$gt": [{"$ifNull": ["$interrupted.walltime", 0]}, 0]}
-    return {"$cond": [shown, "$estimate_s", {"$multiply": ["$estimate_s", {"$exp": correction}]}]}
+    return {"$multiply": ["$estimate_s", {"$exp": correction}]}
 
 
 def _within(value: Any, limits: Sequence[float]) -> Document:

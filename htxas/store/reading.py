@@ -354,8 +354,11 @@ class Reading(Connected):
         run = "provenance.extra.run"
         fields = {"structure_key": 1, "wall_s": 1, "host": 1, f"{run}.cluster": 1, f"{run}.threads": 1}
         calculations = self._db["calculations"]
+        # Hinted: the planner may take another, and read all that is done to choose and to sort.
         found = self._persist(
-            lambda: list(calculations.find(query, fields, sort=[("finished", -1)], limit=limit, hint="ended"))
+            lambda: list(
+                calculations.find(query, fields, sort=[("finished", -1)], limit=limit, hint="timings")
+            )
         )
         return [_timing(d) for d in found]
 

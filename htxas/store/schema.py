@@ -175,6 +175,8 @@ _INDEXES: dict[str, list[IndexModel]] = {
         _index("campaigns", "state", "kind", "cause", "wall_s", "estimate_s", name="status"),
         # What was done lately, and how fast.
         _index("state", "finished", "campaigns", "wall_s", name="ended"),
+        # How long the last ones with the same parameters took: every agent asks every few minutes.
+        _index("parameters_key", "kind", "state", "finished", name="timings"),
         # Who holds what, and what came to grief on the way: neither reads a document.
         _index(
             "worker",

@@ -168,6 +168,15 @@ class Submission(Connected):
         found = self._cursor("campaigns", {}, sort=[("created", 1)])
         return [_campaign_from(c) for c in found]
 
+    def wanted(self, keys: Iterable[str], campaigns: Sequence[str]) -> tuple[str, str] | None:
+        """Return the first calculation found among ``keys`` that one of these campaigns wants, and that campaign."""
+        for chunk in chunks(keys):
+            query = {"_id": {"$in": chunk}, "campaigns": {"$in": list(campaigns)}}
+            found = self._persist(self._db["calculations"].find_one, query, {"campaigns": 1})
+            if found is not None:
+                return found["_id"], next(c for c in campaigns if c in found["campaigns"])
+        return None
+
     def put_structures(self, records: Iterable[StructureRecord]) -> int:
         """Store structures that are not there yet; return how many were new."""
         return sum(

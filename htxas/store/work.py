@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import UpdateOne
@@ -29,11 +30,15 @@ HISTORY = 20
 
 UNLEASED: Document = {"lease_until": None, "lease_token": None}
 
+_SURE = 0.8  # of the time from an agent's beginning to its end: what one that comes afresh has for an attempt
+
 
 class Work(Connected):
     """The part of the store that gives and takes back leases."""
 
-    def lease_many(self, keys: Iterable[str], owner: str, ttl_s: float = 600) -> list[Leased]:
+    def lease_many(
+        self, keys: Iterable[str], owner: str, ttl_s: float = 600, *, blocked: Collection[str] = ()
+    ) -> list[Leased]:
         """Take those among ``keys`` that are READY; return them in the order given.
 
         Two commands for a thousand keys. If the database goes away between two thousands, what was taken is still
@@ -47,13 +52,17 @@ class Work(Connected):
             Unique for ever: a name used twice could report on what another process leased.
         ttl_s
             Seconds from now to ``lease_until``.
+        blocked
+            Campaigns nothing may be begun for: what no other wants is let alone.
         """
         leased: list[Leased] = []
         for chunk in chunks(dict.fromkeys(keys)):
-            leased += self._persist(self._lease, chunk, owner, secrets.token_hex(8), ttl_s)
+            leased += self._persist(self._lease, chunk, owner, secrets.token_hex(8), ttl_s, blocked)
         return leased
 
-    def _lease(self, keys: list[str], owner: str, token: str, ttl_s: float) -> list[Leased]:
+    def _lease(
+        self, keys: list[str], owner: str, token: str, ttl_s: float, blocked: Collection[str]
+    ) -> list[Leased]:
         taken = {
             **{k: {"$literal": v} for k, v in CLEARED.items()},
             "state": State.RUNNING.value,
@@ -64,7 +73,10 @@ class Work(Connected):
             "updated": "$$NOW",
         }
         calculations, wanted = self._db["calculations"], {"$in": keys}
-        calculations.update_many({"_id": wanted, "state": State.READY.value}, [{"$set": taken}])
+        ready: Document = {"_id": wanted, "state": State.READY.value}
+        if blocked:
+            ready["campaigns"] = {"$elemMatch": {"$nin": sorted(blocked)}}
+        calculations.update_many(ready, [{"$set": taken}])
         # By the token, not by the answer to the update: that may have been lost, and this be the second try.
         query = {"_id": wanted, "lease_token": token, "state": State.RUNNING.value}
         found = {d["_id"]: d for d in self._all("calculations", query)}
@@ -109,7 +121,8 @@ class Work(Connected):
             its limit.
         message, evidence
             What happened. ``host`` and ``directory`` in the evidence go into the history, and so does ``elapsed_s``;
-            after WALLTIME at least twice that is expected of the next attempt.
+            after WALLTIME twice that must be left for the next attempt to begin, but no more than a fresh agent like
+            this one has, as long as no attempt has had nearly that much.
         in_hand
             Keys of those that were being computed; the others go back as if nothing had been.
 
@@ -127,16 +140,25 @@ class Work(Connected):
             raise InternalError(f"{cause.value} is an outcome, not an interruption")
         answers: dict[str, str] = {}
         charged = set(in_hand) if cause is not None else set()
+        whole_s = self._whole_s({x.owner for x in leases}) if cause is Cause.WALLTIME else {}
         for chunk in chunks(leases):
             writes = []
             for lease in chunk:
                 change: list[Document] = _GIVING_BACK
                 if cause is not None and lease.key in charged:
-                    change = _interruption(lease, cause, message, plain(evidence or {}))
+                    facts = plain(evidence or {})
+                    change = _interruption(lease, cause, message, facts, whole_s.get(lease.owner, 0.0))
                 writes.append(UpdateOne(fence(lease), change))
             self._persist(lambda w: self._db["calculations"].bulk_write(w, ordered=False), writes)
             answers |= self._released(chunk, None if cause is None else cause.value, charged)
         return answers
+
+    def _whole_s(self, owners: Collection[str]) -> dict[str, float]:
+        """Return how long owners had from their beginning to the end of their allocations, as far as they told."""
+        query = {"_id": {"$in": sorted(owners)}, "info.end": {"$gt": 0}}
+        fields = {"info.started": 1, "info.end": 1}
+        found = self._persist(lambda: list(self._db["workers"].find(query, fields)))
+        return {d["_id"]: whole_s for d in found if (whole_s := _lifetime_s(d["info"])) > 0}
 
     def _released(self, leases: Sequence[Lease], cause: str | None, charged: set[str]) -> dict[str, str]:
         """Tell from the documents what became of leases: the answer to the write may have been lost."""
@@ -217,7 +239,29 @@ def _milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def _interruption(lease: Lease, cause: Cause, message: str, evidence: Mapping[str, Any]) -> list[Document]:
+def _lifetime_s(info: Mapping[str, Any]) -> float:
+    """Return the seconds from beginning to end that a heartbeat tells of; 0 if it does not."""
+    try:
+        started = datetime.fromisoformat(info["started"])
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+    since = started if started.tzinfo is not None else started.replace(tzinfo=UTC)
+    return float(info["end"]) - since.timestamp()
+
+
+def _shown_s(elapsed_s: float, whole_s: float) -> float:
+    """Return what must be left for the next attempt after one that was cut short.
+
+    Twice as long. But what needs more than a whole allocation is never begun again: that is asked for only if an
+    attempt has had nearly a whole one.
+    """
+    sure_s = _SURE * whole_s
+    return min(2.0 * elapsed_s, sure_s) if elapsed_s < sure_s else 2.0 * elapsed_s
+
+
+def _interruption(
+    lease: Lease, cause: Cause, message: str, evidence: Mapping[str, Any], whole_s: float
+) -> list[Document]:
     """Return the change that ends an attempt without an outcome and counts it."""
     elapsed_s = evidence.get("elapsed_s")
     count = f"interrupted.{cause.value}"
@@ -234,6 +278,8 @@ def _interruption(lease: Lease, cause: Cause, message: str, evidence: Mapping[st
         "directory": {"$literal": evidence.get("directory")},
         "ended": "$$NOW",
     }
+    if cause is Cause.WALLTIME and elapsed_s is not None:
+        entry["shown_s"] = {"$literal": _shown_s(float(elapsed_s), whole_s)}
     final = {"cause": cause.value, "message": message, "evidence": evidence}
     change: Document = {
         **UNLEASED,
@@ -243,8 +289,6 @@ def _interruption(lease: Lease, cause: Cause, message: str, evidence: Mapping[st
         "finished": {"$cond": [over, "$$NOW", "$finished"]},
         "updated": "$$NOW",
     }
-    if cause is Cause.WALLTIME and elapsed_s is not None:
-        change["estimate_s"] = {"$max": ["$estimate_s", 2.0 * float(elapsed_s)]}
     counted = {
         count: {"$add": [{"$ifNull": [f"${count}", 0]}, 1]},
         "interruptions": {"$add": ["$interruptions", 1]},

@@ -14,6 +14,9 @@
 #BSUB -wa USR1 -wt {{ signal_s // 60 }}
 {% endif %}
 #BSUB -n {{ cores }}
+{# Memory of the whole pilot: LSF reserves it per host, unless the site has RESOURCE_RESERVE_PER_TASK=Y (bparams -a | grep
+   RESOURCE_RESERVE). There it is per slot: the job would ask for cores times too much and wait for ever. Then write, in a
+   copy, mem=...MB/host (LSF 10.1 and newer), or divide the memory by the cores; templates/README.md has both lines. #}
 #BSUB -R "span[hosts=1] rusage[mem={{ memory_MB }}MB]"
 {% if requeue %}
 #BSUB -r

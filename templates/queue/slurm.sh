@@ -32,4 +32,6 @@
 #SBATCH {{ option|directive }}
 {% endfor %}
 
+{# NONE is handed on to the job, where srun would start engines (launcher:) with an empty environment for it. #}
+unset SLURM_EXPORT_ENV
 {% include "pilot.sh" %}

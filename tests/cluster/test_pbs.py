@@ -49,9 +49,18 @@ def test_states() -> None:
     }
     assert found.absent == {"99.pbs1"}
     running = found.jobs["17[2].pbs1"]
-    assert (running.name, running.nodes, running.restarts) == ("htxas-a1b2", "node7/0*16", 1)
+    assert (running.name, running.nodes) == ("htxas-a1b2", "node7/0*16")
     assert found.jobs["19.pbs1"].exit_signal == 15
     assert found.jobs["19.pbs1"].end == 1654681213.0
+
+
+def test_a_count_of_tries_to_start_is_no_count_of_restarts() -> None:
+    """``run_count`` grows with every try, also with those that failed before the script ran."""
+    whole = recorded("openpbs/mixed")
+    assert "run_count = 2" in whole.stdout
+    found = pbs.parse_query(whole, IDS, user="ann")
+    assert isinstance(found, Snapshot)
+    assert {job.restarts for job in found.jobs.values()} == {None}
 
 
 def test_an_answer_that_leaves_out_a_job_tells_nothing() -> None:

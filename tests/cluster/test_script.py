@@ -105,6 +105,33 @@ def test_tasks_of_an_array_have_names_of_their_own(tmp_path: Path, scheduler: st
     assert done.stdout.splitlines()[2:4] == ["--pilot", pilot_ids("a1b2", 3)[1]]
 
 
+@pytest.mark.parametrize("array", [1, 3])
+def test_steps_of_a_slurm_job_keep_their_environment(tmp_path: Path, python: Path, array: int) -> None:
+    """``--export=NONE`` stays in the job as a variable that srun heeds, too."""
+    setup = ['echo "exports ${SLURM_EXPORT_ENV-what there is}"']
+    p = of(tmp_path, "slurm", home=str(tmp_path / "home"), python=str(python), setup=setup)
+    done = run(
+        render(Job(p, p.partition(), "a1b2", array=array)),
+        tmp_path,
+        SLURM_EXPORT_ENV="NONE",
+        SLURM_ARRAY_TASK_ID="2",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "exports what there is"
+
+
+@pytest.mark.parametrize("mem", ["{{ memory_MB }}MB/host", "{{ memory_MB // cores }}MB"])
+def test_memory_per_slot_is_one_change_in_a_copy(tmp_path: Path, mem: str) -> None:
+    """As templates/README.md says."""
+    assert f"`rusage[mem={mem}]`" in (share("templates") / "README.md").read_text()
+    text = (share("templates") / "queue/lsf.sh").read_text()
+    assert "RESOURCE_RESERVE_PER_TASK" in text
+    (tmp_path / "mine.sh").write_text(text.replace("mem={{ memory_MB }}MB", f"mem={mem}"))
+    p = of(tmp_path, "lsf", template="mine.sh")
+    told = [line for line in directives(render(Job(p, p.partition(), "a1b2"))) if "rusage" in line]
+    assert told == [f'#BSUB -R "span[hosts=1] rusage[mem={"64000MB/host" if "host" in mem else "1000MB"}]"']
+
+
 def test_the_pilot_takes_the_place_of_the_script(tmp_path: Path, python: Path) -> None:
     p = of(tmp_path, "slurm", home=str(tmp_path / "home"), python=str(python), setup=["echo shell $$"])
     lines = run(render(Job(p, p.partition(), "a1b2")), tmp_path).stdout.splitlines()

@@ -109,6 +109,52 @@ def test_every_cut_is_noticed_but_one_between_lines() -> None:
             assert isinstance(found, Unknown)
 
 
+def with_row(row: str) -> Completed:
+    """Return the recorded answer with one more row, of the user's own job, before its last."""
+    whole = recorded("slurm/running")
+    *lines, last = whole.stdout.splitlines(keepends=True)
+    return replace(whole, stdout="".join([*lines, row, last]))
+
+
+def row_of(identity: str, name: str, state: str = "RUNNING") -> str:
+    values = [identity, state, "0", "0", "1795198876", "1795198876", "1795199176", "n1", name, "None"]
+    widths = [48, 24, 14, 12, 24, 24, 24, 256, 128, 128]
+    return "".join(f"{v:{w}}|" for v, w in zip(values, widths, strict=True)) + "\n"
+
+
+@pytest.mark.parametrize("row", [row_of("123+0", "coupled"), row_of("77", "a|b"), row_of("77_4", "|a||b|")])
+def test_an_odd_job_of_the_user_spoils_nothing(row: str) -> None:
+    before = jobs("running", "5_1", "999")
+    found = slurm.parse_query(with_row(row), ["5_1", "999"], user="root")
+    assert found == before
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        row_of("12x", "a"),
+        row_of("12+", "a"),
+        row_of("123+0", "a", state=""),
+        row_of("5_[1-3]", "a|b"),
+        row_of("77", "htxas-a1b2|x"),  # might be ours
+        row_of("77", "a|b").replace(" ", "", 1),
+        row_of("77", "a")[:-200] + row_of("5_1", "a"),  # ran into each other
+        row_of("77", "a|b")[:-1] + row_of("5_1", "a"),
+        row_of("77", "a|b")[:-40] + "\n",
+    ],
+)
+def test_a_row_that_is_no_job_at_all_spoils_the_answer(row: str) -> None:
+    assert isinstance(slurm.parse_query(with_row(row), ["5_1"], user="root"), Unknown)
+
+
+def test_a_torn_last_line_spoils_the_answer_whoever_it_is_about() -> None:
+    whole = recorded("slurm/running")
+    for row in (row_of("123+0", "coupled"), row_of("77", "a|b|c")):
+        for end in range(1, len(row)):
+            torn = replace(whole, stdout=whole.stdout + row[:end])
+            assert isinstance(slurm.parse_query(torn, ["5_1"], user="root"), Unknown)
+
+
 def test_an_unknown_word_is_neither_alive_nor_ended() -> None:
     whole = recorded("slurm/running")
     odd = replace(whole, stdout=whole.stdout.replace("RUNNING ", "DREAMING"))

@@ -127,6 +127,33 @@ def test_what_another_campaign_wants_goes_on(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("how", ["pause", "cancel"])
+def test_of_a_shared_batch_only_what_others_want_is_computed(
+    how: str, store: Store, launchpad: LaunchPad, submitted: Submit, tally: Tally
+) -> None:
+    """As if the second had the same ground states and sites of its own: other parameters of the hole."""
+    submitted("one", sizes=(3, 4))
+    submitted("two", sizes=(9,))
+    store._db["calculations"].update_many(
+        {"kind": "ground", "campaigns": "one"}, {"$addToSet": {"campaigns": "two"}}
+    )
+    launchpad.fireworks.update_many(
+        {"spec.htxas.campaign": "one"}, {"$addToSet": {"spec.htxas.shared_with": "two"}}
+    )
+    if how == "pause":
+        control.pause(store, "one")
+    else:
+        control.cancel(store, launchpad, "one")
+    run_workers(store, launchpad, jobs=1)
+    assert store.counts("one")[State.READY] == 7  # its sites
+    assert store.counts("two")[State.DONE] == 10 + 2
+    assert tally()["COMPLETED"] < sum(tally().values())
+    control.resume(store, launchpad, "one")
+    run_workers(store, launchpad, jobs=1)
+    assert store.counts("one")[State.DONE] == 9
+    assert set(tally()) == {"COMPLETED"}
+
+
 def test_cancelled_one_after_the_other(
     store: Store, launchpad: LaunchPad, submitted: Submit, tally: Tally
 ) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +118,27 @@ def test_two_campaigns_share_what_they_have_in_common(
     shared = list(launchpad.fireworks.find({"spec.htxas.shared_with": "two"}))
     assert [f["spec"]["htxas"]["campaign"] for f in shared] == ["one"]
     assert sum(store.counts("two").values()) == 7
+
+
+def test_what_another_gate_has_judged_is_not_served(
+    store: Store, launchpad: LaunchPad, write: Callable[..., Path]
+) -> None:
+    def plan(name: str, sizes: tuple[int, ...], gate: str = "") -> Plan:
+        path = write(name, sizes=sizes)
+        path.write_text(json.dumps({**json.loads(path.read_text()), **json.loads(gate or "{}")}))
+        return Plan(load_campaign(path))
+
+    wide = '{"gate": {"strength_range": [0.0001, 99.0]}}'
+    with plan("wide", (1, 2), wide) as first:
+        submit(store, launchpad, first)
+    refused = pytest.raises(UserError, match=r"campaign wide has some.*\(strength_range\)")
+    with plan("strict", (2, 3)) as second, refused:
+        submit(store, launchpad, second)
+    assert [c["name"] for c in store.campaigns()] == ["wide"]  # nothing of it was submitted
+    with plan("strict", (3, 4)) as second:  # has nothing in common with it
+        submit(store, launchpad, second)
+    with plan("wide_too", (2, 5), wide) as third:
+        assert submit(store, launchpad, third).known == 3
 
 
 def test_preview_counts_without_writing(

@@ -51,3 +51,19 @@ def test_jobs_train_what_this_process_trains(
     logs = tmp_path / "queue/models/jobs"
     assert list(logs.glob("htxas-train-*.err"))
     assert not list(logs.glob(".dask-jobqueue*"))  # the keys are gone with the training
+
+
+def test_jobs_that_the_scheduler_refuses_are_an_error_in_one_line(
+    slurm: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTXAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HTXAS_CONFIG", str(tmp_path / "htxas.yaml"))
+    (tmp_path / "htxas.yaml").write_text(CONFIG.replace("cores: 1}", "cores: 1, queue: nowhere}"))
+    (tmp_path / "train.yaml").write_text(TRAIN.format(file=REFERENCE))
+    command = [sys.executable, "-m", "htxas.cli.main", "train", "train.yaml", "--cluster", "mini"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    said = done.stderr.strip().splitlines()[-1]
+    assert "slurm does not take the jobs" in said
+    assert "invalid partition" in said.lower()
+    assert "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ from htxas.domain.calculation import Convergence, State
 from htxas.domain.gate import GateLimits, inspect
 from htxas.errors import Cause, DatabaseUnavailable, NotFound
 from htxas.store.outcomes import decode, encode, failed, quarantined
-from htxas.store.records import Lease
+from htxas.store.records import MOST_INTERRUPTED, Lease
 
 pytestmark = pytest.mark.mongo
 
@@ -107,6 +107,40 @@ def test_who_lost_the_lease_is_refused(store, world, key):
     assert store.deliver(late) == ["refused"] * 3
     assert store.site_result(key).excitation_energy_eV == 285.0
     assert [e["cause"] for e in store.calculation(key).history] == ["node_failure", None]
+
+
+@pytest.mark.parametrize("cause", [Cause.LOST, Cause.WALLTIME, Cause.NODE_FAILURE, Cause.DISK_FULL])
+def test_a_result_that_comes_after_its_calculation_was_given_up_is_kept(store, world, key, cause):
+    for n in range(MOST_INTERRUPTED[cause]):
+        lease = world.lease(store, key, f"w{n}")
+        store.release([lease], cause=cause, message="gone", evidence={"log": ["x"]}, in_hand=[key])
+    assert store.calculation(key).state is State.FAILED
+    late = world.outcome(lease)
+    assert (
+        store.deliver([world.outcome(Lease(key, 1, "w0")), failed(lease, cause, "x", {})]) == ["refused"] * 2
+    )
+    assert store.deliver([late]) == ["stored"]
+    assert store.deliver([late]) == ["again"]
+    record = store.calculation(key)
+    assert (record.state, record.cause, record.message, record.evidence) == (State.DONE, None, None, {})
+    assert [e["state"] for e in record.history[-2:]] == ["failed", "done"]
+    assert store.site_result(key).excitation_energy_eV == 285.0
+
+
+def test_a_result_does_not_undo_another_failure_nor_the_work_of_others(store, world, key):
+    lease = world.lease(store, key)
+    crashed = failed(lease, Cause.ENGINE_CRASH, "x", {})
+    assert store.deliver([crashed, world.outcome(lease)]) == ["stored", "refused"]
+    assert store.deliver([world.outcome(lease)]) == ["refused"]
+    other = world.ground_key
+    for n in range(MOST_INTERRUPTED[Cause.LOST]):
+        given_up = world.lease(store, other, f"w{n}")
+        store.release([given_up], cause=Cause.LOST, message="gone", in_hand=[other])
+    store.retry("demo", cause=Cause.LOST)
+    newer = world.lease(store, other, "b")
+    store.deliver([failed(newer, Cause.LOST, "x", {})])
+    assert store.deliver([world.outcome(given_up)]) == ["refused"]
+    assert store.calculation(other).state is State.FAILED
 
 
 def test_a_result_that_comes_before_anybody_took_over_is_kept(store, world, key):

@@ -246,3 +246,23 @@ def test_times_of_other_work_say_nothing_about_the_next(filled, world, told):
     (left,) = filled.timings(**about)
     assert (left.cluster, left.threads) == ("mine", 4)
     assert left.structure_key == site.structure_key
+
+
+def test_times_are_found_without_reading_all_that_is_done(filled, world, monkeypatch):
+    calculations = filled._db["calculations"]
+    site = filled.identity(world.site_key)
+    one = calculations.find_one({"_id": world.site_key})
+    calculations.insert_many(
+        {**one, "_id": f"{n:032d}", "parameters_key": "other" if n % 2 else site.parameters_key}
+        for n in range(100)
+    )
+    asked, real = [], Collection.find
+
+    def find(self, *args, **kwargs):
+        asked.append(real(self, *args, **kwargs))
+        return asked[-1]
+
+    monkeypatch.setattr(Collection, "find", find)
+    about = {"engine": site.engine, "kind": Kind.SITE, "parameters_key": site.parameters_key}
+    assert len(filled.timings(**about, limit=7)) == 7
+    assert asked[-1].clone().explain()["executionStats"]["totalDocsExamined"] == 7  # nor sorted

@@ -151,11 +151,38 @@ def test_what_ends_its_worker_each_time_is_given_up(store, world, key, cause, mo
 
 
 def test_the_clock_teaches_how_long_it_takes(store, world, key):
-    assert store.calculation(key).estimate_s == 10
-    interrupt(store, world, key, Cause.WALLTIME, elapsed_s=2.0)
-    assert store.calculation(key).estimate_s == 10
-    interrupt(store, world, key, Cause.WALLTIME, elapsed_s=30)
-    assert store.calculation(key).estimate_s == 60
+    for elapsed_s in (2.0, 30):
+        interrupt(store, world, key, Cause.WALLTIME, elapsed_s=elapsed_s)
+    interrupt(store, world, key, Cause.LOST, elapsed_s=99.0)
+    record = store.calculation(key)
+    assert record.estimate_s == 10  # what it was submitted with
+    assert [e.get("shown_s") for e in record.history] == [4.0, 60.0, None]
+
+
+@pytest.mark.parametrize(
+    ("elapsed_h", "shown_h"),
+    [
+        (5.0, 10.0),
+        (12.0, 0.8 * 24.0),  # not 24, which no allocation of 24 hours has left when anything begins
+        (19.0, 0.8 * 24.0),
+        (19.5, 39.0),  # it has had nearly all: a longer allocation is needed
+    ],
+)
+def test_the_clock_asks_for_no_more_than_an_allocation_has(store, world, key, elapsed_h, shown_h):
+    end = datetime(2026, 1, 2, tzinfo=UTC).timestamp()
+    store.heartbeat("a", {"started": "2026-01-01T00:00:00Z", "end": end})
+    interrupt(store, world, key, Cause.WALLTIME, elapsed_s=3600 * elapsed_h)
+    (entry,) = store.calculation(key).history
+    assert entry["shown_s"] == pytest.approx(3600 * shown_h)
+
+
+@pytest.mark.parametrize(
+    "info", [{}, {"end": None, "started": "x"}, {"end": 9e9, "started": "x"}, {"end": 9e9}]
+)
+def test_of_an_agent_that_did_not_tell_its_end_nothing_is_assumed(store, world, key, info):
+    store.heartbeat("a", info)
+    interrupt(store, world, key, Cause.WALLTIME, elapsed_s=7.0)
+    assert store.calculation(key).history[-1]["shown_s"] == 14.0
 
 
 def test_an_outcome_is_not_an_interruption(store, world, key):

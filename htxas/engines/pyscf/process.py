@@ -222,14 +222,15 @@ def _shared_ground(job: Job, parameters: Mapping[str, Any], shared: Shared) -> g
     """Return the molecule's ground state: from this process, else from its folder, else computed again.
 
     Computed again it is what it was: plainly first, and only if that fails with the numerics its own attempt had. The
-    site's own corrections are the site's; they help only where the folder of the ground state has gone altogether.
+    site's own corrections are the site's; they help only where nothing is known of the stored ground state.
     """
     key = ground_key(job.structure, parameters)
     folder = job.ground_directory
     if shared.key != key or shared.state is None:
         shared.key = shared.state = None
         guess = None if folder is None else ground.load(folder / ORBITALS, key)
-        numerics = _numerics_of(folder, key) or job.numerics
+        stored = job.numerics if job.ground_energy_eV is None else job.ground_numerics
+        numerics = _numerics_of(folder, key) or stored
         state = ground.run(
             job.structure,
             parameters,
@@ -251,7 +252,7 @@ def _shared_ground(job: Job, parameters: Mapping[str, Any], shared: Shared) -> g
         shared.key = key
         shared.state = state if guess is not None else _with_numerics(state, numerics)
         shared.origin = "computed again" if guess is None else "read from its folder"
-    _refuse_other_ground(shared.state, folder, key)
+    _refuse_other_ground(shared.state, job, key)
     return shared.state
 
 
@@ -266,7 +267,7 @@ def _numerics_of(folder: Path | None, key: str) -> Mapping[str, Any]:
     return job.numerics if job.calculation.key == key else {}
 
 
-def _refuse_other_ground(state: ground.GroundState, folder: Path | None, key: str) -> None:
+def _refuse_other_ground(state: ground.GroundState, job: Job, key: str) -> None:
     """Refuse a ground state that is not the stored one: site and ground state would not be of one calculation.
 
     Raises
@@ -274,17 +275,19 @@ def _refuse_other_ground(state: ground.GroundState, folder: Path | None, key: st
     EngineFailure
         GATE_REJECTED with both energies.
     """
-    stored = None if folder is None else _stored_energy(folder, key)
-    if stored is None:
+    folder = job.ground_directory
+    found = None if folder is None else _stored_energy(folder, key)
+    stored_eV = job.ground_energy_eV if found is None else found * HARTREE_EV
+    if stored_eV is None:
         return
-    difference = (state.state.energy - stored) * HARTREE_EV
+    difference = state.state.energy * HARTREE_EV - stored_eV
     if abs(difference) > _SAME_GROUND_EV:
         raise EngineFailure(
             Cause.GATE_REJECTED,
             f"the ground state here is {difference * 1000:+.1f} meV from the stored one: they are not the same state",
             evidence={
                 "ground_eV": state.state.energy * HARTREE_EV,
-                "stored_eV": stored * HARTREE_EV,
+                "stored_eV": stored_eV,
                 "ground_directory": str(folder),
             },
         )

@@ -120,7 +120,12 @@ class Ledger:
         if ground.state is State.DONE:
             directory = ground.directory or ""
             for task in waiting:  # on stock, perhaps, for long
-                self.books.tasks[task.key] = replace(task, ground_directory=directory)
+                self.books.tasks[task.key] = replace(
+                    task,
+                    ground_directory=directory,
+                    ground_energy_eV=ground.energy_eV,
+                    ground_numerics=ground.numerics,
+                )
             self._tell(grounds={key: directory})
         else:
             self._fail([(task, ground) for task in waiting])
@@ -220,19 +225,31 @@ class Ledger:
         if not self._source.look_at_controls():
             return
         self._share()
-        for held in self.books.held.values():
-            if held.returning or self._source.may_run(held.wanted_by):
-                continue
-            held.returning = True
-            blocked = self._source.blocked
-            cancelled = all(blocked[c] is ControlState.CANCELLED for c in held.wanted_by)
-            _log.info("batch %s goes back: %s", held.batch[:12], "cancelled" if cancelled else "paused")
-            unopened = self.stock.remove(held.batch)
-            if unopened is not None:
-                self._leaving += unopened.tasks
-            kept = {task.key for task in self._leaving}
-            told = [key for key in self.books.keys_of(held) if key not in kept]
-            self._tell(withdrawn=dict.fromkeys(told, cancelled))
+        if self._source.blocked:
+            for held in self.books.held.values():
+                self._stop(held)
+
+    def _stop(self, held: Held) -> None:
+        """Have back what of a batch is for stopped campaigns only, and all of it that nobody has begun."""
+        blocked = self._source.blocked
+        stopped = [
+            key
+            for key in self.books.keys_of(held)
+            if not self._source.may_run(held.wanted.get(key, held.wanted_by))
+        ]
+        if not stopped or (held.stopped and held.returning):
+            return
+        held.stopped = held.returning = True
+        cancelled = {
+            key: all(blocked[c] is ControlState.CANCELLED for c in held.wanted.get(key, held.wanted_by))
+            for key in stopped
+        }
+        _log.info("batch %s goes back: %d of it are stopped", held.batch[:12], len(stopped))
+        unopened = self.stock.remove(held.batch)
+        if unopened is not None:
+            self._leaving += unopened.tasks
+        kept = {task.key for task in self._leaving}
+        self._tell(withdrawn={key: stop for key, stop in cancelled.items() if key not in kept})
 
     def return_stock(self) -> None:
         """Give back what was taken out of the stock for that; after an outage, what is left of it."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from htxas.domain.calculation import Calculation, Kind, State
 from htxas.domain.identity import content_key
 from htxas.domain.structure import Structure
+from htxas.errors import Cause
 from htxas.launch.agent.policy import SAFETY, Item
 from htxas.launch.estimates import Estimator, lengths
 from htxas.launch.work.compute import CampaignSettings, walltime_s
@@ -24,7 +25,7 @@ from htxas.store.store import Store
 if TYPE_CHECKING:
     from htxas.launch.agent.source import Held
 
-__all__ = ["Ground", "TaskMaker", "cut_short", "item_of"]
+__all__ = ["Ground", "TaskMaker", "cut_short", "item_of", "shown_s"]
 
 _REMEMBERED = 2_000
 _CUT_SHORT = {cause.value for cause in MOST_INTERRUPTED}
@@ -39,13 +40,18 @@ def item_of(task: Task) -> Item:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What is known of a ground state: DONE somewhere, or why it never will be."""
+    """What is known of a ground state: DONE somewhere, or why it never will be.
+
+    Its energy (eV) and its numerics are those that are stored; what this agent has just computed lies in its folder.
+    """
 
     key: str
     state: State
     directory: str | None
     cause: str
     message: str
+    energy_eV: float | None = None
+    numerics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,18 @@ class TaskMaker:
             if r.kind is Kind.GROUND:
                 if r.state in (State.DONE, State.FAILED, State.QUARANTINED):
                     cause = r.cause.value if r.cause else r.state.value
-                    self.note(Ground(r.key, r.state, r.directory, cause, r.message or ""))
+                    extra = (r.provenance or {}).get("extra") or {}
+                    self.note(
+                        Ground(
+                            r.key,
+                            r.state,
+                            r.directory,
+                            cause,
+                            r.message or "",
+                            r.scalars.get("total_energy_eV"),
+                            extra.get("numerics") or {},
+                        )
+                    )
                 else:
                     self._grounds.pop(r.key, None)
 
@@ -171,7 +188,8 @@ class TaskMaker:
         else:  # shared with a campaign that asks for the same in other words
             parameters = self._store.identity(record.key).parameters
         structure, document = self._structures[record.structure_key]
-        estimate_s, safety = record.estimate_s, SAFETY
+        known_s = shown_s(record)
+        estimate_s, safety = max(record.estimate_s, known_s), SAFETY
         step = Step.from_dict(record.ladder)
         if exact:
             calculation = Calculation(
@@ -183,13 +201,9 @@ class TaskMaker:
                 record.edge,
                 record.atom,
             )
-            # After a walltime the stored estimate is what the attempt has shown; it is not learned away.
-            shown_s = record.estimate_s if record.interrupted.get("walltime") else 0.0
-            found = self._estimator.estimate(calculation, structure, at_least_s=shown_s)
+            found = self._estimator.estimate(calculation, structure, at_least_s=known_s)
             estimate_s, safety = found.seconds, found.safety
-        directory = None
-        if ground is not None and ground.state is State.DONE:
-            directory = ground.directory or ""
+        there = ground if ground is not None and ground.state is State.DONE else None
         return Task(
             key=lease.key,
             attempt=lease.attempt,
@@ -205,12 +219,14 @@ class TaskMaker:
             atom=record.atom,
             structure=document,
             estimate_s=estimate_s,
-            timeout_s=step.timeout_s(walltime_s(settings, record.estimate_s)),
+            timeout_s=step.timeout_s(walltime_s(settings, max(record.estimate_s, known_s))),
             gate=settings.gate,
             sigma_eV=settings.sigma_eV,
             step_eV=settings.step_eV,
             ground_key=ground_key,
-            ground_directory=directory,
+            ground_directory=None if there is None else there.directory or "",
+            ground_energy_eV=None if there is None else there.energy_eV,
+            ground_numerics={} if there is None else there.numerics,
             numerics=step.numerics,
             corrections=step.corrections,
             rungs=step.rungs,
@@ -220,6 +236,16 @@ class TaskMaker:
             slots=step.slots(self._places, self._engines.of(record.engine).slots),
             safety=safety,
         )
+
+
+def shown_s(record: CalculationRecord) -> float:
+    """Return what must be left for a calculation because an attempt was cut short; 0 if none was.
+
+    Not after a user's retry, which forgets the interruptions.
+    """
+    if not record.interrupted.get(Cause.WALLTIME.value):
+        return 0.0
+    return max((float(entry.get("shown_s") or 0.0) for entry in record.history), default=0.0)
 
 
 def cut_short(record: CalculationRecord) -> str | None:

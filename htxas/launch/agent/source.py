@@ -30,6 +30,7 @@ LEASE_S = 600.0
 """How far ``lease_until`` is ahead of the last sign of life."""
 
 _SHELVED_S = 60.0
+_STOPPED_S = 600.0  # of what is stopped nothing changes soon
 _RECONSIDER_S = 60.0
 _MOST_RECONSIDERED = 500
 _ABOUT = "spec.htxas"
@@ -75,6 +76,10 @@ class Held:
         Whether it goes back to the queue as soon as nothing of it runs.
     wanted_by
         Campaigns that want any of it.
+    wanted
+        Key -> campaigns, of what was leased of it.
+    stopped
+        Whether something of it is only for campaigns that are paused, cancelled or used up.
     priority
         Of its Firework.
     """
@@ -88,6 +93,8 @@ class Held:
     tally: Counter[str] = field(default_factory=Counter)
     returning: bool = False
     wanted_by: set[str] = field(default_factory=set)
+    wanted: dict[str, frozenset[str]] = field(default_factory=dict)
+    stopped: bool = False
     priority: int = 0
 
     def conclude(self, task: Task, state: State) -> None:
@@ -311,13 +318,16 @@ class Source:
             self.store.rerun_done(again)
 
     def give_back(self, held: Sequence[Held], *, for_good: bool = False) -> None:
-        """Put batches back into the queue; this agent does not take them again for a minute, or ever."""
+        """Put batches back into the queue; this agent does not take them again for minutes, or ever."""
         ids = [h.fw_id for h in held if h.fw_id is not None]
         launches = [h.launch_id for h in held if h.launch_id is not None]
         if self._pad is None or not ids:
             return
-        until = math.inf if for_good else time.monotonic() + _SHELVED_S
-        self._shelved |= dict.fromkeys(ids, until)
+        now = time.monotonic()
+        for one in held:
+            if one.fw_id is not None:
+                shelved_s = _STOPPED_S if one.stopped else _SHELVED_S
+                self._shelved[one.fw_id] = math.inf if for_good else now + shelved_s
         make_ready(self._pad, ids, held_by(launches))
 
     def sweep(self, known: Collection[int], leased: Mapping[str, int]) -> None:
@@ -363,11 +373,14 @@ class Source:
             Whether the estimates should be the best there are: where time is short.
         """
         order = sorted(keys)
-        leased = self.store.lease_many(order, self.owner, LEASE_S)
+        leased = self.store.lease_many(order, self.owner, LEASE_S, blocked=self.blocked)
         have = {one.lease.key for one in leased}
         others = self.store.calculations([k for k in order if k not in have])
         over = [r for r in others.values() if r.state in _OVER]
-        elsewhere = {k for k, r in others.items() if r.state not in _OVER}
+        stopped = {k for k, r in others.items() if r.state is State.READY and not self.may_run(r.campaigns)}
+        if stopped:  # the rest of the batch may be computed; then it goes back
+            held.stopped = held.returning = True
+        elsewhere = {k for k, r in others.items() if r.state not in _OVER} - stopped
         self.maker.remember(others.values())
         needed = self.maker.grounds_of(held.campaign, [one.record for one in leased])
         unknown = self.maker.unknown(needed.values(), {*have, *others})
@@ -379,6 +392,7 @@ class Source:
             self.maker.remember(rest.values())
             elsewhere |= {k for k, r in rest.items() if r.state not in _OVER}
         for one in leased:
+            held.wanted[one.lease.key] = frozenset(one.record.campaigns)
             held.wanted_by |= set(one.record.campaigns)
         self.maker.forget(have)
         tasks, failed = self.maker.make(held, leased, needed, exact=exact)

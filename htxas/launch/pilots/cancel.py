@@ -110,7 +110,7 @@ def _watch_them_go(
                 del asked[job_id]
                 done.left.pop(pilot.id, None)
                 done.gone.append(pilot.id)
-                reason = "CANCELLED" if job is None else ending_of(job)
+                reason = "CANCELLED" if job is None else _by_us(ending_of(job))
                 store.update_pilot(pilot.id, state=PilotState.ENDED, ended=datetime.now(UTC), reason=reason)
         else:
             done.left |= {p.id: f"unknown: {answer.reason}" for p in asked.values()}
@@ -118,3 +118,8 @@ def _watch_them_go(
             return
         if asked:
             time.sleep(_CANCEL_LOOK_S)
+
+
+def _by_us(ending: str) -> str:
+    """Return a scheduler's word for an end with ours before it: not all of them have one for it."""
+    return ending if ending.upper().startswith("CANCELLED") else f"CANCELLED: {ending}"

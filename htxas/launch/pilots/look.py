@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from htxas.cluster.jobs import JobInfo, JobState, Snapshot, Unknown
-from htxas.cluster.profile import Profile
+from htxas.cluster.profile import Profile, Scheduler
 from htxas.cluster.queue import Queue
 from htxas.cluster.script import JOB_PREFIX, pilot_folder
 from htxas.launch.pilots.exit import PilotExit, read_exit
+from htxas.launch.pilots.setback import NOT_STARTED, NOT_SUBMITTED
 from htxas.store.records import PilotRecord, PilotState
 from htxas.store.store import Store
 
@@ -74,7 +75,7 @@ def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
     records = _of_interest(store, profile.name)
     if not records:
         return Seen([])
-    answer = queue.snapshot(None)
+    answer = queue.snapshot(_asked_about(profile, records))
     if isinstance(answer, Unknown):
         return Seen([p for p in records if p.state is not PilotState.LOST_TRACK], unknown=answer.reason)
     found = {p.id: job for p in records if (job := _job_of(p, answer.jobs)) is not None}
@@ -112,8 +113,17 @@ def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
 
 def _of_interest(store: Store, cluster: str) -> list[PilotRecord]:
     """Return the active pilots, and those lost track of: a controller that comes back may know them again."""
-    lost = [p for p in store.pilots(cluster, active=False) if p.state is PilotState.LOST_TRACK]
+    lost = store.pilots(cluster, state=PilotState.LOST_TRACK)
     return sorted([*store.pilots(cluster, active=True), *lost], key=lambda p: (p.submitted, p.id))
+
+
+def _asked_about(profile: Profile, pilots: Sequence[PilotRecord]) -> list[str] | None:
+    """Return the ids to ask about; None is all jobs of the user, among which a lost id is found by its name.
+
+    PBS has no such question: it would list the jobs of everybody, with those that ended days ago.
+    """
+    ids = [p.job_id for p in pilots if p.job_id is not None]
+    return ids if profile.scheduler is Scheduler.PBS and len(ids) == len(pilots) else None
 
 
 def _job_of(pilot: PilotRecord, jobs: Mapping[str, JobInfo]) -> JobInfo | None:
@@ -163,10 +173,15 @@ def _told(pilot: PilotRecord, job: JobInfo, own: PilotExit | None, now: datetime
         # What the pilot wrote itself says more than the scheduler's word for a script that returned.
         fields |= {
             "state": PilotState.ENDED,
-            "reason": ending_of(job) if own is None else str(own),
+            "reason": _kept(pilot, ending_of(job)) if own is None else str(own),
             "ended": pilot.ended or _end(job, now),
         }
     return fields
+
+
+def _kept(pilot: PilotRecord, reason: str) -> str:
+    """Return how a pilot ended: that it could not be started says more than that we took it out of the queue then."""
+    return pilot.reason if pilot.reason is not None and pilot.reason.startswith(NOT_STARTED) else reason
 
 
 def ending_of(job: JobInfo) -> str:
@@ -202,15 +217,19 @@ def _untold(
     """Return the fields of a pilot that neither the scheduler lists nor its own heart tells of."""
     if ending is not None:
         reason, ended = ending
-        return {"state": PilotState.ENDED, "reason": reason, "ended": pilot.ended or ended or now}
+        return {
+            "state": PilotState.ENDED,
+            "reason": _kept(pilot, reason),
+            "ended": pilot.ended or ended or now,
+        }
     age_s = (now - pilot.submitted).total_seconds()
     if pilot.job_id is None and pilot.owner is None:
         if age_s < _IN_FLIGHT_S:
             return {}  # the scheduler may still be taking it in
-        return {"state": PilotState.ENDED, "reason": "never reached the queue", "ended": now}
+        return {"state": PilotState.ENDED, "reason": NOT_SUBMITTED, "ended": now}
     if age_s < _LISTED_S:
         return {}
-    why = "the scheduler no longer lists it, and it left no word"
+    why = _kept(pilot, "the scheduler no longer lists it, and it left no word")
     if missing_s >= _GONE_S:  # a second good answer without it
         return {"state": PilotState.ENDED, "reason": why, "ended": now}
     return {"state": PilotState.LOST_TRACK, "reason": why}
@@ -221,8 +240,8 @@ def _long_ago(seen: datetime | None, now: datetime) -> bool:
 
 
 def _own_words(profile: Profile, queue: Queue, pilots: Sequence[PilotRecord]) -> dict[str, PilotExit]:
-    """Return what pilots that had started wrote when they ended."""
-    started = [p for p in pilots if p.owner is not None or p.bundle is not None]
+    """Return what pilots wrote when they ended; one that never reached the database is on record with its job only."""
+    started = [p for p in pilots if p.owner is not None or p.bundle is not None or p.job_id is not None]
     restarts = {p.id: p.restart for p in started}
     words: dict[str, PilotExit] = {}
     for chunk in _chunks([pilot_folder(profile, p.id) for p in started]):

@@ -8,10 +8,14 @@ from htxas.cluster.profile import Profile
 from htxas.launch.agent.policy import SAFETY
 from htxas.launch.estimates import Estimator, lengths
 from htxas.launch.pilots.settings import engines_of
+from htxas.launch.work.engine_run import Engines
 from htxas.store.demand import ReadyWork
 from htxas.store.store import Store
 
 __all__ = ["ready_for"]
+
+# Of each cluster, the last one that had learned something of all it was asked about.
+_kept: dict[str, tuple[Store, Engines, Estimator]] = {}
 
 
 def ready_for(
@@ -24,5 +28,17 @@ def ready_for(
     names = list(campaigns)
     busy = sorted({work.campaign for work in store.ready_work(names)})
     engines = engines_of(profile, profile.partition())
-    learned = lengths(store, busy, Estimator(store, engines=engines), engines)
+    estimator = _estimator(store, profile.name, engines)
+    learned = lengths(store, busy, estimator, engines)
+    # Where nothing is known yet it is asked each time: the first that finish shall not wait to be heard.
+    if learned and all(one.fit["samples"] for one in learned):
+        _kept[profile.name] = store, engines, estimator
     return store.ready_work(names, limits_s, lengths=learned, safety=SAFETY) if busy else []
+
+
+def _estimator(store: Store, cluster: str, engines: Engines) -> Estimator:
+    """Return the one kept, if nothing has changed: who asks every minute need not learn anew each time."""
+    kept = _kept.get(cluster)
+    if kept is not None and kept[0] is store and kept[1] == engines:
+        return kept[2]
+    return Estimator(store, engines=engines)

@@ -22,6 +22,7 @@ from htxas.errors import UserError
 from htxas.launch.pilots.look import Seen, refresh
 from htxas.launch.pilots.plan import Plan, Room, adapt, affordable, keep
 from htxas.launch.pilots.ready import ready_for
+from htxas.launch.pilots.setback import KEPT_IN_MIND, NOT_NEEDED, NOT_STARTED, setback
 from htxas.launch.pilots.settings import SETTINGS_FILE, site_settings
 from htxas.launch.pilots.supply import active_of, held_work, room_of
 from htxas.store.records import ControlState, PilotRecord, PilotState
@@ -78,6 +79,7 @@ def submit_pilots(
     campaign: str | None = None,
     dry_run: bool = False,
     prepare: Callable[[Job], str | None] | None = None,
+    patient: bool = True,
 ) -> Submission:
     """Submit the pilots that are missing; twice in a row the second finds nothing to do.
 
@@ -95,6 +97,8 @@ def submit_pilots(
         Say what would be submitted, with the scripts; change nothing, ask no scheduler.
     prepare
         Called with each job before it is submitted; a text is why it need not be, nor any after it.
+    patient
+        After pilots that ended in vain, wait before the next try; a person who asks once need not.
 
     Raises
     ------
@@ -109,7 +113,7 @@ def submit_pilots(
         store.campaign(campaign)
     if dry_run:
         done = _plan(
-            store, profile, Seen(store.pilots(profile.name, active=True)), pilots, adaptive, campaign
+            store, profile, Seen(store.pilots(profile.name, active=True)), pilots, adaptive, campaign, patient
         )
         for name, count in done.plan.submit.items():
             partition = profile.partition(name)
@@ -122,8 +126,8 @@ def submit_pilots(
         if seen.unknown is not None:
             problem = f"nothing is submitted while the scheduler gives no usable answer: {seen.unknown}"
             return Submission(profile.name, seen, problems=[problem])
-        notes = _free_places(queue, seen)
-        done = _plan(store, profile, seen, pilots, adaptive, campaign)
+        notes = _free_places(store, queue, seen)
+        done = _plan(store, profile, seen, pilots, adaptive, campaign, patient)
         done.notes[:0] = notes
         for name, count in done.plan.submit.items():
             partition = profile.partition(name)
@@ -135,7 +139,7 @@ def submit_pilots(
     return done
 
 
-def _free_places(queue: Queue, seen: Seen) -> list[str]:
+def _free_places(store: Store, queue: Queue, seen: Seen) -> list[str]:
     """Cancel pilots that the scheduler could not start and holds; return what the user should know of held ones."""
     notes = [
         f"{p.id} (job {p.job_id}) is held and keeps its place: release it there, or htxas queue cancel {p.id}"
@@ -147,7 +151,8 @@ def _free_places(queue: Queue, seen: Seen) -> list[str]:
         if answers.get(job_id, Cancelled.FAILED) is Cancelled.FAILED:
             notes.append(f"{pilot.id} (job {job_id}) could not be started, nor cancelled: {pilot.reason}")
             continue
-        seen.pilots.remove(pilot)  # its end is recorded once the scheduler confirms it
+        seen.pilots.remove(pilot)  # its end is recorded once the scheduler confirms it, but not by that word
+        store.update_pilot(pilot.id, reason=f"{NOT_STARTED}{pilot.reason}")
         notes.append(f"{pilot.id} (job {job_id}) could not be started and is cancelled: {pilot.reason}")
     return notes
 
@@ -171,7 +176,13 @@ def _arrays(count: int, partition: Partition, *, single: bool = False) -> list[i
 
 
 def _plan(
-    store: Store, profile: Profile, seen: Seen, pilots: int | None, adaptive: bool, campaign: str | None
+    store: Store,
+    profile: Profile,
+    seen: Seen,
+    pilots: int | None,
+    adaptive: bool,
+    campaign: str | None,
+    patient: bool,
 ) -> Submission:
     done = Submission(profile.name, seen)
     now = datetime.now(UTC)
@@ -204,7 +215,39 @@ def _plan(
     else:
         done.plan = keep(pilots, ready, rooms, active, most=most, node_h=node_h)
     done.notes += done.plan.notes
+    _slow_down(store, profile, done, campaign, patient, now)
     return done
+
+
+def _slow_down(
+    store: Store, profile: Profile, done: Submission, campaign: str | None, patient: bool, now: datetime
+) -> None:
+    """Cut a plan to one pilot, or none for a while, where the last ones ended without having worked."""
+    if not done.plan.submit:
+        return
+
+    def concerns(pilot: PilotRecord) -> bool:
+        return campaign is None or pilot.campaign in (None, campaign)
+
+    ended = [p for p in store.last_pilots(profile.name, KEPT_IN_MIND) if concerns(p)]
+    active = [p for p in done.seen.pilots if concerns(p)]
+    found = setback(ended, active, [p.id for p in done.seen.held], now)
+    if found is None:
+        return
+    first = next(iter(done.plan.submit))
+    if found.trying is not None:
+        done.plan.submit, now_what = {}, f"no others before {found.trying} has shown whether it works"
+    elif patient and now < found.again:
+        # The time itself, not what is left of it: said once, not in every round of --watch.
+        again = found.again.astimezone().strftime("%H:%M:%S")
+        done.plan.submit, now_what = {}, f"one more is tried at {again}"
+    else:
+        done.plan.submit, now_what = {first: 1}, "one is tried"
+    done.notes.append(
+        f"{found} on {profile.name} ended without having worked, the latest with {found.reason!r}: {now_what}; "
+        f"htxas queue check --cluster {profile.name}, and the job's log below "
+        f"{profile.home.rstrip('/')}/pilots, say more"
+    )
 
 
 def _room(partition: Partition, profile: Profile, pilots: Iterable[PilotRecord]) -> Room:
@@ -262,7 +305,7 @@ def _submit(
             done.submitted |= dict(zip(ids, job_ids, strict=True))
             return True
         case Refused(reason):
-            _end_all(store, ids, reason)
+            _end_all(store, ids, reason if enough is None else NOT_NEEDED + reason)
             (done.notes if enough is not None else done.problems).append(reason)
         case Unclear(reason):
             done.problems.append(

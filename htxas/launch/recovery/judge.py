@@ -11,7 +11,8 @@ Here death needs a positive proof, and each proof has a name (:class:`Reason`):
 ``requeued``            the scheduler started the owner's job again, or put it back into the queue
 ``job_ended``           the scheduler, its accounting, or the pilot's own exit file says that the job ended
 ``job_gone``            the scheduler answered well, twice, a minute apart, without knowing the job
-``allocation_over``     silent until well after the last second its allocation can have had
+``allocation_over``     silent until well after the last second its allocation can have had; for a day, if the scheduler
+                        still calls it running
 ``abandoned``           no scheduler knows of it, its leases ran out, and it has been silent for a day
 ``unregistered``        it holds leases, but took its name off the list of owners long ago
 ======================  =====================================================================================
@@ -325,6 +326,12 @@ def _by_silence(e: Evidence) -> Verdict:
     """Judge one that shows no sign of life and of whose job nothing is proven."""
     job = e.job
     if job is not None and job.answer is Answer.RUNNING:
+        over = e.end_passed_s is not None and e.end_passed_s > ABANDONED_S
+        if over and e.quiet_s > ABANDONED_S and (e.lease_left_s is None or e.lease_left_s < 0):
+            # Jobs that cannot be ended (a dead host, a hung file system) stay on the books for ever.
+            hours = f"silent for {e.quiet_s / 3600:.0f} h, and its time was over a day ago"
+            why = f"{hours}, whatever the scheduler calls job {job.id}"
+            return _dead(Reason.ALLOCATION_OVER, why, Cause.NODE_FAILURE)
         why = f"silent for {e.silent_s:.0f} s, but the scheduler says of job {job.id}: {job.raw or 'running'}"
         return _unknown(Reason.UNREACHABLE, why)
     if e.end_passed_s is not None and e.end_passed_s > KILL_GRACE_S and e.quiet_s >= SETTLED_S:

@@ -18,6 +18,7 @@ from typing import Any
 
 from fireworks import LaunchPad
 
+from htxas.engines.base import JOB_FILE
 from htxas.errors import Busy, Cause, NotFound
 from htxas.launch.agent.delivery import deliver_journals
 from htxas.launch.agent.liveness import LOG_FILE
@@ -261,8 +262,8 @@ def _facts(
     directory = attempt_directory(lease.key, lease.attempt)
     log = directory_tail(directory) or ([] if folder is None else log_tail(folder / LOG_FILE))
     facts: dict[str, Any] = {"host": info.get("host"), "log": log}
-    try:
-        began = directory.stat().st_ctime
+    try:  # written first, and once: whatever else comes into the folder changes the times of the folder itself
+        began = (directory / JOB_FILE).stat().st_mtime
     except OSError:
         return facts
     ends = [e for e in (info.get("end"), None if last is None else last.timestamp()) if e is not None]

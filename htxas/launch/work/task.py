@@ -37,6 +37,9 @@ class Task:
         The campaign's gate limits and stored grid.
     ground_key, ground_directory
         For a site: its ground state, and where that was computed once it is known; empty if its folder is not.
+    ground_energy_eV, ground_numerics
+        Total energy of that ground state, and the numerics of the attempt that found it, as far as they are stored:
+        what is computed again where its folder is not must be the same state.
     numerics, corrections
         What this attempt does differently, merged; names of the corrections, in order.
     rungs
@@ -71,6 +74,8 @@ class Task:
     step_eV: float
     ground_key: str | None = None
     ground_directory: str | None = None
+    ground_energy_eV: float | None = None
+    ground_numerics: Mapping[str, Any] = field(default_factory=dict)
     numerics: Mapping[str, Any] = field(default_factory=dict)
     corrections: tuple[str, ...] = ()
     rungs: Mapping[str, int] = field(default_factory=dict)

@@ -267,6 +267,8 @@ class Worker:
                     previous,
                     task.memory_factor,
                     self._memory_MB(task),
+                    task.ground_energy_eV,
+                    task.ground_numerics,
                 ),
                 directory,
                 limits=gate_limits(task.gate),
@@ -335,6 +337,10 @@ def _with_run(result: Result, told: Mapping[str, Any]) -> Result:
 
 def main() -> None:
     """Run one worker for the agent that started it."""
+    # LSF warns all processes of a job, not the pilot alone, minutes before its end; each of these would end us. The
+    # pilot is whom they concern. Ignored is inherited through exec: the engines do not die of them either.
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
+        signal.signal(number, signal.SIG_IGN)
     die_with(os.getppid())
     # Libraries print; the agent must not take that for an answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from htxas.domain.calculation import Calculation, Kind
+from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Engine, Job, read_job
 from htxas.engines.pyscf import ground
 from htxas.engines.pyscf.parameters import resolve
@@ -115,6 +116,25 @@ def test_another_ground_state_than_the_stored_one_is_refused(engine: Engine, fol
     assert told["failure"]["cause"] == "gate_rejected"
     assert "+54.4 meV from the stored one" in told["failure"]["message"]
     assert told["failure"]["evidence"]["ground_directory"] == str(folder)
+
+
+def test_so_it_is_where_its_folder_is_out_of_sight(engine: Engine, tmp_path: Path) -> None:
+    """Packed, or on another cluster: the database knows its energy, and how it was found."""
+    site = parameters(max_cycles=5)
+    numerics = {"cycles_factor": 3.0}
+    first = start(engine, replace(ground_job(site), numerics=numerics), tmp_path / "ground")
+    assert first["convergence"] == "converged"
+    with np.load(tmp_path / "ground/result.npz") as data:
+        energy_eV = float(data["energy_Ha"]) * HARTREE_EV
+    alone = site_job(site, folder=tmp_path / "gone")
+    assert start(engine, alone, tmp_path / "1")["failure"]["cause"] == "scf_unconverged"
+    known = replace(alone, ground_energy_eV=energy_eV, ground_numerics=numerics)
+    told = start(engine, known, tmp_path / "2")
+    assert told["extra"]["ground_state"] == "computed again"
+    assert told["extra"]["aided"]["ground"]["numerics"] == numerics
+    other = replace(known, ground_energy_eV=energy_eV - 0.05)
+    told = start(engine, other, tmp_path / "3")
+    assert "+50.0 meV from the stored one" in told["failure"]["message"]
 
 
 @pytest.mark.parametrize(

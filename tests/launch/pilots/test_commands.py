@@ -7,11 +7,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from htxas.cli import queue_pilots
 from htxas.cli.main import cli
 from htxas.cluster.jobs import Unknown
 from htxas.cluster.queue import Queue
@@ -107,6 +109,29 @@ def test_a_scheduler_without_an_answer_is_told(
             htxas("queue", "cancel", "-C", "open")
     assert "1 pilot gone from the queue of open" in htxas("queue", "cancel", "-C", "open")
     assert store.counts()[State.READY] == 5
+
+
+def test_watching_says_what_is_new_once(
+    htxas: Call, store: Store, submitted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[float] = []
+
+    def pause(seconds: float) -> None:
+        rounds.append(seconds)
+        if len(rounds) == 3:
+            submitted("other", sizes=(3,), seconds=0.1)
+            store.set_control("other", budget_node_h=0.001)  # less than a pilot may use
+        if len(rounds) == 6:
+            raise ClusterError("enough")
+
+    monkeypatch.setattr(queue_pilots, "time", SimpleNamespace(sleep=pause, strftime=time.strftime))
+    runner = CliRunner()
+    said = runner.invoke(cli, ["queue", "submit", "-C", "open", "--adapt", "--watch", "--every", "5"]).output
+    assert len(rounds) == 6
+    assert said.count("nothing is ready to run") == 1
+    assert said.count("node hours of the budget are left") == 1
+    assert "none submitted" not in said
+    assert store.pilots() == []
 
 
 def test_a_bundle_by_hand(htxas: Call, store: Store, submitted: Callable[..., Any], tmp_path: Path) -> None:

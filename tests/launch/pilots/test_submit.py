@@ -50,6 +50,7 @@ class FakeQueue(Queue):
         self.refuses: str | None = None
         self.loses_answer = False
         self.submissions: list[Job] = []
+        self.asked: list[Collection[str] | None] = []
         self.number = 100
 
     def submit(self, job: Job) -> Submission:
@@ -65,6 +66,7 @@ class FakeQueue(Queue):
         return Unclear("no answer in time") if self.loses_answer else Submitted(tuple(ids))
 
     def snapshot(self, ids: Collection[str] | None = None) -> Snapshot | Unknown:
+        self.asked.append(ids)
         if self.out_of_order is not None:
             return Unknown(self.out_of_order)
         return Snapshot(dict(self.jobs), frozenset(ids or ()) - self.jobs.keys())
@@ -314,7 +316,7 @@ def test_budget(store: Store, cluster: Make, work: Any) -> None:
     assert len(submit_pilots(store, queue.profile, queue, pilots=4).submitted) == 2  # of an hour each
     store.spend("somebody", {"chains": 3600.0}, 1)
     for pilot in store.pilots():
-        store.update_pilot(pilot.id, state=PilotState.ENDED)
+        store.update_pilot(pilot.id, state=PilotState.ENDED, owner="n1-77-abc")
     queue.jobs.clear()
     assert len(submit_pilots(store, queue.profile, queue, pilots=4).submitted) == 1
     store.spend("somebody", {"chains": 10_000.0}, 2)
@@ -510,3 +512,123 @@ def test_a_thousand_pilots_are_submitted_in_seconds(store: Store, cluster: Make,
     done = submit_pilots(store, queue.profile, queue, pilots=1000)
     assert len(done.submitted) == 1000
     assert time.monotonic() - began < 20
+
+
+def die_at_once(queue: FakeQueue) -> None:
+    for job_id, job in queue.jobs.items():
+        if not job.state.ended:
+            queue.set(job_id, JobState.FAILED, reason="NonZeroExitCode")
+
+
+def earlier(store: Store, seconds: float) -> None:
+    """Move all that happened to pilots into the past."""
+    for found in store.pilots():
+        times = {k: t for k in ("submitted", "started", "ended") if (t := getattr(found, k)) is not None}
+        store.update_pilot(found.id, **{k: t - timedelta(seconds=seconds) for k, t in times.items()})
+
+
+def test_pilots_that_die_at_once_are_tried_one_by_one_and_ever_later(
+    store: Store, cluster: Make, work: Any
+) -> None:
+    queue = cluster()
+    work(1000.0, sizes=(1, 2, 3, 4, 5))
+
+    def go(**how: Any) -> Any:
+        return submit_pilots(store, queue.profile, queue, adaptive=True, **how)
+
+    assert len(go().submitted) == 3
+    for pause_s in (60, 120, 240):
+        die_at_once(queue)
+        told = go()
+        assert told.submitted == {}
+        assert "ended without having worked, the latest with 'FAILED (NonZeroExitCode)'" in told.notes[-1]
+        assert "htxas queue check --cluster here" in told.notes[-1]
+        assert go().notes == told.notes  # nothing in it that changes, so that --watch says it once
+        earlier(store, pause_s - 10)
+        assert go().submitted == {}
+        earlier(store, 15)
+        assert len(go().submitted) == 1
+        assert "no others before" in go().notes[-1]
+        assert go().submitted == {}
+    earlier(store, 1000)
+    (probe,) = store.pilots(active=True)
+    assert probe.job_id is not None
+    began = time.time() - 400
+    queue.set(probe.job_id, JobState.RUNNING, start=began, end=began + 3600)
+    store.update_pilot(probe.id, owner="n1-77-abc")
+    assert len(go().submitted) > 1  # it works again
+
+
+def test_a_person_who_asks_once_need_not_wait(store: Store, queued: FakeQueue) -> None:
+    die_at_once(queued)
+    assert submit_pilots(store, queued.profile, queued, pilots=3).submitted == {}
+    assert len(submit_pilots(store, queued.profile, queued, pilots=3, patient=False).submitted) == 1
+    assert submit_pilots(store, queued.profile, queued, pilots=3, patient=False).submitted == {}
+
+
+def test_refusals_are_slowed_down(store: Store, cluster: Make, work: Any) -> None:
+    queue = cluster()
+    work(10.0)
+    queue.refuses = "sbatch: error: invalid account"
+    assert submit_pilots(store, queue.profile, queue, pilots=3).problems
+    again = submit_pilots(store, queue.profile, queue, pilots=3)
+    assert (again.problems, len(store.pilots())) == ([], 3)
+    assert "invalid account" in again.notes[-1]
+
+
+def test_jobs_that_cannot_be_started_are_slowed_down(store: Store, queued: FakeQueue) -> None:
+    """Taken out of the queue by us: the scheduler says cancelled then, but nobody wished it."""
+    queued.set("101", JobState.HELD, reason="launch failed requeued held")
+    assert list(submit_pilots(store, queued.profile, queued, pilots=1).submitted.values()) == ["102"]
+    queued.set("102", JobState.HELD, reason="launch failed requeued held")
+    assert submit_pilots(store, queued.profile, queued, pilots=1).submitted == {}
+    refresh(store, queued.profile, queued)
+    assert {p.reason for p in store.pilots()} == {"could not be started: launch failed requeued held"}
+
+
+def test_the_last_pilots_are_few_and_newest_first(store: Store, queued: FakeQueue) -> None:
+    submit_pilots(store, queued.profile, queued, pilots=4)
+    for k, found in enumerate(store.pilots()[:3]):
+        ended = datetime.now(UTC) - timedelta(seconds=k)
+        store.update_pilot(found.id, state=PilotState.ENDED, ended=ended)
+    ids = [p.id for p in store.pilots()]
+    assert [p.id for p in store.last_pilots("here", 2)] == ids[:2]
+    assert [p.id for p in store.last_pilots("here", 9)] == ids[:3]
+    assert store.last_pilots("there", 9) == []
+    assert [p.id for p in store.pilots("here", state=PilotState.QUEUED)] == ids[3:]
+
+
+def test_pbs_is_asked_about_our_jobs_only(store: Store, cluster: Make, work: Any) -> None:
+    queue = cluster(scheduler="pbs")
+    work(10.0)
+    submit_pilots(store, queue.profile, queue, pilots=2)
+    refresh(store, queue.profile, queue)
+    assert queue.asked == [["101_1", "101_2"]]
+    store.update_pilot(store.pilots()[0].id, job_id=None)  # to be found by its name
+    refresh(store, queue.profile, queue)
+    assert queue.asked[1:] == [None]
+    assert [p.job_id for p in store.pilots()] == ["101_1", "101_2"]
+
+
+def test_slurm_is_asked_about_all(store: Store, queued: FakeQueue) -> None:
+    refresh(store, queued.profile, queued)
+    assert queued.asked == [None]
+
+
+def test_a_cancelled_pilot_slows_nobody(store: Store, queued: FakeQueue) -> None:
+    cancel_pilots(store, queued.profile, queued)
+    assert len(submit_pilots(store, queued.profile, queued, pilots=2).submitted) == 2
+
+
+def test_the_word_of_a_pilot_that_never_reached_the_database(
+    store: Store, queued: FakeQueue, home: Path
+) -> None:
+    found = pilot(store)
+    folder = home / "pilots" / found.id
+    folder.mkdir(exist_ok=True)
+    why = "no database at db:27017"
+    write_exit(folder, PilotExit(found.id, "n1-7-a", "n1", "101", 0, Why.UNFIT, why, 1.0, time.time()))
+    queued.set("101", JobState.FAILED)
+    told = submit_pilots(store, queued.profile, queued, pilots=1)
+    assert pilot(store).reason == f"unfit: {why}"
+    assert why in told.notes[-1]

@@ -212,6 +212,12 @@ CASES: dict[str, tuple[Evidence, Life, Reason, Cause | None]] = {
         Reason.UNREACHABLE,
         None,
     ),
+    "called running for days, silent, its time long over": (
+        pilot(end_passed_s=ABANDONED_S + 1, silent_s=9 * DAY, database_up_s=9 * DAY, lease_left_s=-1.0),
+        Life.DEAD,
+        Reason.ALLOCATION_OVER,
+        Cause.NODE_FAILURE,
+    ),
     # the database was away
     "database back for a minute": (
         pilot({"answer": Answer.UNKNOWN}, end_passed_s=DAY, database_up_s=60.0),

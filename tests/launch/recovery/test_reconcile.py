@@ -29,6 +29,7 @@ from htxas.cluster.load import load_config
 from htxas.cluster.profile import Profile
 from htxas.cluster.queue import Queue
 from htxas.domain.calculation import State
+from htxas.engines.base import JOB_FILE
 from htxas.errors import Cause, DatabaseUnavailable
 from htxas.launch import control
 from htxas.launch.agent.liveness import boot_id, new_owner, worker_folder
@@ -46,6 +47,7 @@ from htxas.launch.recovery.recover import (
     requeue_forgotten,
 )
 from htxas.launch.run import run_workers
+from htxas.launch.work.compute import attempt_directory
 from htxas.launch.work.journal import JournalWriter, read_journal
 from htxas.settings import read_secret, runs_folder
 from htxas.store.outcomes import Outcome, failed
@@ -246,6 +248,31 @@ def test_what_it_finished_is_stored_and_only_what_was_in_hand_counts(
     assert interrupted.history[-1]["cause"] == "lost"
     assert store.calculation(leases[4].key).interrupted == {}
     assert recover(store, launchpad) == 0
+
+
+def test_an_attempt_began_when_its_input_was_written(
+    store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], start: Start
+) -> None:
+    submitted(sizes=(1,), batch={"at_least": 1})
+    agent = start()
+    known, unknown = agent.take()
+    began = time.time() - 5000.0
+    for lease in (known, unknown):
+        attempt_directory(lease.key, lease.attempt).mkdir(parents=True)
+    job = attempt_directory(known.key, known.attempt) / JOB_FILE
+    job.write_text("{}")
+    os.utime(job, (began, began))
+    (job.parent / "log").write_text("a file that came just now")
+    for lease in (known, unknown):
+        agent.write([], in_hand=lease)
+    last = datetime.fromtimestamp(began + 4000.0, UTC)
+    assert conclude_owner(store, launchpad, agent.owner, Cause.WALLTIME, "over", last=last).charged == 2
+    (entry,) = store.calculation(known.key).history
+    assert entry["wall_s"] == pytest.approx(4000.0, abs=1.0)
+    assert entry["shown_s"] == 2 * entry["wall_s"]
+    assert entry["directory"] == str(job.parent)
+    (entry,) = store.calculation(unknown.key).history  # nothing had begun
+    assert (entry["wall_s"], "shown_s" in entry) == (None, False)
 
 
 def test_an_attempt_given_back_does_not_charge_the_next(
