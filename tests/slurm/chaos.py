@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -197,6 +198,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sites", type=int, help="of the fake engine; default 300 (short) or 1000 (long)")
     parser.add_argument("--out", type=Path, default=Path("chaos"))
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell, and inherited
     short = options.form != "long"
     only = set(options.only.split(",")) - {""}
     failed = 0
