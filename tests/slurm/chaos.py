@@ -198,7 +198,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sites", type=int, help="of the fake engine; default 300 (short) or 1000 (long)")
     parser.add_argument("--out", type=Path, default=Path("chaos"))
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell, and inherited
+    # Ignored in the background of a shell, and what is ignored is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     short = options.form != "long"
     only = set(options.only.split(",")) - {""}
     failed = 0
