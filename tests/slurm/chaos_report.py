@@ -108,6 +108,10 @@ def table(document: dict[str, Any]) -> str:
         f"refused, {f.get('recomputed_whole', 0)} whole ones computed again.",
         "",
     ]
+    if f.get("phantoms"):
+        lines.append(
+            f"{f['phantoms']} jobs that Slurm called running without a process were cancelled by hand.\n"
+        )
     lines += [f"- {problem}" for problem in document["problems"]]
     return "\n".join(lines) + "\n"
 

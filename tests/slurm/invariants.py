@@ -71,6 +71,7 @@ def inspect(
         _numbers(findings, world, db, documents)
         _nothing_left(findings, world, db)
     _recomputed(findings, documents, runs, struck)
+    findings.figures["phantoms"] = len(world.phantoms)
     findings.ends = sorted(d["finished"].timestamp() for d in documents if d.get("finished"))
     return findings
 

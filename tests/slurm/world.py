@@ -32,6 +32,8 @@ BLOCKER = "somebody-else"
 
 _LEDGER = Path(__file__).with_name("ledger.py")
 _SCRATCH_MB = 192
+_LOOK_AFTER_S = 5.0
+_PHANTOM_S = 30.0  # longer than a pilot takes to start or to end
 _DATABASE = "htxas"
 _LIAR = """\
 #!/bin/sh
@@ -108,6 +110,9 @@ class World:
         self._quiet = threading.Event()
         self._ending = False
         self.lock = threading.Lock()
+        self.phantoms: list[str] = []
+        self._silent_since: dict[str, float] = {}
+        self._looked_after = 0.0
         self._wrappers = folder / "bin"
 
     @property
@@ -156,12 +161,34 @@ class World:
             )  # fmt: skip
 
     def attend(self) -> None:
-        """Start services again that ended, as systemd does."""
+        """Start services again that ended, as systemd does; look after Slurm, as an operator does."""
         for service in self.services.values():
             status = service.process.poll()
             if status is not None and not self._ending:
                 service.statuses.append(status)
                 service.process = self._start(service.name, service.arguments)
+        if time.monotonic() - self._looked_after >= _LOOK_AFTER_S:
+            self._looked_after = time.monotonic()
+            self._cancel_phantoms()
+
+    def _cancel_phantoms(self) -> None:
+        """Cancel jobs that Slurm calls running although their node has long had no process of them.
+
+        A controller that is killed while a node is down may forget the nodes of a job it starts again: the node aborts
+        it ("on wrong node"), and the controller calls it running until its time is over. That is Slurm's own fault; for
+        htxas the job runs, and it waits.
+        """
+        alive = {p.job for p in self.processes()}
+        healthy = set(self.healthy())
+        silent = {j["id"] for j in self.our_jobs() if j["state"] == "RUNNING" and j["node"] in healthy}
+        # The number in a job's environment is that of the array task alone, not array_index.
+        silent = {i for i in silent if "_" not in i and i not in alive}
+        now = time.monotonic()
+        self._silent_since = {i: self._silent_since.get(i, now) for i in silent}
+        for job, since in self._silent_since.items():
+            if now - since > _PHANTOM_S and job not in self.phantoms:
+                self.phantoms.append(job)
+                self.slurm_command("scancel", job)
 
     def end_services(self) -> dict[str, int]:
         """Ask each to end, as Ctrl-C does; return their exit statuses."""
