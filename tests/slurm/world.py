@@ -180,9 +180,8 @@ class World:
         """
         alive = {p.job for p in self.processes()}
         healthy = set(self.healthy())
-        silent = {j["id"] for j in self.our_jobs() if j["state"] == "RUNNING" and j["node"] in healthy}
-        # The number in a job's environment is that of the array task alone, not array_index.
-        silent = {i for i in silent if "_" not in i and i not in alive}
+        running = [j for j in self.our_jobs() if j["state"] == "RUNNING" and j["node"] in healthy]
+        silent = {j["id"] for j in running if j["number"] not in alive}
         now = time.monotonic()
         self._silent_since = {i: self._silent_since.get(i, now) for i in silent}
         for job, since in self._silent_since.items():
@@ -217,10 +216,10 @@ class World:
             return ""
 
     def jobs(self) -> list[dict[str, str]]:
-        """Return id, partition, node, cpus, state and name of all jobs."""
-        names = ("id", "partition", "node", "cpus", "state", "name")
+        """Return id, partition, node, cpus, state, name and number (an array's tasks have one each) of all jobs."""
+        names = ("id", "partition", "node", "cpus", "state", "name", "number")
         rows = self.slurm_command(
-            shutil.which("squeue") or "squeue", "-h", "-r", "-o", "%i|%P|%N|%C|%T|%j"
+            shutil.which("squeue") or "squeue", "-h", "-r", "-o", "%i|%P|%N|%C|%T|%j|%A"
         ).splitlines()
         return [dict(zip(names, row.split("|"), strict=True)) for row in rows]
 
