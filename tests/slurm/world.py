@@ -170,6 +170,22 @@ class World:
         if time.monotonic() - self._looked_after >= _LOOK_AFTER_S:
             self._looked_after = time.monotonic()
             self._cancel_phantoms()
+            self._resume_nodes()
+
+    def _resume_nodes(self) -> None:
+        """Take drained nodes back into service, and cancel jobs that Slurm holds.
+
+        A controller that comes back with an older state starts jobs a second time where they still run, drains the node
+        for it ("Duplicate jobid"), and holds the jobs.
+        """
+        for node in self.healthy():
+            if "drain" in self.slurm_command("sinfo", "-h", "-n", node, "-o", "%T").lower():
+                self.slurm_command("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        rows = self.slurm_command(shutil.which("squeue") or "squeue", "-h", "-r", "-t", "PD", "-o", "%i|%r")
+        for row in rows.splitlines():
+            job, _, why = row.partition("|")
+            if "held" in why.lower():
+                self.slurm_command("scancel", job)
 
     def _cancel_phantoms(self) -> None:
         """Cancel jobs that Slurm calls running although their node has long had no process of them.
