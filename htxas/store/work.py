@@ -213,9 +213,14 @@ class Work(Connected):
         hungry = [Hungry(i.get("campaign"), **i["hungry"]) for i in found if i.get("hungry")]
         return len(found), hungry
 
-    def forget_worker(self, owner: str) -> None:
-        """Remove a worker's heartbeat."""
-        self._persist(lambda: self._db["workers"].delete_one({"_id": owner}))
+    def is_known(self, owner: str) -> bool:
+        """Return whether a worker has a heartbeat, be it an old one."""
+        return self._persist(lambda: self._db["workers"].find_one({"_id": owner}, {"_id": 1})) is not None
+
+    def forget_worker(self, owner: str, *, seen: datetime | None = None) -> None:
+        """Remove a worker's heartbeat; with ``seen``, only if there was none since: it is alive then."""
+        query: Document = {"_id": owner} if seen is None else {"_id": owner, "seen": seen}
+        self._persist(lambda: self._db["workers"].delete_one(query))
 
 
 def fence(lease: Lease) -> Document:

@@ -159,6 +159,7 @@ def test_a_retry_while_an_agent_has_the_batch(
 ) -> None:
     """The agent had seen the end of it and would complete the Firework without another look."""
     submitted(sizes=(2,), batch={"at_least": 1})
+    store.heartbeat("agent", {})
     agent = Source(store, launchpad, "agent", home, None, 1)
     held = agent.checkout(math.inf)
     assert held is not None

@@ -225,5 +225,12 @@ def test_heartbeats(store):
     first, second = store.workers()
     assert (first["owner"], first["info"], second["owner"]) == ("w1", {"host": "a", "jobs": 3}, "w2")
     assert 0 <= first["age_s"] < 10
+    assert store.is_known("w1")
+    (first,) = (w["seen"] for w in store.workers() if w["owner"] == "w1")
+    time.sleep(0.01)
+    store.heartbeat("w1", {"host": "a", "jobs": 4})
+    store.forget_worker("w1", seen=first)
+    assert store.is_known("w1")
     store.forget_worker("w1")
+    assert not store.is_known("w1")
     assert [w["owner"] for w in store.workers()] == ["w2"]

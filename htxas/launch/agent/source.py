@@ -21,7 +21,7 @@ from htxas.launch.pad.checkout import complete, take
 from htxas.launch.pad.launchpad import Document, campaign_query, database_errors
 from htxas.launch.work.engine_run import Engines
 from htxas.launch.work.task import Task
-from htxas.store.records import CalculationRecord, ControlState, Hungry, Lease
+from htxas.store.records import CalculationRecord, ControlState, Hungry, Lease, Leased
 from htxas.store.store import Store
 
 __all__ = ["LEASE_S", "Held", "Lent", "Source", "blocked_campaigns"]
@@ -373,7 +373,7 @@ class Source:
             Whether the estimates should be the best there are: where time is short.
         """
         order = sorted(keys)
-        leased = self.store.lease_many(order, self.owner, LEASE_S, blocked=self.blocked)
+        leased = self._lease(order, self.blocked)
         have = {one.lease.key for one in leased}
         others = self.store.calculations([k for k in order if k not in have])
         over = [r for r in others.values() if r.state in _OVER]
@@ -385,7 +385,7 @@ class Source:
         needed = self.maker.grounds_of(held.campaign, [one.record for one in leased])
         unknown = self.maker.unknown(needed.values(), {*have, *others})
         if unknown:  # ground states of other batches
-            own = self.store.lease_many(sorted(unknown), self.owner, LEASE_S)
+            own = self._lease(sorted(unknown))
             leased += own
             have |= {one.lease.key for one in own}
             rest = self.store.calculations([k for k in unknown if k not in have])
@@ -397,6 +397,15 @@ class Source:
         self.maker.forget(have)
         tasks, failed = self.maker.make(held, leased, needed, exact=exact)
         return Lent(tasks, failed, elsewhere, over)
+
+    def _lease(self, keys: Sequence[str], blocked: Collection[str] = ()) -> list[Leased]:
+        leased = self.store.lease_many(keys, self.owner, LEASE_S, blocked=blocked)
+        if leased and not self.store.is_known(self.owner):
+            # Somebody has just settled our affairs, and our next heartbeat is seconds away: were we killed before
+            # it, nobody would know whose these are, and whether he will come back for them.
+            self.store.release([one.lease for one in leased])
+            return []
+        return leased
 
     def look(self, keys: Collection[str]) -> dict[str, CalculationRecord]:
         """Return how calculations stand that others compute."""

@@ -219,7 +219,7 @@ def conclude_owner(
     info
         What its last heartbeat told; looked up if not given.
     last
-        When it cannot have worked any more; by default its last heartbeat.
+        Its last heartbeat. If it has beaten since, it is not forgotten, and whoever looks next judges it anew.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def conclude_owner(
         store.release([lease], cause=cause, message=why, evidence=facts, in_hand=[lease.key])
     released = store.release_owner(owner)
     freed = free_fireworks(launchpad, {owner})
-    store.forget_worker(owner)  # last: a kill before this line is mended by the next call
+    store.forget_worker(owner, seen=last)  # last: a kill before this line is mended by the next call
     count = len(charged) if cause is not None else 0
     _log.info("%s is dead: %s; %d stored, %d released", owner, why, stored, len(leases))
     return Concluded(stored, known, refused, released + count, count, freed)

@@ -271,6 +271,28 @@ def test_what_comes_after_the_lease_was_lost_is_refused(store: Store, go: Go, su
     assert record.history == ()
 
 
+def test_who_was_declared_dead_takes_nothing_before_it_is_known_again(
+    store: Store, go: Go, submitted: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("htxas.launch.agent.heart.BEAT_S", 0.2)
+    submitted(sizes=(2,), batch={"at_least": 1})
+    lease, taken = Store.lease_many, []
+
+    def settled_meanwhile(self: Store, keys: Any, owner: str, *rest: Any, **kinds: Any) -> Any:
+        leased = lease(self, keys, owner, *rest, **kinds)
+        if not taken:
+            taken.extend(one.lease.key for one in leased)
+            store.forget_worker(owner)
+        return leased
+
+    monkeypatch.setattr(Store, "lease_many", settled_meanwhile)
+    did = go()
+    assert did.ended["done"] == 3
+    assert taken
+    assert {store.calculation(k).attempts for k in taken} == {2}
+    assert all(store.calculation(k).history[0]["attempt"] == 2 for k in taken)
+
+
 def test_a_lease_that_is_gone_stops_the_engine(
     store: Store, go: Go, submitted: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -604,6 +626,7 @@ def test_a_ground_state_that_is_tried_again_is_not_remembered_as_failed(
 ) -> None:
     submitted(sizes=(2,), batch={"at_least": 1})
     owner = new_owner()
+    store.heartbeat(owner, {})
     source = Source(store, launchpad, owner, worker_folder(owner), None, 1)
     first = source.checkout(math.inf)
     assert first is not None
