@@ -25,7 +25,7 @@ from htxas.cluster.profile import Dialect, Partition, Profile, Scheduler, Scratc
 from htxas.cluster.quantities import clock
 from htxas.errors import UserError
 
-__all__ = ["JOB_PREFIX", "Job", "pilot_folder", "pilot_ids", "render", "submission_folder"]
+__all__ = ["JOB_PREFIX", "Job", "is_another", "pilot_folder", "pilot_ids", "render", "submission_folder"]
 
 JOB_PREFIX = "htxas-"
 """Queue name of a submission: this and its id. Jobs are found by it when sbatch's answer got lost."""
@@ -243,3 +243,16 @@ def _check(text: str, job: Job) -> None:
                 )
         elif line.strip() and not line.startswith("#") and command is None:
             command = number
+
+
+def is_another(job_name: str, pilot: str) -> bool:
+    """Tell whether a job's name is that of another submission of ours than the pilot's.
+
+    A controller that is killed before it has written down a submission forgets it, and gives its number to the next.
+
+    >>> [is_another(name, "a1b2c3d4-2") for name in ("htxas-a1b2c3d4", "htxas-ffffffff[1]", "mine", "")]
+    [False, True, False, False]
+    """
+    ours = JOB_PREFIX + pilot.partition("-")[0]
+    name = job_name.partition("[")[0]
+    return name.startswith(JOB_PREFIX) and not ours.startswith(name)  # some schedulers cut names

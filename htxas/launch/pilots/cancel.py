@@ -82,6 +82,8 @@ def cancel_pilots(
         if pending:
             chosen = [p for p in chosen if p.state is not PilotState.RUNNING]
         done.gone += [p for p in pilots or () if p not in known]
+        done.gone += [p.id for p in chosen if p.id in seen.replaced]  # the number of its job is another's now
+        chosen = [p for p in chosen if p.id not in seen.replaced]
         jobs = {p.job_id: p for p in chosen if p.job_id is not None}
         for p in chosen:
             if p.job_id is None:  # on its way into the queue, or never to get there

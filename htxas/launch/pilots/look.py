@@ -17,7 +17,7 @@ from typing import Any
 from htxas.cluster.jobs import JobInfo, JobState, Snapshot, Unknown
 from htxas.cluster.profile import Profile, Scheduler
 from htxas.cluster.queue import Queue
-from htxas.cluster.script import JOB_PREFIX, pilot_folder
+from htxas.cluster.script import JOB_PREFIX, is_another, pilot_folder
 from htxas.launch.pilots.exit import PilotExit, read_exit
 from htxas.launch.pilots.setback import NOT_STARTED, NOT_SUBMITTED
 from htxas.store.records import PilotRecord, PilotState
@@ -57,6 +57,8 @@ class Seen:
         Those among ``pilots`` that the scheduler could not start and holds: they never will by themselves.
     held
         Those that a person holds.
+    replaced
+        Pilots the scheduler has forgotten, and given the number of their job to another.
     """
 
     pilots: list[PilotRecord]
@@ -64,6 +66,7 @@ class Seen:
     changed: int = 0
     stranded: list[PilotRecord] = field(default_factory=list)
     held: list[PilotRecord] = field(default_factory=list)
+    replaced: frozenset[str] = frozenset()
 
 
 def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
@@ -88,7 +91,7 @@ def refresh(store: Store, profile: Profile, queue: Queue) -> Seen:
     words = _own_words(profile, queue, [*silent, *returned])
     endings = _endings(queue, silent, words)
     now = datetime.now(UTC)
-    seen = Seen([])
+    seen = Seen([], replaced=frozenset(p.id for p in missing if p.job_id in answer.jobs))
     for pilot in records:
         if pilot.id in found:
             fields = _told(pilot, found[pilot.id], words.get(pilot.id), now)
@@ -129,7 +132,8 @@ def _asked_about(profile: Profile, pilots: Sequence[PilotRecord]) -> list[str] |
 def _job_of(pilot: PilotRecord, jobs: Mapping[str, JobInfo]) -> JobInfo | None:
     """Return the pilot's job in an answer: by its id, or by name and array task if the id was lost on the way."""
     if pilot.job_id is not None:
-        return jobs.get(pilot.job_id)
+        job = jobs.get(pilot.job_id)
+        return None if job is not None and is_another(job.name, pilot.id) else job
     name = JOB_PREFIX + pilot.id.partition("-")[0]
     for job in jobs.values():
         if job.name == name and array_task(job.id) == pilot.array_task:
@@ -279,7 +283,7 @@ def _endings(
     if isinstance(answer, Snapshot):
         for job_id, pilot_id in unexplained.items():
             job = answer.jobs.get(job_id)
-            if job is not None and job.state.ended:
+            if job is not None and job.state.ended and not is_another(job.name, pilot_id):
                 endings[pilot_id] = (ending_of(job), None if job.end is None else _when(job.end))
     return endings
 

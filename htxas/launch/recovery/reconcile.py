@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -16,9 +16,10 @@ from typing import Any
 
 from fireworks import LaunchPad
 
-from htxas.cluster.jobs import Snapshot, Unknown
+from htxas.cluster.jobs import JobInfo, Unknown
 from htxas.cluster.profile import Profile
 from htxas.cluster.queue import Queue, pilot_folder
+from htxas.cluster.script import is_another
 from htxas.errors import Cause, ClusterError
 from htxas.launch.agent.delivery import Courier
 from htxas.launch.agent.liveness import LOCK_FILE
@@ -376,18 +377,31 @@ def _ask(
         report.unknown.append(f"{name}: {answer.reason}")
         heard = {i: Heard(Answer.UNKNOWN, why=answer.reason) for i in ids}
     else:
-        heard = {i: Heard(_answer(answer, i), info=answer.jobs.get(i)) for i in ids}
+        pilots = _pilots_in(silent)
+        jobs = {i: job for i, job in answer.jobs.items() if _is_theirs(job, pilots.get(i, ()))}
+        heard = {i: Heard(_answer(job), info=job) for i, job in jobs.items()}
         if not report.dry_run:
-            store.found_again([_absence(name, i) for i in answer.jobs])
-        absent = {i: last.get(i) for i in ids - answer.jobs.keys()}
-        heard |= _absent(store, cluster, absent, report)
+            store.found_again([_absence(name, i) for i in jobs])
+        absent = {i: last.get(i) for i in ids - jobs.keys()}
+        heard |= _absent(store, cluster, absent, pilots, report)
     return {(name, i): told for i, told in heard.items()}
 
 
-def _answer(snapshot: Snapshot, job_id: str) -> Answer:
-    job = snapshot.jobs.get(job_id)
-    if job is None:
-        return Answer.ABSENT
+def _pilots_in(silent: Sequence[Worker]) -> dict[str, set[str]]:
+    """Return the pilots of silent owners by the job they were in."""
+    pilots: dict[str, set[str]] = {}
+    for worker in silent:
+        if worker["info"].get("pilot"):
+            pilots.setdefault(str(worker["info"]["job_id"]), set()).add(str(worker["info"]["pilot"]))
+    return pilots
+
+
+def _is_theirs(job: JobInfo, pilots: Collection[str]) -> bool:
+    """Whether a job is one of these pilots': its number may have been given to another submission since."""
+    return not pilots or not all(is_another(job.name, pilot) for pilot in pilots)
+
+
+def _answer(job: JobInfo) -> Answer:
     if job.state.waiting:
         return Answer.QUEUED
     if job.state.on_nodes:
@@ -396,7 +410,11 @@ def _answer(snapshot: Snapshot, job_id: str) -> Answer:
 
 
 def _absent(
-    store: Store, cluster: Cluster, jobs: Mapping[str, datetime | None], report: Report
+    store: Store,
+    cluster: Cluster,
+    jobs: Mapping[str, datetime | None],
+    pilots: Mapping[str, Collection[str]],
+    report: Report,
 ) -> dict[str, Heard]:
     """Look twice since their last sign of life, and into the accounting, for jobs that a good answer does not list."""
     if not jobs:
@@ -408,11 +426,9 @@ def _absent(
     for job_id, last in jobs.items():
         gone_s = 0.0 if report.dry_run else store.missing_for(_absence(name, job_id), last)
         ended = known.get(job_id)
-        heard[job_id] = Heard(
-            Answer.ABSENT,
-            absent_for_s=gone_s,
-            accounting=ended if ended is not None and ended.state.ended else None,
-        )
+        if ended is not None and not (ended.state.ended and _is_theirs(ended, pilots.get(job_id, ()))):
+            ended = None
+        heard[job_id] = Heard(Answer.ABSENT, absent_for_s=gone_s, accounting=ended)
     return heard
 
 

@@ -364,6 +364,16 @@ def test_a_pilot_that_the_scheduler_forgot_is_told_by_the_accounting(store: Stor
     assert (pilot(store).state, pilot(store).reason) == (PilotState.ENDED, "TIMEOUT")
 
 
+def test_a_forgotten_pilot_is_not_the_job_that_has_its_number_now(store: Store, queued: FakeQueue) -> None:
+    queued.jobs["101"] = JobInfo("101", JobState.RUNNING, "RUNNING", name="htxas-another")
+    seen = refresh(store, queued.profile, queued)
+    assert seen.replaced == {pilot(store).id}
+    assert pilot(store).state is PilotState.QUEUED
+    done = cancel_pilots(store, queued.profile, queued, patience_s=0.1)
+    assert done.gone == [pilot(store).id]
+    assert queued.jobs["101"].state is JobState.RUNNING
+
+
 def test_or_by_its_own_exit_file(store: Store, queued: FakeQueue, home: Path) -> None:
     found = pilot(store)
     store.update_pilot(found.id, state=PilotState.RUNNING, owner="n1-77-abc")

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -640,6 +640,20 @@ def test_absent_needs_a_second_look(
     store._db["looks"].update_many({}, long_ago)
     assert only_owner(look(store, launchpad, queue)).reason == Reason.JOB_GONE
     assert store.counts()[State.READY] == 3
+
+
+def test_a_number_given_to_another_job_is_no_sign_of_life(
+    store: Store, launchpad: LaunchPad, queue: FakeQueue, away: Start, settled_database: None
+) -> None:
+    """A controller killed before it wrote a submission down forgets it, and counts on from the last it knows."""
+    away().silent_for(3000)
+    queue.says(JobState.RUNNING)
+    assert only_owner(look(store, launchpad, queue)).reason == Reason.UNREACHABLE
+    queue.jobs[JOB] = replace(queue.jobs[JOB], name="htxas-another")
+    queue.accounts[JOB] = replace(queue.jobs[JOB], state=JobState.DONE)
+    assert only_owner(look(store, launchpad, queue)).reason == Reason.ABSENT_ONCE
+    store._db["looks"].update_many({}, {"$set": {"first": datetime.now(UTC) - timedelta(minutes=2)}})
+    assert only_owner(look(store, launchpad, queue)).reason == Reason.JOB_GONE
 
 
 def test_two_looks_are_in_a_row_only_without_a_sign_of_life_between(
