@@ -58,6 +58,7 @@ class Ledger:
         self._tell = tell
         self._keeper = keeper
         self._own: list[Outcome] = []  # that no worker made
+        self._doubted = False  # whether our leases are still ours
         self._leaving: list[Task] = []  # of stock, on its way back into the queue
 
     @property
@@ -81,6 +82,10 @@ class Ledger:
             count += len(own)
             for outcome, answer in zip(own, answers, strict=True):
                 self._conclude(outcome, answer)
+        if self._doubted:  # whoever took one has probably taken all: ask before more is computed in vain
+            self._doubted = False
+            before = self.books.attempts()
+            self.lose(before, {lease.key for lease in self._source.store.held(self._source.owner)})
         return count
 
     def _conclude(self, outcome: Outcome, answer: str) -> None:
@@ -90,6 +95,7 @@ class Ledger:
         held = self.books.held.get(task.batch)
         if answer == "refused":
             _log.warning("%s: the lease of attempt %d was lost, its outcome refused", task.key, task.attempt)
+            self._doubted = True
             self.books.elsewhere[task.key] = task.batch
         elif outcome.state is State.READY:
             cause = outcome.entry["cause"]

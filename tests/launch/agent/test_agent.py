@@ -271,6 +271,28 @@ def test_what_comes_after_the_lease_was_lost_is_refused(store: Store, go: Go, su
     assert record.history == ()
 
 
+def test_one_refusal_is_reason_to_ask_after_all_leases(
+    store: Store, go: Go, submitted: Submit, home: Path
+) -> None:
+    submitted(sizes=(8,), seconds=0.4, batch={"at_least": 1})
+    stop, robbed = Stop(), []
+
+    def rob(report: AgentReport) -> None:
+        if not robbed and report.running:
+            keys = [r.key for r in store.find()]
+            assert store.release_owner(str(ground(store).worker)) == len(keys)
+            robbed.extend(store.lease_many(keys, "another"))
+        elif robbed and not report.running:
+            stop.after_this = True
+
+    go(on_report=rob, stop=stop)
+    assert len(robbed) == 9
+    begun = list((home / "runs").glob("??/*/1"))
+    assert (
+        len(begun) <= 3
+    )  # what was running, and what began before the answer; the next heartbeat is 10 s away
+
+
 def test_who_was_declared_dead_takes_nothing_before_it_is_known_again(
     store: Store, go: Go, submitted: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
