@@ -32,7 +32,7 @@ class Work:
     Attributes
     ----------
     ground
-        The ground state, or None where it is done or already in another batch.
+        The ground state, or None where there is none, or it is done or already in another batch.
     sites
         Sites that still need a batch.
     """

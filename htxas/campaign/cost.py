@@ -253,14 +253,14 @@ def _left_out(data: FloatArray, *, regression: bool) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How the machines that computed so far compare with the engine's prior."""
+    """How the machines that computed so far compare with the engine's prior; no ground: there are none."""
 
-    ground: Fit = field(default_factory=Fit)
+    ground: Fit | None = field(default_factory=Fit)
     site: Fit = field(default_factory=Fit)
 
     def of(self, kind: Kind) -> Fit:
         """Return the fit of a kind of calculation."""
-        return self.ground if kind is Kind.GROUND else self.site
+        return (self.ground or Fit()) if kind is Kind.GROUND else self.site
 
     def seconds(self, kind: Kind, prior_s: float, atoms: int | None = None) -> float:
         """Return the expected seconds of a calculation from those of the prior."""
@@ -268,12 +268,14 @@ class Calibration:
 
     def total_s(self, ground_s: float, sites_s: float) -> float:
         """Return the expected seconds of ground states and sites together from the sums of the prior."""
-        return ground_s * self.ground.factor + sites_s * self.site.factor
+        return ground_s * self.of(Kind.GROUND).factor + sites_s * self.site.factor
 
     def __str__(self) -> str:
-        if not self.ground.samples and not self.site.samples:
+        if not self.of(Kind.GROUND).samples and not self.site.samples:
             return "by the engine's prior; too few finished with these parameters to measure"
-        return f"ground states {self.ground}; sites {self.site}"
+        return (
+            f"sites {self.site}" if self.ground is None else f"ground states {self.ground}; sites {self.site}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,8 +286,9 @@ class CostModel:
     parameters: ResolvedParameters
 
     def ground_s(self, structure: Structure) -> float:
-        """Return the expected seconds of the ground state."""
-        return self.engine.estimate_s(structure, Kind.GROUND, self.parameters.ground)
+        """Return the expected seconds of the ground state; 0 where the engine has none."""
+        parameters = self.parameters.ground
+        return 0.0 if parameters is None else self.engine.estimate_s(structure, Kind.GROUND, parameters)
 
     def site_s(self, structure: Structure) -> float:
         """Return the expected seconds of one site, its ground state not included."""

@@ -18,7 +18,7 @@ from htxas.engines.registry import get_engine
 from htxas.errors import UserError
 from htxas.structures.source import file_sha256
 
-__all__ = ["CampaignFile", "Geometry", "Source", "load_campaign"]
+__all__ = ["CampaignFile", "Geometry", "Source", "gate_document", "load_campaign"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +135,12 @@ class CampaignFile:
             "symmetry_tolerance_A": self.symmetry_tolerance_A,
             "engine": self.engine,
             "preset": self.preset,
-            "parameters": {"site": dict(self.parameters.site), "ground": dict(self.parameters.ground)},
+            "parameters": {
+                "site": dict(self.parameters.site),
+                "ground": None if self.parameters.ground is None else dict(self.parameters.ground),
+            },
             "spectrum": {"sigma_eV": self.sigma_eV, "step_eV": self.step_eV},
-            "gate": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.gate).items()},
+            "gate": gate_document(self.gate),
             "walltime_s": self.walltime_s,
             "structures": [_source_document(s) for s in self.sources],
         }
@@ -244,6 +247,16 @@ def _source_document(source: Source) -> Mapping[str, Any]:
         **(
             {"on_error": "skip"} if source.skip else {}
         ),  # absent by default: as campaigns were before there was a choice
+    }
+
+
+def gate_document(gate: GateLimits) -> Mapping[str, Any]:
+    """Return the limits; those that came later only where they are not the default, as campaigns were before."""
+    later = ("level_range",)
+    return {
+        k: list(v) if isinstance(v, tuple) else v
+        for k, v in asdict(gate).items()
+        if k not in later or v != getattr(GateLimits(), k)
     }
 
 

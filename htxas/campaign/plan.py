@@ -38,15 +38,20 @@ class PlannedMolecule:
     structure, molecule
         Records for the store.
     ground
-        Its ground state.
+        Its ground state, or None where the engine has none.
     sites
         One calculation per unique site, in the order of ``molecule.sites``.
     """
 
     structure: StructureRecord
     molecule: MoleculeRecord
-    ground: PlannedCalculation
+    ground: PlannedCalculation | None
     sites: tuple[PlannedCalculation, ...]
+
+    @property
+    def calculations(self) -> tuple[PlannedCalculation, ...]:
+        """Ground state, if there is one, and sites, in the order they run."""
+        return self.sites if self.ground is None else (self.ground, *self.sites)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,8 @@ class Survey:
     ----------
     molecules, atoms, sites
         Molecules planned, their atoms of the absorbing element, and the unique sites among those.
+    grounds
+        Ground states: one per molecule, or none.
     ground_s, sites_s
         Expected seconds of all ground states and of all sites, by the engine's prior.
     largest
@@ -113,6 +120,7 @@ class Survey:
     molecules: int = 0
     atoms: int = 0
     sites: int = 0
+    grounds: int = 0
     ground_s: float = 0.0
     sites_s: float = 0.0
     largest: tuple[float, float] = (0.0, 0.0)
@@ -123,12 +131,15 @@ class Survey:
     @property
     def calculations(self) -> int:
         """Ground states and sites."""
-        return self.molecules + self.sites
+        return self.grounds + self.sites
 
 
-def ground_calculation(campaign: CampaignFile, structure_key: str) -> Calculation:
-    """Return the ground state of a structure."""
-    return Calculation(Kind.GROUND, structure_key, campaign.engine, campaign.parameters.ground)
+def ground_calculation(campaign: CampaignFile, structure_key: str) -> Calculation | None:
+    """Return the ground state of a structure, or None where the engine has none."""
+    parameters = campaign.parameters.ground
+    return (
+        None if parameters is None else Calculation(Kind.GROUND, structure_key, campaign.engine, parameters)
+    )
 
 
 def site_calculation(campaign: CampaignFile, structure_key: str, atom: int) -> Calculation:
@@ -237,6 +248,7 @@ class Plan:
             survey.molecules += 1
             survey.atoms += structure.composition[campaign.element]
             survey.sites += len(sites)
+            survey.grounds += campaign.parameters.ground is not None
             survey.ground_s += ground_s
             survey.sites_s += sites_s
             survey.largest = max(survey.largest, (ground_s, sites_s), key=sum)
@@ -281,9 +293,15 @@ class Plan:
         return PlannedMolecule(
             StructureRecord(structure, document["smiles"], document["provenance"]),
             MoleculeRecord(
-                campaign.name, name, structure.key, ground.key, document["smiles"], order, tuple(refs)
+                campaign.name,
+                name,
+                structure.key,
+                None if ground is None else ground.key,
+                document["smiles"],
+                order,
+                tuple(refs),
             ),
-            PlannedCalculation(ground, self._cost.ground_s(structure)),
+            None if ground is None else PlannedCalculation(ground, self._cost.ground_s(structure)),
             tuple(planned),
         )
 

@@ -83,6 +83,7 @@ class GateModel(_Section):
     min_hole_overlap: Number | None = None
     window_eV: Positive | None = None
     strength_range: tuple[Number, Number] | None = None
+    level_range: tuple[Number, Number] | None = None
     edge_range_eV: tuple[Number, Number] | None = None
     min_gap_eV: Number | None = None
 

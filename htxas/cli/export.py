@@ -19,7 +19,7 @@ _SUFFIX = {"hdf5": "_hdf5", "dataset": ".h5", "parquet": "_parquet"}
     type=click.Choice(list(_SUFFIX)),
     required=True,
     help="hdf5: the three files of the published database; dataset: one compressed file, for training; "
-    "parquet: a table of sites and one of molecules.",
+    "parquet: a table of sites and one of molecules; it alone holds continuous spectra, too.",
 )
 @click.option(
     "--output",

@@ -30,7 +30,7 @@ def molecule() -> None:
     "--json", "as_json", is_flag=True, help="As JSON, with the spectrum if the molecule is complete."
 )
 def show(name: str, campaign: str | None, as_json: bool) -> None:
-    """Show a molecule's ground state and one line per site.
+    """Show a molecule's ground state, if its engine has one, and one line per site.
 
     An incomplete molecule says so; its spectrum is not given.
 
@@ -57,7 +57,7 @@ def show(name: str, campaign: str | None, as_json: bool) -> None:
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="PNG, SVG or PDF.  [default: NAME.png]")
 @SIGMA
 def plot(name: str, campaign: str | None, output: Path | None, sigma_eV: float) -> None:
-    """Plot a molecule: every unique site, their weighted mean, and the ground-state PDOS.
+    """Plot a molecule: every unique site, their weighted mean, and the ground-state PDOS or the absorbers' local DOS.
 
     \b
     htxas molecule plot ethanol

@@ -62,7 +62,7 @@ class _AtLeast(click.ParamType[tuple[str, int]]):
 @click.option("--contains", type=_AtLeast(), multiple=True, help="At least so many atoms; may be repeated.")
 @click.option("--element", metavar="C", help="Absorber.")
 @click.option("--edge", metavar="K")
-@click.option("--energy", type=_EnergyRange(), help="Excitation energy in eV.")
+@click.option("--energy", type=_EnergyRange(), help="First state or threshold in eV.")
 @click.option("--engine", metavar="NAME")
 @click.option(
     "--corrected/--uncorrected", default=None, help="Found with corrections after a failure, or without."

@@ -31,9 +31,11 @@ def site() -> None:
 @site.command()
 @click.argument("identifier", metavar="SITE")
 @_CAMPAIGN
-@click.option("--json", "as_json", is_flag=True, help="Everything, sticks and spectrum included, as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Everything, sticks or curve and spectrum included, as JSON."
+)
 def show(identifier: str, campaign: str | None, as_json: bool) -> None:
-    """Show where a site stands, its energies and strongest transitions.
+    """Show where a site stands, its energies, and its strongest transitions or its white line.
 
     \b
     htxas site show ethanol/0
@@ -57,19 +59,52 @@ def show(identifier: str, campaign: str | None, as_json: bool) -> None:
 @click.argument("identifier", metavar="SITE")
 @_CAMPAIGN
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="PNG, SVG or PDF.  [default: SITE.png]")
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    metavar="CAMPAIGN|SITE",
+    help="Lay another calculation over it: the same MOLECULE/ATOM of a campaign, or a site. May be repeated.",
+)
+@click.option("--relative", is_flag=True, help="With --with: count energies from where each spectrum begins.")
 @SIGMA
-def plot(identifier: str, campaign: str | None, output: Path | None, sigma_eV: float) -> None:
-    """Plot a site: sticks, total and x, y, z spectrum, excitation and ionisation energy.
+def plot(
+    identifier: str,
+    campaign: str | None,
+    output: Path | None,
+    others: tuple[str, ...],
+    relative: bool,
+    sigma_eV: float,
+) -> None:
+    """Plot a site: its spectrum, and where it begins.
+
+    With transitions: sticks, total, x, y and z, excitation and ionisation energy. Continuous: total, x, y and z
+    if they differ, what the atom alone absorbs, the threshold. Laid over each other, spectra stay on their own
+    energies, and the legend tells what each was divided by.
 
     \b
     htxas site plot ethanol/0
     htxas site plot 3f9a0c --sigma 0.2 -o fine.pdf
+    htxas site plot furan/0 -c quickstart --with feff-molecules
     """
+    from htxas.errors import UserError
+    from htxas.report.overlay import plot_overlay
     from htxas.report.plots import plot_site
     from htxas.report.results import load_site
     from htxas.store.store import Store
 
+    if relative and not others:
+        raise UserError("one spectrum is relative to nothing", where="--relative", hint="use it with --with")
     with Store.open() as store:
         view = load_site(store, identifier, campaign)
+        views = [(campaign or view.record.engine, view)]
+        for other in others:
+            same = "/" in identifier and other in {c["name"] for c in store.campaigns()}
+            views.append(
+                (other, load_site(store, identifier, other) if same else load_site(store, other, None))
+            )
     path = output or Path(identifier.replace("/", "_") + ".png")
-    click.echo(plot_site(view, path, sigma_eV=sigma_eV))
+    if others:
+        click.echo(plot_overlay(views, path, sigma_eV=sigma_eV, relative=relative))
+    else:
+        click.echo(plot_site(view, path, sigma_eV=sigma_eV))

@@ -55,13 +55,21 @@ Root attributes: ``format`` (``htxas-dataset``), ``format_version``, ``campaign`
     datasets ``energies`` (float64, absolute eV), ``strengths`` (float32, oscillator strengths x, y, z).
 
 A molecule without a ground state or without any finished site lacks those attributes and datasets, and is not
-complete.
+complete. Where the engine has no ground states there is no ``ground_key`` either, and none is needed to be complete.
 """
 
 from __future__ import annotations
 
-from htxas.datafile.entries import DatasetMeta, GroundEntry, MoleculeEntry, SiteEntry
+from htxas.datafile.entries import CurveEntry, DatasetMeta, GroundEntry, MoleculeEntry, SiteEntry
 from htxas.datafile.read import DatasetFile
 from htxas.datafile.write import DatasetWriter
 
-__all__ = ["DatasetFile", "DatasetMeta", "DatasetWriter", "GroundEntry", "MoleculeEntry", "SiteEntry"]
+__all__ = [
+    "CurveEntry",
+    "DatasetFile",
+    "DatasetMeta",
+    "DatasetWriter",
+    "GroundEntry",
+    "MoleculeEntry",
+    "SiteEntry",
+]

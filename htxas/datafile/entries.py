@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.domain.dos import Pdos
-from htxas.domain.spectrum import Spectrum, Sticks
+from htxas.domain.spectrum import Curve, Spectrum, Sticks
 from htxas.domain.structure import Structure
+from htxas.errors import DatasetError
 
-__all__ = ["DatasetMeta", "GroundEntry", "MoleculeEntry", "SiteEntry"]
+__all__ = ["CurveEntry", "DatasetMeta", "GroundEntry", "MoleculeEntry", "SiteEntry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class DatasetMeta:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteEntry:
-    """One finished site.
+    """One finished site with its transitions.
 
     Attributes
     ----------
@@ -88,6 +89,36 @@ class SiteEntry:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CurveEntry:
+    """One finished site with a continuous spectrum. The HDF5 files hold transitions and take no such site.
+
+    Attributes
+    ----------
+    key, file_atom, element, edge, multiplicity, equivalent_file_atoms, corrections, another_state
+        As in :class:`SiteEntry`.
+    edge_eV, fermi_eV, lifetime_eV, normalisation, scale, window_eV, curve, background
+        As in :class:`htxas.domain.result.CurveResult`.
+    """
+
+    key: str
+    file_atom: int
+    element: str
+    edge: str
+    multiplicity: int
+    equivalent_file_atoms: tuple[int, ...]
+    edge_eV: float
+    fermi_eV: float
+    lifetime_eV: float
+    normalisation: str
+    scale: str
+    window_eV: float
+    curve: Curve
+    background: npt.NDArray[np.float64]
+    corrections: tuple[str, ...] | None = None
+    another_state: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class GroundEntry:
     """The ground state of a molecule; fields as in :class:`htxas.domain.result.GroundResult` and :class:`SiteEntry`."""
 
@@ -120,14 +151,14 @@ class MoleculeEntry:
     structure, file_order
         Canonical structure; canonical atom i is file atom ``file_order[i]``.
     ground_key
-        Calculation key of the ground state.
+        Calculation key of the ground state, or None where the engine has none.
     smiles
         As given, or None.
     molecular_weight_u
         Molar mass in g/mol.
     complete
-        Whether every unique site and the ground state are there. An incomplete spectrum is not a molecular
-        spectrum.
+        Whether every unique site, and the ground state if there is one, are there. An incomplete spectrum is not a
+        molecular spectrum.
     missing
         Calculation keys that are not done.
     spectrum
@@ -135,7 +166,9 @@ class MoleculeEntry:
     ground
         Ground state, or None.
     sites
-        Finished sites, by ascending file atom.
+        Finished sites with transitions, by ascending file atom.
+    curves
+        Finished sites with continuous spectra instead. Files of htxas hold transitions: their writers take none.
     provenance
         Where the geometry came from.
     """
@@ -143,7 +176,7 @@ class MoleculeEntry:
     name: str
     structure: Structure
     file_order: tuple[int, ...]
-    ground_key: str
+    ground_key: str | None
     smiles: str | None
     molecular_weight_u: float
     complete: bool
@@ -152,18 +185,42 @@ class MoleculeEntry:
     ground: GroundEntry | None
     sites: tuple[SiteEntry, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    curves: tuple[CurveEntry, ...] = ()
 
     def __post_init__(self) -> None:
         if sorted(self.file_order) != list(range(len(self.structure))):
             raise ValueError(f"{self.name}: the file order is not a permutation of the atoms")
-        lacks_something = bool(self.missing) or self.spectrum is None or self.ground is None or not self.sites
-        if self.complete and lacks_something:
+        if self.sites and self.curves:
+            raise ValueError(f"{self.name} has transitions and continuous spectra")
+        lacks_ground = self.ground_key is not None and self.ground is None
+        lacks_sites = not self.sites and not self.curves
+        if self.complete and (self.missing or self.spectrum is None or lacks_ground or lacks_sites):
             raise ValueError(f"{self.name} is called complete, but something is missing")
 
     @property
     def excitation_energy_eV(self) -> float | None:
         """Lowest first final state among the finished sites in eV, or None without any."""
         return min((s.excitation_energy_eV for s in self.sites), default=None)
+
+    @property
+    def edge_eV(self) -> float | None:
+        """Lowest threshold of the continuous spectra in eV, or None without any."""
+        return min((s.edge_eV for s in self.curves), default=None)
+
+    def refuse_curves(self) -> None:
+        """Raise if a site has a continuous spectrum: for files that hold transitions.
+
+        Raises
+        ------
+        DatasetError
+            If so.
+        """
+        if self.curves:
+            raise DatasetError(
+                "has continuous spectra; this file holds transitions",
+                where=f"molecule {self.name}",
+                hint="htxas export --format parquet writes them",
+            )
 
     @property
     def formula(self) -> str:

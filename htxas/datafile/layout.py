@@ -71,7 +71,10 @@ def to_node(entry: MoleculeEntry) -> Node:
     ------
     ValueError
         If a PDOS weight lies outside 0..1: 16 bits could not hold it.
+    DatasetError
+        If a site has a continuous spectrum.
     """
+    entry.refuse_curves()
     order = np.asarray(entry.file_order)
     inverse = np.argsort(order)
     structure = entry.structure
@@ -80,7 +83,7 @@ def to_node(entry: MoleculeEntry) -> Node:
         "smiles": entry.smiles or "",
         "formula": entry.formula,
         "structure_key": structure.key,
-        "ground_key": entry.ground_key,
+        **({} if entry.ground_key is None else {"ground_key": entry.ground_key}),
         "complete": entry.complete,
         "missing": json.dumps(list(entry.missing)),
         "molecular_weight_u": float(entry.molecular_weight_u),
@@ -181,7 +184,7 @@ def from_node(node: Node) -> MoleculeEntry:
         name=attrs["name"],
         structure=structure,
         file_order=order,
-        ground_key=attrs["ground_key"],
+        ground_key=attrs.get("ground_key"),
         smiles=attrs["smiles"] or None,
         molecular_weight_u=float(attrs["molecular_weight_u"]),
         complete=bool(attrs["complete"]),

@@ -149,10 +149,11 @@ class PublishedWriter(FilesTogether):
         Raises
         ------
         DatasetError
-            If two molecules would share a group.
+            If two molecules would share a group, or a site has a continuous spectrum.
         UserError
             If the disk is full.
         """
+        entry.refuse_curves()
         group = self._group(entry)
         if group in self._groups:
             raise DatasetError(f"two molecules are called {group!r}", where=str(self._directory))

@@ -66,7 +66,7 @@ class DatasetWriter:
         Raises
         ------
         DatasetError
-            If the name is already in the file.
+            If the name is already in the file, or a site has a continuous spectrum.
         UserError
             If the disk is full.
         """

@@ -1,4 +1,4 @@
-"""Projected densities of states as eigenvalues and weights."""
+"""Projected densities of states: as eigenvalues and weights, or as curves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ANGULAR", "Pdos"]
+__all__ = ["ANGULAR", "LocalDos", "Pdos"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -71,3 +71,35 @@ class Pdos:
         grid = np.asarray(grid_eV, dtype=np.float64)
         x = (grid[:, None] - (self.energies_eV - zero_eV)[None]) / sigma_eV
         return np.asarray(np.exp(-0.5 * x**2) @ weight / (sigma_eV * np.sqrt(2 * np.pi)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalDos:
+    """Local densities of states of the kinds of atoms around a site, as a multiple-scattering code gives them.
+
+    Attributes
+    ----------
+    energies_eV
+        Shape (m,), ascending, relative to the Fermi level.
+    density
+        States per eV and atom, both spins, shape (kinds, m, 4) for s, p, d, f.
+    kinds
+        One label per kind of atom, the absorber first: ``C*``, ``C``, ``H``.
+    charges
+        Electrons that an atom of each kind has given away, shape (kinds,).
+    broadening_eV
+        Half width of the Lorentzian in it, eV.
+    """
+
+    energies_eV: FloatArray
+    density: FloatArray
+    kinds: tuple[str, ...]
+    charges: FloatArray
+    broadening_eV: float
+
+    def __post_init__(self) -> None:
+        kinds, m = len(self.kinds), len(self.energies_eV)
+        if self.density.shape != (kinds, m, 4) or self.charges.shape != (kinds,):
+            raise ValueError(
+                f"a DOS of shapes {self.density.shape} and {self.charges.shape} for {kinds} kinds"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from htxas.domain.edges import BINDING_EV
 from htxas.errors import StructureError, UserError
 
 __all__ = ["EDGES", "SYMBOLS", "atomic_number", "check_edge", "edge_range_eV"]
@@ -15,19 +16,9 @@ SYMBOLS: tuple[str, ...] = tuple(
 
 EDGES: tuple[str, ...] = ("K", "L1", "L2", "L3", "L2,3", "M1", "M2", "M3", "M4", "M5", "M2,3", "M4,5")
 
-_K_EDGE_EV = dict(
-    zip(
-        "Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca".split(),
-        (54.7, 111.5, 188.0, 284.2, 409.9, 543.1, 696.7, 870.2, 1070.8, 1303.0, 1559.6, 1839.0, 2145.5, 2472.0,
-         2822.4, 3205.9, 3608.4, 4038.5),
-        strict=True,
-    )
-)  # fmt: skip
-"""1s binding energies of the elements, X-ray Data Booklet (LBNL, 2009), table 1-1."""
-
-_CHEMISTRY = (
-    0.08  # shifts and relaxation stay well inside: C 1s runs from 290 (alkanes) to 302 eV (CF4) in the gas
-)
+_CHEMISTRY = 0.08
+"""Shifts and relaxation stay well inside: C 1s runs from 290 (alkanes) to 302 eV (CF4) in the gas."""
+_LEAST_EV = 15.0  # of a shallow shell: codes place an edge within a few eV
 
 _NUMBER = {s: z for z, s in enumerate(SYMBOLS) if z}
 
@@ -61,7 +52,16 @@ def check_edge(edge: str) -> str:
 
 def edge_range_eV(element: str | None, edge: str | None) -> tuple[float, float] | None:
     """Return the range in which an excitation energy of this absorber must lie, or None where no table helps."""
-    if element not in _K_EDGE_EV or edge != "K":
+    shells = _shells(edge or "")
+    energies = [BINDING_EV.get((element or "", shell)) for shell in shells]
+    known = [e for e in energies if e is not None]
+    if not known or len(known) < len(energies):
         return None
-    energy = _K_EDGE_EV[element]
-    return energy * (1 - _CHEMISTRY), energy * (1 + _CHEMISTRY)
+    low, high = min(known), max(known)
+    return low - max(_LEAST_EV, low * _CHEMISTRY), high + max(_LEAST_EV, high * _CHEMISTRY)
+
+
+def _shells(edge: str) -> tuple[str, ...]:
+    """Return the shells of an edge: ``L2,3`` is two."""
+    first, _, second = edge.partition(",")
+    return (first, first[:1] + second) if second else (first,)

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.domain.calculation import Convergence
-from htxas.domain.dos import Pdos
-from htxas.domain.spectrum import Sticks
+from htxas.domain.dos import LocalDos, Pdos
+from htxas.domain.spectrum import Curve, Spectrum, Sticks, broaden, smear
 
-__all__ = ["GroundResult", "Provenance", "Result", "SiteResult"]
+__all__ = ["CurveResult", "GroundResult", "Provenance", "Result", "SiteResult", "Spectral"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Provenance:
     started, ended
         UTC, ISO 8601.
     wall_s, cpu_s
-        Seconds spent by the engine on this calculation.
+        Seconds spent by the engine on this calculation; None if nobody knows (runs that htxas did not start).
     inputs_sha256
         Input file name -> SHA-256.
     directory
@@ -44,8 +44,8 @@ class Provenance:
     host: str
     started: str
     ended: str
-    wall_s: float
-    cpu_s: float
+    wall_s: float | None
+    cpu_s: float | None
     inputs_sha256: dict[str, str]
     directory: str
     extra: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class GroundResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SiteResult:
-    """Core-hole result of one site.
+    """Core-hole result of one site from a code that gives its final states one by one.
 
     Attributes
     ----------
@@ -122,5 +122,74 @@ class SiteResult:
     window_eV: float
     provenance: Provenance
 
+    @property
+    def onset_eV(self) -> float:
+        """Where the spectrum begins, eV: its first final state."""
+        return self.excitation_energy_eV
 
-Result = GroundResult | SiteResult
+    def spectrum(self, *, sigma_eV: float = 0.5, step_eV: float = 0.1) -> Spectrum:
+        """Return the sticks, broadened; see :func:`htxas.domain.spectrum.broaden`."""
+        return broaden(self.sticks, sigma_eV=sigma_eV, step_eV=step_eV)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CurveResult:
+    """Core-hole result of one site from a code that gives a continuous spectrum (multiple scattering).
+
+    Attributes
+    ----------
+    convergence
+        Of the potentials; worst of all states if there are several.
+    curve
+        Normalised absorption over absolute energies, with the core hole's lifetime and the losses in it.
+    background
+        That of the embedded atom without its neighbours, on the same energies, shape (n,).
+    edge_eV
+        Photon energy of the threshold: the final state is the Fermi level; eV.
+    fermi_eV
+        Fermi level on the code's own scale, eV.
+    lifetime_eV
+        Full width of the Lorentzian of the core hole that the curve has already, eV.
+    normalisation
+        What 1 stands for, in words with the number.
+    scale
+        How the absolute energies were fixed, in words. Nothing was shifted.
+    doubts
+        What makes the numbers doubtful by the code's own words; any is a rejection.
+    dos
+        Local density of states, or None.
+    provenance
+        See :class:`Provenance`.
+    """
+
+    convergence: Convergence
+    curve: Curve
+    background: npt.NDArray[np.float64]
+    edge_eV: float
+    fermi_eV: float
+    lifetime_eV: float
+    normalisation: str
+    scale: str
+    doubts: tuple[str, ...]
+    dos: LocalDos | None
+    provenance: Provenance
+
+    @property
+    def onset_eV(self) -> float:
+        """Where the spectrum begins, eV: its threshold."""
+        return self.edge_eV
+
+    @property
+    def window_eV(self) -> float:
+        """How far above the threshold the spectrum reaches, eV."""
+        return float(self.curve.energies_eV[-1]) - self.edge_eV
+
+    def spectrum(self, *, sigma_eV: float = 0.5, step_eV: float = 0.1) -> Spectrum:
+        """Return the curve, broadened further; see :func:`htxas.domain.spectrum.smear`."""
+        return smear(self.curve, sigma_eV=sigma_eV, step_eV=step_eV)
+
+
+Spectral = SiteResult | CurveResult
+"""What a site gives."""
+
+Result = GroundResult | SiteResult | CurveResult

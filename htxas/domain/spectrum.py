@@ -8,7 +8,8 @@ Conventions, everywhere in htxas:
   electrons over a complete set of final states);
 - the isotropic value is the mean of x, y and z (Shibata et al., Sci. Data 9, 214 (2022));
 - grids lie on whole multiples of the step, so two spectra with the same step always share their points: spectra
-  are added point by point, never interpolated.
+  are added point by point, never interpolated;
+- what a spectrum is in is said (:class:`Quantity`), and spectra of different quantities are never added.
 """
 
 from __future__ import annotations
@@ -16,15 +17,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from htxas.domain.units import BOHR_A, HARTREE_EV
 
-__all__ = ["Spectrum", "Sticks", "broaden", "combine", "dsf_A2"]
+__all__ = ["Curve", "Quantity", "Spectrum", "Sticks", "broaden", "combine", "dsf_A2", "smear"]
 
 FloatArray = npt.NDArray[np.float64]
+
+
+_REACH = 4.0  # sigmas: what lies farther away has 6e-5 of the weight
+
+
+class Quantity(StrEnum):
+    """What the intensity of a spectrum is in."""
+
+    OSCILLATOR_STRENGTH = "oscillator_strength_per_eV"  # of sticks: nothing lies beyond the last of them
+    ABSORPTION = "normalised_absorption"  # of a continuum, 1 is the bare atom's: unknown beyond its ends
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +65,33 @@ class Sticks:
         return np.asarray(self.strengths.mean(axis=1))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """A continuous spectrum of one site as a code gives it: points, with straight lines between them.
+
+    Attributes
+    ----------
+    energies_eV
+        Absolute transition energies in eV, shape (n,), ascending.
+    intensity
+        Normalised absorption along x, y, z of the structure's frame, shape (n, 3); a code that averages over all
+        orientations gives the same three times.
+    """
+
+    energies_eV: FloatArray
+    intensity: FloatArray
+
+    def __post_init__(self) -> None:
+        n = len(self.energies_eV)
+        if self.energies_eV.shape != (n,) or self.intensity.shape != (n, 3):
+            raise ValueError(f"a curve of shapes {self.energies_eV.shape} and {self.intensity.shape}")
+
+    @property
+    def isotropic(self) -> FloatArray:
+        """Mean of the three polarisations, shape (n,)."""
+        return np.asarray(self.intensity.mean(axis=1))
+
+
 def dsf_A2(sticks: Sticks) -> FloatArray:
     """Return squared dipole matrix elements ``|<f|r_a|i>|^2`` in A^2, shape (n, 3): the published ``dsf``.
 
@@ -73,15 +112,18 @@ class Spectrum:
     step_eV
         Grid step in eV.
     intensity
-        Shape (n, 3): x, y, z in oscillator strength per eV.
+        Shape (n, 3): x, y, z in ``quantity``.
     sigma_eV
         Gaussian sigma in eV.
+    quantity
+        What the intensity is in.
     """
 
     start: int
     step_eV: float
     intensity: FloatArray
     sigma_eV: float
+    quantity: Quantity = Quantity.OSCILLATOR_STRENGTH
 
     @property
     def energies_eV(self) -> FloatArray:
@@ -122,6 +164,41 @@ def broaden(
     return Spectrum(first, step_eV, lines @ sticks.strengths, sigma_eV)
 
 
+def smear(curve: Curve, *, sigma_eV: float = 0.5, step_eV: float = 0.1) -> Spectrum:
+    """Broaden a continuous spectrum with an area-preserving Gaussian, on top of what it has already.
+
+    The straight lines between its points are convolved exactly. The grid covers only what is known: it begins and ends
+    four sigmas within the curve.
+
+    Raises
+    ------
+    ValueError
+        If the curve is no longer than that, or 1 eV is not a whole number of steps.
+    """
+    from scipy.special import ndtr
+
+    per_eV = _steps_per_eV(step_eV)
+    e, y = curve.energies_eV, curve.intensity
+    first = math.ceil((e[0] + _REACH * sigma_eV) * per_eV - 1e-6) if len(e) else 0
+    last = math.floor((e[-1] - _REACH * sigma_eV) * per_eV + 1e-6) if len(e) else -1
+    if last < first:
+        raise ValueError("the curve is too short to be broadened")
+    grid = np.arange(first, last + 1) * step_eV
+    total = np.column_stack([np.interp(grid, e, column) for column in y.T])
+    # Straight lines are their own convolution but near the points where they meet: a change of slope by k at e adds
+    # k sigma (N(z) - |z| Phi(-|z|)), z = (grid - e) / sigma. Beyond the ends they are taken to go on.
+    kinks = np.diff(np.diff(y, axis=0) / np.diff(e)[:, None], axis=0)
+    reach = math.ceil(2 * _REACH * sigma_eV * per_eV)
+    index = np.rint(e[1:-1] * per_eV).astype(np.int64)[:, None] - first + np.arange(-reach, reach + 1)
+    inside = (index >= 0) & (index < len(grid))
+    z = np.abs((index + first) * step_eV - e[1:-1, None]) / sigma_eV
+    rounding = sigma_eV * (np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi) - z * ndtr(-z))
+    for axis in range(3):
+        weights = (kinks[:, axis, None] * rounding)[inside]
+        total[:, axis] += np.bincount(index[inside], weights, minlength=len(grid))
+    return Spectrum(first, step_eV, total, sigma_eV, Quantity.ABSORPTION)
+
+
 def _steps_per_eV(step_eV: float) -> int:
     per_eV = round(1.0 / step_eV)
     if per_eV < 1 or abs(per_eV * step_eV - 1.0) > 1e-9:
@@ -136,12 +213,14 @@ def combine(spectra: Sequence[Spectrum], weights: Sequence[float]) -> Spectrum:
     against each other, so a sum of the representatives' x, y, z would depend on which atom represents its orbit. Hence
     the result holds the isotropic mean in all three columns.
 
-    Outside its own grid (more than ``margin`` beyond its last stick) a spectrum is zero.
+    Outside its own grid (more than ``margin`` beyond its last stick) a spectrum of sticks is zero, and the grids are
+    united. A continuum is unknown there: its sum ends where the first of them ends.
 
     Raises
     ------
     ValueError
-        If steps or broadenings differ, or nothing is given: nothing is resampled silently.
+        If steps, broadenings or quantities differ, nothing is given, or no energy is common to all continua: nothing is
+        resampled silently.
     """
     if not spectra or len(spectra) != len(weights) or min(weights) <= 0:
         raise ValueError("combine needs one positive weight per spectrum")
@@ -149,9 +228,15 @@ def combine(spectra: Sequence[Spectrum], weights: Sequence[float]) -> Spectrum:
     for s in spectra[1:]:
         if s.step_eV != first.step_eV or s.sigma_eV != first.sigma_eV:
             raise ValueError("spectra of different step or broadening are not combined")
-    start = min(s.start for s in spectra)
-    stop = max(s.start + len(s.intensity) for s in spectra)
+        if s.quantity is not first.quantity:
+            raise ValueError(f"{s.quantity} and {first.quantity} are not added")
+    united = first.quantity is Quantity.OSCILLATOR_STRENGTH
+    start = (min if united else max)(s.start for s in spectra)
+    stop = (max if united else min)(s.start + len(s.intensity) for s in spectra)
+    if stop <= start:
+        raise ValueError("the spectra have no energy in common")
     total = np.zeros((stop - start, 3))
     for s, w in zip(spectra, weights, strict=True):
-        total[s.start - start : s.start - start + len(s.intensity)] += w * s.total[:, None]
-    return Spectrum(start, first.step_eV, total / sum(weights), first.sigma_eV)
+        low, high = max(s.start, start), min(s.start + len(s.intensity), stop)
+        total[low - start : high - start] += w * s.total[low - s.start : high - s.start, None]
+    return Spectrum(start, first.step_eV, total / sum(weights), first.sigma_eV, first.quantity)

@@ -42,11 +42,12 @@ class ResolvedParameters:
     site
         Everything a site's result depends on (including what its ground state depends on).
     ground
-        Only what the ground state depends on: sites of a structure share it.
+        Only what the ground state depends on: sites of a structure share it. None: this engine has no ground state, its
+        sites stand alone.
     """
 
     site: Mapping[str, Any]
-    ground: Mapping[str, Any]
+    ground: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,19 @@ class Engine(Protocol):
 
     def command(self, directory: Path) -> list[str]:
         """Return the argument list that runs ``directory`` once, as its own process."""
+        ...
+
+    @property
+    def starts_code(self) -> bool:
+        """Whether :meth:`command` is a process of ours that starts the code itself, several times perhaps.
+
+        It is told how in ``HTXAS_ENGINE_COMMAND``: ``{"launcher": [...], "program": [...]}`` of the cluster's profile.
+        Of other engines these words take the place of the command's first.
+        """
+        ...
+
+    def missing(self, environment: Mapping[str, str]) -> str | None:
+        """Return why the code cannot be started with this environment, in one line; None if it can."""
         ...
 
     def server_command(self) -> list[str] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from htxas.datafile import DatasetFile, MoleculeEntry
 from htxas.domain.identity import content_key
+from htxas.domain.result import SiteResult, Spectral
 from htxas.domain.spectrum import Spectrum
 from htxas.domain.structure import Structure
 from htxas.errors import DatasetError
@@ -66,7 +67,8 @@ class SpectrumRecord:
     method
         Records of one dataset share it.
     ground
-        Ground state: ``gap_eV``, ``homo_eV``, ``lumo_eV``, ``dipole_D`` (norm), ``total_energy_eV``.
+        Ground state: ``gap_eV``, ``homo_eV``, ``lumo_eV``, ``dipole_D`` (norm), ``total_energy_eV``; empty where the
+        engine has none.
     """
 
     name: str
@@ -174,7 +176,7 @@ class FileSource:
 def _entry_record(entry: MoleculeEntry, engine: str, parameters_key: str) -> SpectrumRecord:
     where = f"molecule {entry.name}"
     energy, spectrum, ground = entry.excitation_energy_eV, entry.spectrum, entry.ground
-    if not entry.complete or energy is None or spectrum is None or ground is None:
+    if not entry.complete or energy is None or spectrum is None:
         raise DatasetError("its spectrum is not complete", where=where)
     return SpectrumRecord(
         name=entry.name,
@@ -184,7 +186,9 @@ def _entry_record(entry: MoleculeEntry, engine: str, parameters_key: str) -> Spe
         excitation_energy_eV=energy,
         complete_to_eV=min(s.excitation_energy_eV + s.window_eV for s in entry.sites),
         method=_one_method({Method(engine, s.element, s.edge, parameters_key) for s in entry.sites}, where),
-        ground={
+        ground={}
+        if ground is None
+        else {
             "gap_eV": ground.gap_eV,
             "homo_eV": ground.homo_eV,
             "lumo_eV": ground.lumo_eV,
@@ -200,7 +204,7 @@ def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
     Raises
     ------
     DatasetError
-        If the spectrum is incomplete, or its sites were computed with different parameters.
+        If the spectrum is incomplete or continuous, or its sites were computed with different parameters.
     """
     where = f"molecule {molecular.name}"
     if not molecular.complete:
@@ -211,10 +215,11 @@ def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
         )
     calculations = [store.calculation(key) for key in molecular.site_keys]
     methods = {Method(c.engine, c.element or "", c.edge or "", c.parameters_key) for c in calculations}
-    sites = [store.site_result(key) for key in molecular.site_keys]
+    sites = [_with_sticks(store.site_result(key), where) for key in molecular.site_keys]
     structure = store.structure(molecular.structure_key)
     molecule = store.molecule(molecular.campaign, molecular.name)
-    scalars = store.calculation(molecular.ground_key).scalars
+    ground_key = molecular.ground_key
+    scalars = {} if ground_key is None else store.calculation(ground_key).scalars
     return SpectrumRecord(
         name=molecular.name,
         smiles=molecule.smiles,  # as this campaign wrote it; the structure may be shared with another
@@ -224,6 +229,16 @@ def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
         complete_to_eV=min(s.excitation_energy_eV + s.window_eV for s in sites),
         method=_one_method(methods, where),
         ground={name: scalars[name] for name in _GROUND_SCALARS if name in scalars},
+    )
+
+
+def _with_sticks(result: Spectral, where: str) -> SiteResult:
+    if isinstance(result, SiteResult):
+        return result
+    raise DatasetError(
+        "its spectrum is continuous; models are trained on transitions",
+        where=where,
+        hint="train on a campaign of another engine, or read the tables of htxas export --format parquet",
     )
 
 

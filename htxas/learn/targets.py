@@ -101,7 +101,7 @@ def target_value(name: str, record: SpectrumRecord) -> tuple[float, str]:
     where = f"molecule {record.name}"
     if name in _GROUND:
         if _GROUND[name] not in record.ground:
-            raise DatasetError(f"the ground state has no {_GROUND[name]}", where=where)
+            raise DatasetError(f"has no {_GROUND[name]} of a ground state", where=where)
         return record.ground[_GROUND[name]], "ground state"
     if name == "excitation_energy":
         return record.excitation_energy_eV, "spectrum"

@@ -149,6 +149,8 @@ def compare(
     ------
     EngineFailure
         If a calculation fails or the gate refuses it: an accuracy table has no holes.
+    UserError
+        If the engine gives continuous spectra: experiments report lines.
     """
 
     def one(task: tuple[str, Experiment]) -> Comparison:
@@ -168,13 +170,21 @@ def _run(
     structure = experiment.structure
     parameters = engine.resolve(preset, {}, element=element, edge=edge)
     engine.check(structure, parameters)
-    ground = Calculation(Kind.GROUND, structure.key, engine.name, parameters.ground)
     atom = structure.indices_of(element)[0]
     site = Calculation(Kind.SITE, structure.key, engine.name, parameters.site, element, edge, atom)
     folder = directory / preset / experiment.name.replace(" ", "-")
-    ground_result = _finish(engine, Job(ground, structure), folder / "ground")
-    result = _finish(engine, Job(site, structure, folder / "ground"), folder / "site")
-    assert isinstance(result, SiteResult)
+    job, ground_s = Job(site, structure), 0.0
+    if parameters.ground is not None:
+        ground = Calculation(Kind.GROUND, structure.key, engine.name, parameters.ground)
+        ground_s = _seconds(_finish(engine, Job(ground, structure), folder / "ground"))
+        job = Job(site, structure, folder / "ground")
+    result = _finish(engine, job, folder / "site")
+    if not isinstance(result, SiteResult):
+        raise UserError(
+            f"{engine.name} gives continuous spectra, and the experiments are lines",
+            where=experiment.name,
+            hint="compare an engine that gives transitions",
+        )
     peak = first_strong_peak_eV(result)
     return Comparison(
         molecule=experiment.name,
@@ -183,8 +193,13 @@ def _run(
         ionization_eV=result.ionization_eV,
         first_peak_error_eV=_minus(peak, experiment.first_peak_eV),
         ionization_error_eV=_minus(result.ionization_eV, experiment.ionization_eV),
-        seconds=ground_result.provenance.wall_s + result.provenance.wall_s,
+        seconds=ground_s + _seconds(result),
     )
+
+
+def _seconds(result: Result) -> float:
+    assert result.provenance.wall_s is not None  # it was started here
+    return result.provenance.wall_s
 
 
 def _minus(computed: float | None, measured: float | None) -> float | None:

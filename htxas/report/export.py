@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from htxas import __version__
-from htxas.datafile import DatasetMeta, GroundEntry, MoleculeEntry, SiteEntry
+from htxas.datafile import CurveEntry, DatasetMeta, GroundEntry, MoleculeEntry, SiteEntry
 from htxas.domain.calculation import State
-from htxas.domain.result import SiteResult
+from htxas.domain.result import CurveResult, SiteResult
 from htxas.domain.structure import Structure
 from htxas.errors import UserError
 from htxas.report.results import Results, another_state, corrections
@@ -77,14 +77,19 @@ def molecular_weight_u(structure: Structure) -> float:
 
 
 def calculations_of(store: Results, molecule: MoleculeRecord) -> Mapping[str, CalculationRecord]:
-    """Return the known calculations of a molecule, ground state and sites, by key."""
-    return store.calculations([molecule.ground_key, *(s.key for s in molecule.sites)])
+    """Return the known calculations of a molecule by key."""
+    return store.calculations(_keys(molecule))
+
+
+def _keys(molecule: MoleculeRecord) -> list[str]:
+    """Return the keys of the ground state, if there is one, and of the sites."""
+    ground = [] if molecule.ground_key is None else [molecule.ground_key]
+    return [*ground, *(s.key for s in molecule.sites)]
 
 
 def missing_keys(molecule: MoleculeRecord, records: Mapping[str, CalculationRecord]) -> tuple[str, ...]:
     """Return the calculations of a molecule, ground state first, that are not done."""
-    keys = [molecule.ground_key, *(s.key for s in molecule.sites)]
-    return tuple(k for k in keys if k not in records or records[k].state is not State.DONE)
+    return tuple(k for k in _keys(molecule) if k not in records or records[k].state is not State.DONE)
 
 
 def molecule_entry(
@@ -93,13 +98,18 @@ def molecule_entry(
     """Return a molecule with every accepted result; ``records`` are its calculations."""
     missing = missing_keys(molecule, records)
     record = store.structure(molecule.structure_key)
-    sites = [
-        _site_entry(store.site_result(ref.key), ref, edge, records[ref.key])
-        for ref in sorted(molecule.sites, key=lambda s: s.file_atom)
-        if ref.key not in missing
-    ]
+    sites: list[SiteEntry] = []
+    curves: list[CurveEntry] = []
+    for ref in sorted(molecule.sites, key=lambda s: s.file_atom):
+        if ref.key in missing:
+            continue
+        result = store.site_result(ref.key)
+        if isinstance(result, CurveResult):
+            curves.append(_curve_entry(result, ref, edge, records[ref.key]))
+        else:
+            sites.append(_site_entry(result, ref, edge, records[ref.key]))
     ground = None
-    if molecule.ground_key not in missing:
+    if molecule.ground_key is not None and molecule.ground_key not in missing:
         g = store.ground_result(molecule.ground_key)
         made = corrections(records[molecule.ground_key])
         ground = GroundEntry(g.total_energy_eV, g.homo_eV, g.lumo_eV, g.dipole_D, g.pdos, made)
@@ -110,12 +120,13 @@ def molecule_entry(
         ground_key=molecule.ground_key,
         smiles=molecule.smiles,
         molecular_weight_u=molecular_weight_u(record.structure),
-        complete=bool(sites) and not missing,
+        complete=bool(sites or curves) and not missing,
         missing=missing,
-        spectrum=store.assemble(molecule).spectrum if sites else None,
+        spectrum=store.assemble(molecule).spectrum if sites or curves else None,
         ground=ground,
         sites=tuple(sites),
         provenance=record.provenance,
+        curves=tuple(curves),
     )
 
 
@@ -139,6 +150,27 @@ def _site_entry(result: SiteResult, ref: SiteRef, edge: str, record: Calculation
     )
 
 
+def _curve_entry(result: CurveResult, ref: SiteRef, edge: str, record: CalculationRecord) -> CurveEntry:
+    return CurveEntry(
+        key=ref.key,
+        file_atom=ref.file_atom,
+        element=ref.element,
+        edge=edge,
+        multiplicity=ref.multiplicity,
+        equivalent_file_atoms=ref.equivalent_file_atoms,
+        edge_eV=result.edge_eV,
+        fermi_eV=result.fermi_eV,
+        lifetime_eV=result.lifetime_eV,
+        normalisation=result.normalisation,
+        scale=result.scale,
+        window_eV=result.window_eV,
+        curve=result.curve,
+        background=result.background,
+        corrections=corrections(record),
+        another_state=another_state(record),
+    )
+
+
 def molecule_entries(
     store: Results, campaign: str, *, edge: str, include_incomplete: bool, incomplete: list[str]
 ) -> Iterator[MoleculeEntry]:
@@ -151,7 +183,7 @@ def molecule_entries(
         missing = missing_keys(molecule, records)
         if missing or not molecule.sites:
             incomplete.append(molecule.name)
-            if not include_incomplete or len(missing) == 1 + len(molecule.sites):
+            if not include_incomplete or len(missing) == len(_keys(molecule)):
                 continue
         yield molecule_entry(store, molecule, records, edge=edge)
 
@@ -193,7 +225,8 @@ def export_campaign(
     NotFound
         If there is no such campaign.
     UserError
-        If nothing is complete, the output exists, or it cannot be written.
+        If nothing is complete, the output exists, or it cannot be written; if the format holds transitions and the
+        campaign has continuous spectra.
     """
     document = store.campaign(campaign)
     if not overwrite and _exists(output, export_format):
@@ -212,6 +245,12 @@ def export_campaign(
             f"no molecule of {campaign} is complete ({len(incomplete)} are not)",
             hint=f"htxas status {campaign}; --include-incomplete exports what is finished",
         )
+    if first.curves and export_format is not ExportFormat.PARQUET:
+        raise UserError(
+            f"{export_format.value} holds transitions, and this campaign has continuous spectra",
+            where=campaign,
+            hint=f"htxas export {campaign} --format parquet",
+        )
     meta = DatasetMeta(
         campaign=campaign,
         engine=document["engine"],
@@ -223,7 +262,7 @@ def export_campaign(
         for entry in chain([first], entries):
             writer.add(entry)
             molecules += 1
-            sites += len(entry.sites)
+            sites += len(entry.sites) + len(entry.curves)
             if progress is not None:
                 progress()
     return ExportSummary(output, molecules, sites, tuple(incomplete), include_incomplete)

@@ -8,27 +8,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from htxas.domain.spectrum import Spectrum, Sticks, broaden
+from htxas.domain.result import CurveResult, SiteResult, Spectral
+from htxas.domain.spectrum import Curve, Quantity, Spectrum, Sticks, smear
 from htxas.errors import UserError
 from htxas.report.figure import BLACK, COLOURS, GREY, LIGHT, clean, new_figure, palette, save, style
-from htxas.report.results import MoleculeView, SiteView, molecular_spectrum
+from htxas.report.results import MoleculeView, SiteView, molecular_spectrum, site_spectrum
 from htxas.report.sketch import draw_structure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from htxas.domain.result import GroundResult, SiteResult
+    from htxas.domain.dos import LocalDos
+    from htxas.domain.result import GroundResult
 
 __all__ = ["plot_molecule", "plot_site"]
 
 _ABOVE_eV = 20.0  # what is drawn above the first final state; a site's window may end earlier
 _BELOW_eV = 3.0
+_CURVE_ABOVE_eV = 60.0  # and above a threshold: a multiple-scattering spectrum means something farther out
+_CURVE_BELOW_eV = 10.0
+_ROOM = 0.1  # of the width, for a few words
+_Y_LABEL = {
+    Quantity.OSCILLATOR_STRENGTH: "oscillator strength",
+    Quantity.ABSORPTION: "normalised absorption",
+}
+# Where an edge mostly leads; the others lead to d.
+_FINAL = {"K": "p", "L1": "p", "M1": "p", "M4": "f", "M5": "f", "M4,5": "f"}
 _PDOS_RANGE_eV = (-15.0, 15.0)  # as the published PDOS (Chen et al., J. Phys. Chem. Lett. 14, 4858 (2023))
 FloatArray = npt.NDArray[np.float64]
 
 
 def plot_site(view: SiteView, path: Path, *, sigma_eV: float = 0.5) -> Path:
-    """Draw the spectrum of a site: total, x, y, z and sticks, with ionisation and excitation energy.
+    """Draw the spectrum of a site.
+
+    Of sticks: total, x, y, z and the sticks, with excitation and ionisation energy. Of a curve: total, x, y, z if they
+    differ, and the atom's own absorption, with the threshold.
 
     Parameters
     ----------
@@ -42,34 +56,32 @@ def plot_site(view: SiteView, path: Path, *, sigma_eV: float = 0.5) -> Path:
     Raises
     ------
     UserError
-        If the site has no accepted result, or the file cannot be written.
+        If the site has no accepted result or its curve is too short for the broadening, or the file cannot be written.
     """
-    result = view.result
-    if result is None:
-        raise UserError(
-            f"nothing to draw: {view.label} is {view.record.state.value}",
-            where=view.record.key[:12],
-            hint="htxas run",
-        )
-    spectrum = broaden(result.sticks, sigma_eV=sigma_eV)
-    first = result.excitation_energy_eV
-    low, high = first - _BELOW_eV, first + min(_ABOVE_eV, result.window_eV)
+    spectrum = site_spectrum(view, sigma_eV)
+    assert view.result is not None
+    low, high = _shown(view.result, spectrum)
     with style():
         figure = new_figure(6.8, 4.0)
         axes = figure.subplots()
         _draw_curves(axes, spectrum)
-        _draw_sticks(axes, result.sticks, high)
         axes.set_xlim(low, high)
-        top = _top(spectrum, low, high, columns=True)
-        axes.set_ylim(0, 1.25 * top)
-        _mark_energies(axes, result, view.core, low, high)
+        axes.set_ylim(0, 1.25 * _top(spectrum, low, high, columns=True))
+        match view.result:
+            case SiteResult() as result:
+                _draw_sticks(axes, result.sticks, high)
+                _mark_energies(axes, result, view.core, low, high)
+            case CurveResult() as curve:
+                _draw_background(axes, curve, sigma_eV, color=GREY, label="atom alone")
+                _mark(axes, curve.edge_eV, f"threshold\n{curve.edge_eV:.2f} eV", left=True)
         axes.set_xlabel("transition energy (eV)")
-        axes.set_ylabel("oscillator strength (1/eV)")
+        per_eV = " (1/eV)" if spectrum.quantity is Quantity.OSCILLATOR_STRENGTH else ""
+        axes.set_ylabel(_Y_LABEL[spectrum.quantity] + per_eV)
         axes.set_title(view.title + _times(view.multiplicity), loc="left")
         axes.legend(
             loc="lower right",
             bbox_to_anchor=(1, 1),
-            ncols=4,
+            ncols=5,
             handlelength=1.4,
             columnspacing=1.2,
             borderpad=0.1,
@@ -85,8 +97,10 @@ def _times(multiplicity: int | None) -> str:
 def _draw_curves(axes: Axes, spectrum: Spectrum) -> None:
     energies = spectrum.energies_eV
     axes.fill_between(energies, spectrum.total, color=LIGHT, linewidth=0, zorder=1)
-    for name, column, colour in zip("xyz", spectrum.intensity.T, COLOURS, strict=False):
-        axes.plot(energies, column, color=colour, linewidth=1.1, label=name, zorder=2)
+    columns = spectrum.intensity.T
+    if not np.array_equal(columns, np.broadcast_to(columns[0], columns.shape)):
+        for name, column, colour in zip("xyz", columns, COLOURS, strict=False):
+            axes.plot(energies, column, color=colour, linewidth=1.1, label=name, zorder=2)
     axes.plot(energies, spectrum.total, color=BLACK, linewidth=1.8, label="total", zorder=3)
 
 
@@ -103,33 +117,63 @@ def _draw_sticks(axes: Axes, sticks: Sticks, high: float) -> None:
 
 
 def _mark_energies(axes: Axes, result: SiteResult, core: str, low: float, high: float) -> None:
-    transform = axes.get_xaxis_transform()
     first = result.excitation_energy_eV
-    axes.axvline(first, ymax=0.98, color=COLOURS[0], linewidth=0.9, linestyle=(0, (1, 2)))
-    axes.text(
-        first - 0.15,
-        0.98,
-        f"first state\n{first:.2f} eV",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=COLOURS[0],
-        transform=transform,
-    )
+    _mark(axes, first, f"first state\n{first:.2f} eV", left=True)
     ionization = result.ionization_eV
     if ionization is not None and low < ionization < high:
         axes.axvspan(ionization, high, color="#faf3ea", zorder=0, linewidth=0)
-        axes.axvline(ionization, ymax=0.98, color=COLOURS[1], linewidth=0.9, linestyle="--")
-        axes.text(
-            ionization + 0.15,
-            0.98,
-            f"{core} ionisation\n{ionization:.2f} eV",
-            ha="left",
-            va="top",
-            fontsize=8,
-            color=COLOURS[1],
-            transform=transform,
-        )
+        _mark(axes, ionization, f"{core} ionisation\n{ionization:.2f} eV", left=False)
+
+
+def _mark(axes: Axes, energy_eV: float, text: str, *, left: bool) -> None:
+    """Mark an energy, with its text to the left or to the right of the line, where there is room."""
+    colour = COLOURS[0] if left else COLOURS[1]
+    axes.axvline(energy_eV, ymax=0.98, color=colour, linewidth=0.9, linestyle=(0, (1, 2)) if left else "--")
+    low, high = axes.get_xlim()
+    gap = 0.0065 * (high - low)
+    left = left and energy_eV - low > _ROOM * (high - low)
+    axes.text(
+        energy_eV - gap if left else energy_eV + gap,
+        0.98,
+        text,
+        ha="right" if left else "left",
+        va="top",
+        fontsize=8,
+        color=colour,
+        transform=axes.get_xaxis_transform(),
+    )
+
+
+def _draw_background(
+    axes: Axes,
+    result: CurveResult,
+    sigma_eV: float,
+    *,
+    offset: float = 0.0,
+    color: Any,
+    label: str | None = None,
+) -> None:
+    """Draw what the atom would absorb without its neighbours, broadened like the spectrum."""
+    columns = np.broadcast_to(result.background[:, None], (len(result.background), 3))
+    atom = smear(Curve(result.curve.energies_eV, columns), sigma_eV=sigma_eV)
+    axes.plot(
+        atom.energies_eV,
+        offset + atom.total,
+        color=color,
+        linewidth=1.0,
+        linestyle="--",
+        label=label,
+        zorder=4,
+    )
+
+
+def _shown(result: Spectral, spectrum: Spectrum) -> tuple[float, float]:
+    """Return the energies between which a spectrum is drawn; what lies outside a curve is unknown."""
+    onset = result.onset_eV
+    if isinstance(result, SiteResult):
+        return onset - _BELOW_eV, onset + min(_ABOVE_eV, result.window_eV)
+    first, last = float(spectrum.energies_eV[0]), float(spectrum.energies_eV[-1])
+    return max(first, onset - _CURVE_BELOW_eV), min(last, onset + _CURVE_ABOVE_eV)
 
 
 def _top(spectrum: Spectrum, low: float, high: float, *, columns: bool = False) -> float:
@@ -141,7 +185,8 @@ def _top(spectrum: Spectrum, low: float, high: float, *, columns: bool = False) 
 def plot_molecule(view: MoleculeView, path: Path, *, sigma_eV: float = 0.5) -> Path:
     """Draw a molecule: its site spectra, their mean, where the sites are, and the ground-state PDOS.
 
-    An incomplete molecule is drawn with what there is, and says so in red.
+    Without a ground state the local DOS of the absorbers takes the place of the PDOS, where the engine gives one. An
+    incomplete molecule is drawn with what there is, and says so in red.
 
     Parameters
     ----------
@@ -155,20 +200,29 @@ def plot_molecule(view: MoleculeView, path: Path, *, sigma_eV: float = 0.5) -> P
     Raises
     ------
     UserError
-        If nothing of the molecule is finished, or the file cannot be written.
+        If nothing of the molecule is finished, its spectra cannot be broadened so or added, or the file cannot be
+        written.
     """
-    done = sorted((s for s in view.sites if s.result is not None), key=_first_state)
+    done = sorted((s for s in view.sites if s.result is not None), key=_onset)
     if not done and view.ground is None:
         raise UserError("nothing to draw yet", where=view.record.name, hint="htxas run")
     upper = min(2.0 + 0.42 * max(len(done), 1), 8.0)
     colours = dict(zip((s.record.key for s in done), palette(len(done)), strict=True))
+    with_dos = view.ground_record is not None or any(_local_dos(s) is not None for s in done)
     with style():
-        figure = new_figure(8.4, upper + 2.7)
-        grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1.0), height_ratios=(upper, 2.5))
-        _draw_sites(figure.add_subplot(grid[0, 0]), view, done, colours, sigma_eV)
+        figure = new_figure(8.4, upper + (2.7 if with_dos else 1.9))
+        grid = figure.add_gridspec(
+            2, 2, width_ratios=(2.6, 1.0), height_ratios=(upper, 2.5 if with_dos else 1.7)
+        )
+        _draw_sites(
+            figure.add_subplot(grid[0 if with_dos else slice(None), 0]), view, done, colours, sigma_eV
+        )
         sketch = figure.add_subplot(grid[0, 1])
         draw_structure(sketch, view.atoms, view.record, colours)
-        _draw_pdos(figure.add_subplot(grid[1, 0]), view, sigma_eV)
+        if view.ground_record is not None:
+            _draw_pdos(figure.add_subplot(grid[1, 0]), view, sigma_eV)
+        elif with_dos:
+            _draw_local_dos(figure.add_subplot(grid[1, 0]), done, colours)
         _write_facts(figure.add_subplot(grid[1, 1]), view)
         return save(figure, path)
 
@@ -184,9 +238,9 @@ def _draw_sites(
         )
         clean(axes, y_ticks=False)
         return
-    low = _first_state(done[0]) - _BELOW_eV
-    high = _first_state(done[-1]) + min(_ABOVE_eV, *(s.result.window_eV for s in done if s.result))
-    spectra = [broaden(s.result.sticks, sigma_eV=sigma_eV) for s in done if s.result is not None]
+    spectra = [site_spectrum(s, sigma_eV) for s in done]
+    ranges = [_shown(s.result, c) for s, c in zip(done, spectra, strict=True) if s.result is not None]
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
     height = max(_top(s, low, high) for s in [*spectra, mean])
     step = 0.62 * height
     base = 1.25 * _top(mean, low, high)
@@ -210,13 +264,24 @@ def _draw_sites(
             spectrum.energies_eV, offset + spectrum.total, color=colour, linewidth=1.3, zorder=order + 1
         )
         axes.axhline(offset, color=colour, linewidth=0.8, zorder=order)
+        if isinstance(site.result, CurveResult):
+            _draw_background(axes, site.result, sigma_eV, offset=offset, color=colour)
+            axes.vlines(
+                site.result.edge_eV,
+                offset,
+                offset + 0.5 * step,
+                color=colour,
+                linewidth=0.9,
+                linestyle=(0, (1, 2)),
+                zorder=order + 1,
+            )
         ticks.append((offset, site.label + _times(site.multiplicity), colour))
     axes.fill_between(mean.energies_eV, mean.total, color=LIGHT, linewidth=0, zorder=1)
     axes.plot(mean.energies_eV, mean.total, color=BLACK, linewidth=1.8, zorder=2)
     axes.set_xlim(low, high)
     axes.set_ylim(0, base + (len(done) - 1) * step + 1.05 * _top(spectra[0], low, high))
     axes.set_xlabel("transition energy (eV)")
-    axes.set_ylabel("oscillator strength, offset")
+    axes.set_ylabel(_Y_LABEL[mean.quantity] + ", offset")
     clean(axes, y_ticks=False)
     axes.set_yticks([t[0] for t in ticks], [t[1] for t in ticks], fontweight="bold", va="bottom")
     axes.tick_params(axis="y", length=0)
@@ -224,8 +289,29 @@ def _draw_sites(
         tick.set_color(colour)
 
 
-def _first_state(site: SiteView) -> float:
-    return float("inf") if site.result is None else site.result.excitation_energy_eV
+def _onset(site: SiteView) -> float:
+    return float("inf") if site.result is None else site.result.onset_eV
+
+
+def _local_dos(site: SiteView) -> LocalDos | None:
+    return site.result.dos if isinstance(site.result, CurveResult) else None
+
+
+def _draw_local_dos(axes: Axes, done: list[SiteView], colours: dict[str, Any]) -> None:
+    """Draw, for each absorber, the states that its edge leads to."""
+    angular = _FINAL.get(done[0].record.edge or "", "d")
+    for site in done:
+        dos = _local_dos(site)
+        if dos is not None:
+            density = dos.density[0, :, "spdf".index(angular)]
+            axes.plot(
+                dos.energies_eV, density, color=colours[site.record.key], linewidth=1.2, label=site.label
+            )
+    axes.axvline(0.0, color=GREY, linewidth=0.8, linestyle="--")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("energy relative to the Fermi level (eV)")
+    axes.set_ylabel(f"absorber {angular} DOS (states/eV)")
+    clean(axes)
 
 
 def _draw_pdos(axes: Axes, view: MoleculeView, sigma_eV: float) -> None:
@@ -273,9 +359,10 @@ def _curve(
 def _write_facts(axes: Axes, view: MoleculeView) -> None:
     axes.set_axis_off()
     rows: list[tuple[str, str]] = [("formula", view.atoms.formula)]
-    energies = [s.result.excitation_energy_eV for s in view.sites if s.result is not None]
-    if energies:
-        rows.append(("first state", f"{min(energies):.2f} eV"))
+    results = [s.result for s in view.sites if s.result is not None]
+    if results:
+        name = "threshold" if isinstance(results[0], CurveResult) else "first state"
+        rows.append((name, f"{min(r.onset_eV for r in results):.2f} eV"))
     if view.ground is not None:
         rows += [
             ("gap", f"{view.ground.gap_eV:.2f} eV"),

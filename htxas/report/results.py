@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from htxas.domain.calculation import Kind, State
-from htxas.domain.result import GroundResult, SiteResult
-from htxas.domain.spectrum import Spectrum, broaden, combine
+from htxas.domain.result import GroundResult, Spectral
+from htxas.domain.spectrum import Spectrum, combine
 from htxas.domain.structure import Structure
 from htxas.errors import NotFound, UserError
 from htxas.store.records import CalculationRecord, MolecularSpectrum, MoleculeRecord, SiteRef, StructureRecord
@@ -25,6 +25,7 @@ __all__ = [
     "load_molecule",
     "load_site",
     "molecular_spectrum",
+    "site_spectrum",
 ]
 
 
@@ -57,7 +58,7 @@ class Results(Protocol):
         """Iterate over the molecules of a campaign, or those with one structure."""
         ...
 
-    def site_result(self, key: str, /) -> SiteResult:
+    def site_result(self, key: str, /) -> Spectral:
         """Return the accepted result of a site."""
         ...
 
@@ -104,7 +105,7 @@ class SiteView:
     molecule: str | None
     file_atom: int | None
     multiplicity: int | None
-    result: SiteResult | None
+    result: Spectral | None
 
     @property
     def label(self) -> str:
@@ -126,12 +127,15 @@ class SiteView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MoleculeView:
-    """One molecule: its sites, done or not, and its ground state if it is done."""
+    """One molecule: its sites, done or not, and its ground state if it is done.
+
+    Without a ``ground_record`` it has no ground state and needs none.
+    """
 
     record: MoleculeRecord
     structure: StructureRecord
     sites: tuple[SiteView, ...]
-    ground_record: CalculationRecord
+    ground_record: CalculationRecord | None
     ground: GroundResult | None
 
     @property
@@ -141,8 +145,13 @@ class MoleculeView:
 
     @property
     def complete(self) -> bool:
-        """Whether every unique site and the ground state are done."""
-        return self.ground is not None and bool(self.sites) and not self.missing
+        """Whether every unique site, and the ground state if there is one, are done."""
+        return not self.lacks_ground and bool(self.sites) and not self.missing
+
+    @property
+    def lacks_ground(self) -> bool:
+        """Whether its ground state is not there yet."""
+        return self.ground_record is not None and self.ground is None
 
     @property
     def atoms(self) -> Structure:
@@ -213,6 +222,8 @@ def load_molecule(store: Results, name: str, campaign: str | None = None) -> Mol
     record = store.molecule(campaign, name)
     structure = store.structure(record.structure_key)
     sites = tuple(_view(store, store.calculation(r.key), structure, record.name, r) for r in record.sites)
+    if record.ground_key is None:
+        return MoleculeView(record, structure, sites, None, None)
     ground_record = store.calculation(record.ground_key)
     done = ground_record.state is State.DONE
     ground = store.ground_result(record.ground_key) if done else None
@@ -236,7 +247,45 @@ def molecular_spectrum(view: MoleculeView, sigma_eV: float = 0.5) -> Spectrum | 
     """Return the multiplicity-weighted mean over the finished sites, or None without any.
 
     Of an incomplete molecule this is not its spectrum: ask ``view.complete``.
+
+    Raises
+    ------
+    UserError
+        If the spectra of its sites cannot be broadened so or added.
     """
     done = [s for s in view.sites if s.result is not None]
-    spectra = [broaden(s.result.sticks, sigma_eV=sigma_eV) for s in done if s.result is not None]
-    return combine(spectra, [float(s.multiplicity or 1) for s in done]) if spectra else None
+    if not done:
+        return None
+    spectra = [site_spectrum(s, sigma_eV) for s in done]
+    try:
+        return combine(spectra, [float(s.multiplicity or 1) for s in done])
+    except ValueError as error:
+        raise UserError(
+            f"the spectra of its sites cannot be added: {error}",
+            where=view.record.name,
+            hint="htxas site show KEY shows each",
+        ) from error
+
+
+def site_spectrum(view: SiteView, sigma_eV: float = 0.5) -> Spectrum:
+    """Return the broadened spectrum of a finished site.
+
+    Raises
+    ------
+    UserError
+        If it has no result, or its curve is too short for the broadening.
+    """
+    if view.result is None:
+        raise UserError(
+            f"nothing to draw: {view.label} is {view.record.state.value}",
+            where=view.record.key[:12],
+            hint="htxas run",
+        )
+    try:
+        return view.result.spectrum(sigma_eV=sigma_eV)
+    except ValueError as error:
+        raise UserError(
+            f"{view.label} cannot be broadened by {sigma_eV} eV: {error}",
+            where=view.record.key[:12],
+            hint="a smaller --sigma",
+        ) from error

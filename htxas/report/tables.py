@@ -11,8 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from htxas.domain.calculation import State
-from htxas.domain.spectrum import broaden
-from htxas.report.results import MoleculeView, SiteView, another_state, corrections, molecular_spectrum
+from htxas.domain.result import CurveResult, SiteResult
+from htxas.report.results import (
+    MoleculeView,
+    SiteView,
+    another_state,
+    corrections,
+    molecular_spectrum,
+    site_spectrum,
+)
 from htxas.store.records import CalculationRecord, StructureRecord
 
 __all__ = [
@@ -34,6 +41,17 @@ _STATE_STYLE = {
     State.QUARANTINED: "yellow",
 }
 _SHOWN_STICKS = 8
+# Title, scalar and digits of what a molecule's table shows of each site.
+_STICK_COLUMNS = (
+    ("first state (eV)", "excitation_energy_eV", 2),
+    ("ionisation (eV)", "ionization_eV", 2),
+    ("\N{GREEK CAPITAL LETTER SIGMA}f", "strength_sum", 4),
+)
+_CURVE_COLUMNS = (
+    ("threshold (eV)", "edge_eV", 2),
+    ("Fermi level (eV)", "fermi_eV", 2),
+    ("white line", "white_line", 3),
+)
 
 QUERY_COLUMNS: tuple[str, ...] = (
     "key",
@@ -44,6 +62,7 @@ QUERY_COLUMNS: tuple[str, ...] = (
     "element",
     "edge",
     "atom",
+    "onset_eV",
     "excitation_energy_eV",
     "ionization_eV",
     "gap_eV",
@@ -71,6 +90,14 @@ def _facts() -> Table:
     table.add_column(style="dim")
     table.add_column()
     return table
+
+
+def _ended(record: CalculationRecord) -> str:
+    extra = (record.provenance or {}).get("extra") or {}
+    if extra.get("reported_end"):
+        return str(extra["reported_end"])
+    ended = (record.provenance or {}).get("ended")
+    return str(ended)[:10] if ended else "nobody knows when"
 
 
 def record_document(record: CalculationRecord) -> dict[str, Any]:
@@ -104,7 +131,7 @@ def record_document(record: CalculationRecord) -> dict[str, Any]:
 
 
 def site_document(view: SiteView) -> dict[str, Any]:
-    """Return a site as a JSON-able document; a finished one with its sticks and its 0.5 eV spectrum."""
+    """Return a site as a JSON-able document; a finished one with its sticks or curve and its 0.5 eV spectrum."""
     document = {
         **record_document(view.record),
         "molecule": view.molecule,
@@ -115,24 +142,56 @@ def site_document(view: SiteView) -> dict[str, Any]:
         "result": None,
     }
     if view.result is not None:
-        spectrum = broaden(view.result.sticks)
+        result, spectrum = view.result, site_spectrum(view)
         document["result"] = {
-            "excitation_energy_eV": view.result.excitation_energy_eV,
-            "ionization_eV": view.result.ionization_eV,
-            "scale": view.result.scale,
-            "total_energies_eV": view.result.energies_eV,
-            "hole_overlap": view.result.hole_overlap,
-            "window_eV": view.result.window_eV,
-            "stick_energies_eV": view.result.sticks.energies_eV.tolist(),
-            "stick_strengths_xyz": view.result.sticks.strengths.tolist(),
+            **(_curve_document(result) if isinstance(result, CurveResult) else _stick_document(result)),
+            "scale": result.scale,
+            "window_eV": result.window_eV,
+            "spectrum_quantity": spectrum.quantity.value,
             "spectrum_energies_eV": spectrum.energies_eV.round(6).tolist(),
             "spectrum_total_x_y_z": spectrum.columns.tolist(),
         }
     return document
 
 
+def _stick_document(result: SiteResult) -> dict[str, Any]:
+    return {
+        "excitation_energy_eV": result.excitation_energy_eV,
+        "ionization_eV": result.ionization_eV,
+        "total_energies_eV": result.energies_eV,
+        "hole_overlap": result.hole_overlap,
+        "stick_energies_eV": result.sticks.energies_eV.tolist(),
+        "stick_strengths_xyz": result.sticks.strengths.tolist(),
+    }
+
+
+def _curve_document(result: CurveResult) -> dict[str, Any]:
+    dos = result.dos
+    return {
+        "edge_eV": result.edge_eV,
+        "fermi_eV": result.fermi_eV,
+        "lifetime_eV": result.lifetime_eV,
+        "normalisation": result.normalisation,
+        "white_line": float(result.curve.isotropic.max()),
+        "curve": {
+            "energies_eV": result.curve.energies_eV.tolist(),
+            "absorption_xyz": result.curve.intensity.tolist(),
+            "background": result.background.tolist(),
+        },
+        "dos": None
+        if dos is None
+        else {
+            "energies_eV": dos.energies_eV.tolist(),
+            "kinds": list(dos.kinds),
+            "density_spdf": dos.density.tolist(),
+            "charges": dos.charges.tolist(),
+            "broadening_eV": dos.broadening_eV,
+        },
+    }
+
+
 def site_table(view: SiteView) -> RenderableType:
-    """Return what a person wants to know of a site: where it stands, its energies, its first transitions."""
+    """Return what a person wants to know of a site: where it stands, its energies, its strongest transitions."""
     record, result = view.record, view.result
     facts = _facts()
     facts.add_row("site", Text(view.title, style="bold"))
@@ -146,7 +205,19 @@ def site_table(view: SiteView) -> RenderableType:
     if view.multiplicity is not None:
         facts.add_row("multiplicity", str(view.multiplicity))
     facts.add_row("engine", record.engine)
-    facts.add_row("time", f"{_number(record.wall_s, 1)} s on {record.host or '-'}, attempt {record.attempts}")
+    extra = (record.provenance or {}).get("extra") or {}
+    if extra.get("adopted"):
+        facts.add_row(
+            "adopted", f"structure from {extra['structure']['structure']}, the run ended {_ended(record)}"
+        )
+    else:
+        facts.add_row(
+            "time", f"{_number(record.wall_s, 1)} s on {record.host or '-'}, attempt {record.attempts}"
+        )
+    if extra.get("warnings"):
+        facts.add_row(
+            "warnings", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in extra["warnings"].items())
+        )
     facts.add_row("corrections", ", ".join(corrections(record)) or "none")
     if others := another_state(record):
         facts.add_row(
@@ -154,10 +225,29 @@ def site_table(view: SiteView) -> RenderableType:
         )
     facts.add_row("directory", record.directory or "-")
     facts.add_row("campaigns", ", ".join(record.campaigns))
-    if result is None:
-        return facts
+    match result:
+        case SiteResult():
+            return _with_sticks(facts, result, view.core)
+        case CurveResult():
+            _add_curve(facts, result)
+    return facts
+
+
+def _add_curve(facts: Table, result: CurveResult) -> None:
+    total = result.curve.isotropic
+    facts.add_row("threshold", f"{result.edge_eV:.3f} eV  ({result.scale})")
+    facts.add_row("Fermi level", f"{result.fermi_eV:.3f} eV, on the scale of the code")
+    facts.add_row("white line", f"{total.max():.3f} at {result.curve.energies_eV[total.argmax()]:.2f} eV")
+    facts.add_row("normalisation", result.normalisation)
+    facts.add_row(
+        "lifetime", f"{result.lifetime_eV:.3f} eV full width of the core hole, in the curve already"
+    )
+    facts.add_row("reaches to", f"{result.window_eV:.1f} eV above the threshold, {len(total)} points")
+
+
+def _with_sticks(facts: Table, result: SiteResult, core: str) -> RenderableType:
     facts.add_row("first state", f"{result.excitation_energy_eV:.3f} eV  ({result.scale})")
-    facts.add_row(f"{view.core} ionisation", f"{_number(result.ionization_eV, 3)} eV")
+    facts.add_row(f"{core} ionisation", f"{_number(result.ionization_eV, 3)} eV")
     facts.add_row("hole overlap", f"{result.hole_overlap:.4f}")
     facts.add_row(
         "states kept to",
@@ -176,8 +266,10 @@ def site_table(view: SiteView) -> RenderableType:
 
 def molecule_document(view: MoleculeView) -> dict[str, Any]:
     """Return a molecule as a JSON-able document: sites, ground state, and its spectrum only if it is complete."""
-    ground = view.ground
     spectrum = molecular_spectrum(view) if view.complete else None
+    missing = [s.record.key for s in view.missing]
+    if view.ground_record is not None and view.ground is None:
+        missing.append(view.ground_record.key)
     return {
         "name": view.record.name,
         "campaign": view.record.campaign,
@@ -186,19 +278,8 @@ def molecule_document(view: MoleculeView) -> dict[str, Any]:
         "structure_key": view.record.structure_key,
         "geometry": view.structure.provenance,
         "complete": view.complete,
-        "missing": [s.record.key for s in view.missing] + ([] if ground else [view.ground_record.key]),
-        "ground": {
-            **record_document(view.ground_record),
-            "result": None
-            if ground is None
-            else {
-                "total_energy_eV": ground.total_energy_eV,
-                "homo_eV": ground.homo_eV,
-                "lumo_eV": ground.lumo_eV,
-                "gap_eV": ground.gap_eV,
-                "dipole_D": ground.dipole_D.tolist(),
-            },
-        },
+        "missing": missing,
+        "ground": _ground_document(view),
         "sites": [
             {**record_document(s.record), "file_atom": s.file_atom, "multiplicity": s.multiplicity}
             for s in view.sites
@@ -207,8 +288,27 @@ def molecule_document(view: MoleculeView) -> dict[str, Any]:
         if spectrum is None
         else {
             "sigma_eV": spectrum.sigma_eV,
+            "quantity": spectrum.quantity.value,
             "energies_eV": spectrum.energies_eV.round(6).tolist(),
             "total_x_y_z": spectrum.columns.tolist(),
+        },
+    }
+
+
+def _ground_document(view: MoleculeView) -> dict[str, Any] | None:
+    ground = view.ground
+    if view.ground_record is None:
+        return None
+    return {
+        **record_document(view.ground_record),
+        "result": None
+        if ground is None
+        else {
+            "total_energy_eV": ground.total_energy_eV,
+            "homo_eV": ground.homo_eV,
+            "lumo_eV": ground.lumo_eV,
+            "gap_eV": ground.gap_eV,
+            "dipole_D": ground.dipole_D.tolist(),
         },
     }
 
@@ -220,7 +320,8 @@ def molecule_table(view: MoleculeView) -> RenderableType:
     facts.add_row("campaign", view.record.campaign)
     facts.add_row("structure", f"{view.atoms.formula}  {view.record.smiles or ''}".rstrip())
     facts.add_row("geometry", _origin(view.structure.provenance))
-    facts.add_row("ground state", _state(view.ground_record))
+    if view.ground_record is not None:
+        facts.add_row("ground state", _state(view.ground_record))
     if view.ground is not None:
         ground = view.ground
         facts.add_row(
@@ -232,13 +333,8 @@ def molecule_table(view: MoleculeView) -> RenderableType:
     facts.add_row("spectrum", verdict + Text(f"  {done} of {len(view.sites)} sites", style="none"))
     table = Table(box=None, pad_edge=False)
     table.add_column("site", style="bold")
-    for column in (
-        "\N{MULTIPLICATION SIGN}",
-        "first state (eV)",
-        "ionisation (eV)",
-        "\N{GREEK CAPITAL LETTER SIGMA}f",
-        "s",
-    ):
+    columns = _columns({name for site in view.sites for name in site.record.scalars})
+    for column in ("\N{MULTIPLICATION SIGN}", *(title for title, _, _ in columns), "s"):
         table.add_column(column, justify="right")
     table.add_column("state")
     table.add_column("key", style="dim")
@@ -247,14 +343,18 @@ def molecule_table(view: MoleculeView) -> RenderableType:
         table.add_row(
             site.label,
             str(site.multiplicity),
-            _number(scalars.get("excitation_energy_eV")),
-            _number(scalars.get("ionization_eV")),
-            _number(scalars.get("strength_sum"), 4),
+            *(_number(scalars.get(name), digits) for _, name, digits in columns),
             _number(site.record.wall_s, 1),
             _state(site.record),
             site.record.key[:12],
         )
     return Group(facts, "", table)
+
+
+def _columns(scalars: set[str]) -> tuple[tuple[str, str, int], ...]:
+    if not scalars:  # nothing is finished: nobody knows of which kind the spectra will be
+        return ()
+    return _CURVE_COLUMNS if "edge_eV" in scalars else _STICK_COLUMNS
 
 
 def _origin(provenance: Mapping[str, Any]) -> str:
@@ -274,6 +374,7 @@ def query_row(record: CalculationRecord, structure: StructureRecord) -> dict[str
         record.element,
         record.edge,
         record.atom,
+        record.onset_eV,
         record.scalars.get("excitation_energy_eV"),
         record.scalars.get("ionization_eV"),
         record.scalars.get("gap_eV"),
@@ -293,7 +394,7 @@ def query_table(rows: Iterable[dict[str, Any]], *, limit: int) -> RenderableType
     table.add_column("key", no_wrap=True)
     for column in ("kind", "state", "formula", "SMILES", "atom"):
         table.add_column(column)
-    for column in ("first state (eV)", "gap (eV)", "s"):
+    for column in ("onset (eV)", "gap (eV)", "s"):
         table.add_column(column, justify="right")
     count = 0
     for row in rows:
@@ -307,7 +408,7 @@ def query_table(rows: Iterable[dict[str, Any]], *, limit: int) -> RenderableType
             row["formula"],
             row["smiles"] or "",
             "" if row["atom"] is None else f"{row['element']}[{row['atom']}] {row['edge']}",
-            _number(row["excitation_energy_eV"]),
+            _number(row["onset_eV"]),
             _number(row["gap_eV"]),
             _number(row["wall_s"], 1),
         )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from pymongo import UpdateOne
 
 from htxas.domain.calculation import State
 from htxas.domain.identity import content_key
-from htxas.domain.spectrum import Spectrum, Sticks, broaden, combine
+from htxas.domain.spectrum import Spectrum, broaden, combine, smear
 from htxas.errors import NotFound, UserError
 from htxas.store.connection import Connected, Document, chunks
-from htxas.store.documents import molecule_from, spectrum_document, spectrum_from, unpack
+from htxas.store.documents import (
+    curve_from,
+    molecule_from,
+    spectrum_document,
+    spectrum_from,
+    sticks_from,
+)
 from htxas.store.records import MolecularSpectrum, MoleculeRecord, SiteRef
 
 __all__ = ["Assembly"]
@@ -49,7 +55,8 @@ class Assembly(Connected):
         NotFound
             If no site is done.
         UserError
-            If the stored grids differ in broadening or step: nothing is resampled silently.
+            If the stored grids differ in broadening or step: nothing is resampled silently. If the spectra differ in
+            quantity or have no energy in common.
         """
         wanted = self._wanted(molecule.campaign, sigma_eV, step_eV)
         sites = self._grids([s.key for s in molecule.sites])
@@ -64,7 +71,7 @@ class Assembly(Connected):
         documents = self._persist(
             lambda: {d["_id"]: d for d in self._db["spectra"].find({"_id": {"$in": [s.key for s in done]}})}
         )
-        spectrum = _combined(done, documents, grid)
+        spectrum = _combined(molecule.name, done, documents, grid)
         if not missing:
             document = _document(molecule, spectrum)
             self._keep({key: document})
@@ -88,7 +95,8 @@ class Assembly(Connected):
     ) -> int:
         """Store the spectra of those among ``molecules`` whose sites are all done; return how many are new.
 
-        Four commands for many molecules, where :meth:`assemble` takes as many for one.
+        Four commands for many molecules, where :meth:`assemble` takes as many for one. Those whose sites cannot be
+        added are left to :meth:`assemble`, which tells why.
         """
         grid, count = _Grid(sigma_eV, step_eV), 0
         for chunk in chunks(molecules, _MOLECULES_AT_ONCE // 4):  # all their spectra are in memory at once
@@ -103,11 +111,11 @@ class Assembly(Connected):
             keys = {s.key for m in complete.values() for s in m.sites}
             found = self._persist(self._all, "spectra", {"_id": {"$in": list(keys)}})
             documents = {d["_id"]: d for d in found}
-            spectra = {
-                key: _document(m, _combined(m.sites, documents, grid))
-                for key, m in complete.items()
-                if all(s.key in documents for s in m.sites)  # as in `assemble`, what is lost is missing
-            }
+            spectra = {}
+            for key, m in complete.items():
+                if all(s.key in documents for s in m.sites):  # as in `assemble`, what is lost is missing
+                    with suppress(UserError):
+                        spectra[key] = _document(m, _combined(m.name, m.sites, documents, grid))
             if spectra:
                 self._keep(spectra)
             count += len(spectra)
@@ -178,8 +186,17 @@ def _document(molecule: MoleculeRecord, spectrum: Spectrum) -> Document:
     }
 
 
-def _combined(sites: Sequence[SiteRef], documents: Mapping[str, Document], grid: _Grid) -> Spectrum:
-    return combine([_on(documents[s.key], grid) for s in sites], [float(s.multiplicity) for s in sites])
+def _combined(
+    name: str, sites: Sequence[SiteRef], documents: Mapping[str, Document], grid: _Grid
+) -> Spectrum:
+    try:
+        return combine([_on(documents[s.key], grid) for s in sites], [float(s.multiplicity) for s in sites])
+    except ValueError as error:
+        raise UserError(
+            f"the spectra of its sites cannot be added: {error}",
+            where=name,
+            hint="htxas site show KEY shows each",
+        ) from error
 
 
 def _key(molecule: MoleculeRecord, grid: _Grid) -> str:
@@ -197,22 +214,19 @@ def _common(molecule: MoleculeRecord, grids: list[_Grid]) -> _Grid:
         raise UserError(
             "the sites of this molecule were stored with different broadening or step",
             where=molecule.name,
-            hint="say which sigma_eV and step_eV to use: they are then broadened anew from their sticks",
+            hint="say which sigma_eV and step_eV to use: they are then broadened anew from what was computed",
         )
     return grids[0]
 
 
 def _on(document: Document, grid: _Grid) -> Spectrum:
-    """Return a site's spectrum: the stored grid if it is the one wanted, else from the sticks."""
+    """Return a site's spectrum: the stored grid if it is the one wanted, else from the sticks or the curve."""
     stored = document["grid"]
     if _Grid(stored["sigma_eV"], stored["step_eV"]) == grid:
         return spectrum_from(stored)
-    sticks = document["sticks"]
-    return broaden(
-        Sticks(unpack(sticks["energies_eV"]), unpack(sticks["strengths"])),
-        sigma_eV=grid.sigma_eV,
-        step_eV=grid.step_eV,
-    )
+    if "curve" in document:
+        return smear(curve_from(document), sigma_eV=grid.sigma_eV, step_eV=grid.step_eV)
+    return broaden(sticks_from(document), sigma_eV=grid.sigma_eV, step_eV=grid.step_eV)
 
 
 def _spectrum_from(document: Document, molecule: MoleculeRecord) -> MolecularSpectrum:

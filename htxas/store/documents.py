@@ -14,9 +14,9 @@ import numpy.typing as npt
 from bson.binary import Binary
 
 from htxas.domain.calculation import Calculation, Convergence, Kind, State
-from htxas.domain.dos import Pdos
-from htxas.domain.result import GroundResult, Provenance, SiteResult
-from htxas.domain.spectrum import Spectrum, Sticks
+from htxas.domain.dos import LocalDos, Pdos
+from htxas.domain.result import CurveResult, GroundResult, Provenance, SiteResult, Spectral
+from htxas.domain.spectrum import Curve, Quantity, Spectrum, Sticks
 from htxas.domain.structure import Structure
 from htxas.errors import Cause, InternalError, StoreError
 from htxas.store.records import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # workers come here, too, and need no client of the database
 __all__ = [
     "batch_from",
     "calculation_from",
+    "curve_from",
     "ground_document",
     "ground_from",
     "molecule_document",
@@ -48,6 +49,7 @@ __all__ = [
     "site_from",
     "spectrum_document",
     "spectrum_from",
+    "sticks_from",
     "structure_document",
     "structure_from",
     "unpack",
@@ -266,48 +268,134 @@ def spectrum_document(spectrum: Spectrum) -> Document:
         "step_eV": float(spectrum.step_eV),
         "sigma_eV": float(spectrum.sigma_eV),
         "intensity": pack(spectrum.intensity),
+        "quantity": spectrum.quantity.value,
     }
 
 
 def spectrum_from(document: Document) -> Spectrum:
-    """Rebuild a gridded spectrum."""
+    """Rebuild a gridded spectrum; what older versions stored were oscillator strengths, without saying so."""
     return Spectrum(
-        document["start"], document["step_eV"], unpack(document["intensity"]), document["sigma_eV"]
+        document["start"],
+        document["step_eV"],
+        unpack(document["intensity"]),
+        document["sigma_eV"],
+        Quantity(document.get("quantity", Quantity.OSCILLATOR_STRENGTH)),
     )
 
 
-def site_document(key: str, attempt: int, result: SiteResult, grid: Spectrum | None) -> Document:
-    """Document of a site's result, without its provenance, which is the calculation's."""
+def site_document(key: str, attempt: int, result: Spectral, grid: Spectrum | None) -> Document:
+    """Document of a site's result, without its provenance, which is the calculation's.
+
+    That of a continuous spectrum has a ``curve``, the other one ``sticks``.
+    """
     return {
         "_id": key,
         "attempt": attempt,
         "convergence": result.convergence.value,
+        "grid": None if grid is None else spectrum_document(grid),
+        "scale": result.scale,
+        **(_curve_fields(result) if isinstance(result, CurveResult) else _stick_fields(result)),
+    }
+
+
+def _stick_fields(result: SiteResult) -> Document:
+    return {
         "sticks": {
             "energies_eV": pack(result.sticks.energies_eV, DOUBLE),
             "strengths": pack(result.sticks.strengths),
         },
-        "grid": None if grid is None else spectrum_document(grid),
         "excitation_energy_eV": float(result.excitation_energy_eV),
         "ionization_eV": None if result.ionization_eV is None else float(result.ionization_eV),
-        "scale": result.scale,
         "energies_eV": {k: float(v) for k, v in result.energies_eV.items()},
         "hole_overlap": float(result.hole_overlap),
         "window_eV": float(result.window_eV),
     }
 
 
-def site_from(document: Document, provenance: Mapping[str, Any]) -> SiteResult:
-    """Rebuild a site's result."""
+def _curve_fields(result: CurveResult) -> Document:
+    dos = result.dos
+    return {
+        "curve": {
+            "energies_eV": pack(result.curve.energies_eV, DOUBLE),
+            "intensity": pack(_distinct(result.curve.intensity)),
+            "background": pack(result.background),
+        },
+        "edge_eV": float(result.edge_eV),
+        "fermi_eV": float(result.fermi_eV),
+        "lifetime_eV": float(result.lifetime_eV),
+        "normalisation": result.normalisation,
+        "doubts": list(result.doubts),
+        "dos": None
+        if dos is None
+        else {
+            "energies_eV": pack(dos.energies_eV, DOUBLE),
+            "density": pack(dos.density),
+            "kinds": list(dos.kinds),
+            "charges": pack(dos.charges),
+            "broadening_eV": float(dos.broadening_eV),
+        },
+    }
+
+
+def _distinct(intensity: FloatArray) -> FloatArray:
+    """Return x, y and z, or one column where they are the same: most curves are averages over orientations."""
+    one = intensity[:, :1]
+    return (
+        one if np.array_equal(np.broadcast_to(one, intensity.shape), intensity, equal_nan=True) else intensity
+    )
+
+
+def sticks_from(document: Mapping[str, Any]) -> Sticks:
+    """Rebuild the sticks of a site from its document."""
     sticks = document["sticks"]
+    return Sticks(unpack(sticks["energies_eV"]), unpack(sticks["strengths"]))
+
+
+def curve_from(document: Mapping[str, Any]) -> Curve:
+    """Rebuild the continuous spectrum of a site from its document."""
+    curve = document["curve"]
+    intensity = unpack(curve["intensity"])
+    return Curve(unpack(curve["energies_eV"]), np.broadcast_to(intensity, (len(intensity), 3)))
+
+
+def site_from(document: Document, provenance: Mapping[str, Any]) -> Spectral:
+    """Rebuild a site's result."""
+    if "curve" in document:
+        return _curve_result(document, provenance)
     return SiteResult(
         convergence=Convergence(document["convergence"]),
-        sticks=Sticks(unpack(sticks["energies_eV"]), unpack(sticks["strengths"])),
+        sticks=sticks_from(document),
         excitation_energy_eV=document["excitation_energy_eV"],
         ionization_eV=document["ionization_eV"],
         scale=document["scale"],
         energies_eV=document["energies_eV"],
         hole_overlap=document["hole_overlap"],
         window_eV=document["window_eV"],
+        provenance=Provenance(**provenance),
+    )
+
+
+def _curve_result(document: Document, provenance: Mapping[str, Any]) -> CurveResult:
+    dos = document["dos"]
+    return CurveResult(
+        convergence=Convergence(document["convergence"]),
+        curve=curve_from(document),
+        background=unpack(document["curve"]["background"]),
+        edge_eV=document["edge_eV"],
+        fermi_eV=document["fermi_eV"],
+        lifetime_eV=document["lifetime_eV"],
+        normalisation=document["normalisation"],
+        scale=document["scale"],
+        doubts=tuple(document["doubts"]),
+        dos=None
+        if dos is None
+        else LocalDos(
+            unpack(dos["energies_eV"]),
+            unpack(dos["density"]),
+            tuple(dos["kinds"]),
+            unpack(dos["charges"]),
+            dos["broadening_eV"],
+        ),
         provenance=Provenance(**provenance),
     )
 

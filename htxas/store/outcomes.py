@@ -19,8 +19,8 @@ from bson.raw_bson import RawBSONDocument
 
 from htxas.domain.calculation import Calculation, Kind, State
 from htxas.domain.gate import Rejection
-from htxas.domain.result import GroundResult, Provenance, Result, SiteResult
-from htxas.domain.spectrum import broaden
+from htxas.domain.result import CurveResult, GroundResult, Provenance, Result, SiteResult, Spectral
+from htxas.domain.spectrum import Spectrum
 from htxas.domain.structure import Structure
 from htxas.errors import Cause, InternalError, StoreError
 from htxas.store.documents import ground_document, plain, site_document
@@ -89,7 +89,7 @@ def done(
     calculation, structure
         What was computed, checked against the lease and the shapes of the result.
     result
-        :class:`SiteResult` for a site, :class:`GroundResult` for a ground state.
+        :class:`SiteResult` or :class:`CurveResult` for a site, :class:`GroundResult` for a ground state.
     sigma_eV, step_eV
         Broadening and step of the stored grid.
     corrections
@@ -99,10 +99,13 @@ def done(
     ------
     InternalError
         If the result is not of this calculation or cannot be stored.
+    StoreError
+        If its curve is too short for the broadening: it could never be added to others.
     """
     _check(lease, calculation, structure, result)
     fields = {**CLEARED, "scalars": _scalars(result), **_origin(result.provenance)}
-    return _outcome(lease, State.DONE, fields, _arrays(lease, result, sigma_eV, step_eV), None, corrections)
+    arrays = _arrays(lease, result, sigma_eV, step_eV, accepted=True)
+    return _outcome(lease, State.DONE, fields, arrays, None, corrections)
 
 
 def quarantined(
@@ -128,7 +131,7 @@ def quarantined(
     if again is not None:
         return _again(lease, wrong, origin, again, corrections)
     fields = {**wrong, "scalars": _scalars(result), **origin}
-    arrays = _arrays(lease, result, sigma_eV, step_eV)
+    arrays = _arrays(lease, result, sigma_eV, step_eV, accepted=False)
     return _outcome(lease, State.QUARANTINED, fields, arrays, wrong, corrections)
 
 
@@ -311,43 +314,65 @@ def _origin(provenance: Provenance | Mapping[str, Any] | None) -> Document:
 
 
 def _scalars(result: Result) -> dict[str, float]:
-    if isinstance(result, SiteResult):
-        scalars = {
-            "excitation_energy_eV": float(result.excitation_energy_eV),
-            "strength_sum": float(result.sticks.isotropic.sum()),
-            "hole_overlap": float(result.hole_overlap),
-        }
-        if result.ionization_eV is not None:
-            scalars["ionization_eV"] = float(result.ionization_eV)
-        return scalars
-    return {
-        "total_energy_eV": float(result.total_energy_eV),
-        "homo_eV": float(result.homo_eV),
-        "lumo_eV": float(result.lumo_eV),
-        "gap_eV": float(result.gap_eV),
-        "dipole_D": float((result.dipole_D**2).sum() ** 0.5),
-    }
+    match result:
+        case SiteResult():
+            scalars = {
+                "excitation_energy_eV": float(result.excitation_energy_eV),
+                "strength_sum": float(result.sticks.isotropic.sum()),
+                "hole_overlap": float(result.hole_overlap),
+            }
+            if result.ionization_eV is not None:
+                scalars["ionization_eV"] = float(result.ionization_eV)
+        case CurveResult():
+            scalars = {"edge_eV": float(result.edge_eV), "fermi_eV": float(result.fermi_eV)}
+            if len(result.curve.energies_eV):  # a refused result may have no points
+                scalars["white_line"] = float(result.curve.isotropic.max())
+        case GroundResult():
+            scalars = {
+                "total_energy_eV": float(result.total_energy_eV),
+                "homo_eV": float(result.homo_eV),
+                "lumo_eV": float(result.lumo_eV),
+                "gap_eV": float(result.gap_eV),
+                "dipole_D": float((result.dipole_D**2).sum() ** 0.5),
+            }
+    return scalars
 
 
-def _arrays(lease: Lease, result: Result, sigma_eV: float, step_eV: float) -> tuple[str, RawBSONDocument]:
+def _arrays(
+    lease: Lease, result: Result, sigma_eV: float, step_eV: float, *, accepted: bool
+) -> tuple[str, RawBSONDocument]:
     if isinstance(result, GroundResult):
         return "dos", RawBSONDocument(bson.encode(ground_document(lease.key, lease.attempt, result)))
-    sound = len(result.sticks.energies_eV) > 0 and _finite(result)
-    grid = broaden(result.sticks, sigma_eV=sigma_eV, step_eV=step_eV) if sound else None
+    grid = _grid(result, sigma_eV, step_eV, accepted=accepted) if _sound(result) else None
     return "spectra", RawBSONDocument(bson.encode(site_document(lease.key, lease.attempt, result, grid)))
 
 
-def _finite(result: SiteResult) -> bool:
-    return bool(np.isfinite(result.sticks.energies_eV).all() and np.isfinite(result.sticks.strengths).all())
+def _grid(result: Spectral, sigma_eV: float, step_eV: float, *, accepted: bool) -> Spectrum | None:
+    try:
+        return result.spectrum(sigma_eV=sigma_eV, step_eV=step_eV)
+    except ValueError as error:
+        if accepted:
+            raise StoreError(
+                f"the spectrum cannot be broadened by {sigma_eV} eV: {error}",
+                hint="choose a smaller spectrum: sigma_eV, or a larger range of the engine",
+            ) from error
+        return None
+
+
+def _sound(result: Spectral) -> bool:
+    """Return whether the numbers can be broadened; those of a refused result may be anything."""
+    if isinstance(result, SiteResult):
+        energies, values, least = result.sticks.energies_eV, result.sticks.strengths, 1
+    else:
+        energies, values, least = result.curve.energies_eV, result.curve.intensity, 2
+    finite = bool(np.isfinite(energies).all() and np.isfinite(values).all())
+    ascending = isinstance(result, SiteResult) or bool((np.diff(energies) > 0).all())
+    return len(energies) >= least and finite and ascending
 
 
 def _check(lease: Lease, calculation: Calculation, structure: Structure, result: Result) -> None:
-    right = SiteResult if calculation.kind is Kind.SITE else GroundResult
-    if (
-        calculation.key != lease.key
-        or structure.key != calculation.structure_key
-        or not isinstance(result, right)
-    ):
+    right = isinstance(result, GroundResult) == (calculation.kind is Kind.GROUND)
+    if calculation.key != lease.key or structure.key != calculation.structure_key or not right:
         raise InternalError("a result was reported for another calculation", where=lease.key)
     if isinstance(result, GroundResult) and result.pdos.weights.shape[1] != len(structure):
         raise InternalError(

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from htxas.domain.calculation import Calculation, Kind, State
 from htxas.domain.identity import KEY_LENGTH
-from htxas.domain.result import GroundResult, SiteResult
+from htxas.domain.result import GroundResult, Spectral
 from htxas.domain.spectrum import Spectrum
 from htxas.errors import NotFound, StoreError, UserError
 from htxas.store.connection import Connected, Document, chunks
@@ -30,12 +30,8 @@ __all__ = ["Reading", "Sort", "StoredTiming"]
 
 Sort = Literal["key", "energy", "-energy", "updated", "-updated", "wall_s", "-wall_s"]
 
-_SORT_FIELDS = {
-    "key": "_id",
-    "energy": "scalars.excitation_energy_eV",
-    "updated": "updated",
-    "wall_s": "wall_s",
-}
+_ONSETS = ("scalars.excitation_energy_eV", "scalars.edge_eV")  # a calculation has one of them at most
+_SORT_FIELDS = {"key": ("_id",), "energy": _ONSETS, "updated": ("updated",), "wall_s": ("wall_s",)}
 _RECENT_S = 600
 _WRONG = (State.FAILED.value, State.QUARANTINED.value)
 _EXAMPLE = ("kind", "message", "evidence", "directory", "host", "attempts", "history")
@@ -282,11 +278,12 @@ class Reading(Connected):
         corrected
             Whether the last attempt made corrections after a failure.
         min_energy_eV, max_energy_eV
-            Bounds of the excitation energy in eV, inclusive.
+            Bounds of the first final state or the threshold in eV, inclusive.
         limit
             At most so many.
         sort
-            ``key``, ``energy``, ``updated`` or ``wall_s``; with ``-`` descending. Unsorted if None.
+            ``key``, ``energy``, ``updated`` or ``wall_s``; with ``-`` descending. Unsorted if None. By energy, those
+            with a first final state are sorted among themselves, and so are those with a threshold.
         """
         equal = {
             "campaigns": campaign,
@@ -305,10 +302,10 @@ class Reading(Connected):
             query["ladder.corrections.0"] = {"$exists": corrected}
         bounds = {k: v for k, v in (("$gte", min_energy_eV), ("$lte", max_energy_eV)) if v is not None}
         if bounds:
-            query["scalars.excitation_energy_eV"] = bounds
+            query["$or"] = [{field: bounds} for field in _ONSETS]
         order = None
         if sort is not None:
-            order = [(_SORT_FIELDS[sort.lstrip("-")], -1 if sort.startswith("-") else 1)]
+            order = [(f, -1 if sort.startswith("-") else 1) for f in _SORT_FIELDS[sort.lstrip("-")]]
         if limit is not None and limit <= 0:
             return iter(())
         return map(record_from, self._cursor("calculations", query, sort=order, limit=limit or 0))
@@ -418,8 +415,8 @@ class Reading(Connected):
             raise StoreError("the arrays of a finished calculation are not in the store", where=record.key)
         return found, record.provenance
 
-    def site_result(self, key: str, *, include_quarantined: bool = False) -> SiteResult:
-        """Return the result of a site.
+    def site_result(self, key: str, *, include_quarantined: bool = False) -> Spectral:
+        """Return the result of a site: sticks or a curve.
 
         Raises
         ------
@@ -436,5 +433,5 @@ class Reading(Connected):
         """Return the stored grid of a site; raises like :meth:`site_result`."""
         document, _ = self._arrays("spectra", key, Kind.SITE, include_quarantined)
         if document["grid"] is None:
-            raise NotFound("the sticks of this result cannot be broadened", where=key)
+            raise NotFound("this result cannot be broadened", where=key)
         return spectrum_from(document["grid"])

@@ -98,7 +98,7 @@ class MoleculeRecord:
     campaign, name
         Unique together.
     structure_key, ground_key
-        Its structure and its ground-state calculation.
+        Its structure and its ground-state calculation; no ground key where the engine has none.
     smiles
         As in the structure record.
     file_order
@@ -110,7 +110,7 @@ class MoleculeRecord:
     campaign: str
     name: str
     structure_key: str
-    ground_key: str
+    ground_key: str | None
     smiles: str | None
     file_order: tuple[int, ...]
     sites: tuple[SiteRef, ...]
@@ -145,8 +145,9 @@ class CalculationRecord:
     campaigns
         Names of the campaigns that want it.
     scalars
-        Site: ``excitation_energy_eV``, ``ionization_eV`` (if the engine has one), ``strength_sum``,
-        ``hole_overlap``. Ground state: ``total_energy_eV``, ``homo_eV``, ``lumo_eV``, ``gap_eV``, ``dipole_D``.
+        Site with sticks: ``excitation_energy_eV``, ``ionization_eV`` (if the engine has one), ``strength_sum``,
+        ``hole_overlap``. Site with a curve: ``edge_eV``, ``fermi_eV``, ``white_line`` (largest isotropic absorption).
+        Ground state: ``total_energy_eV``, ``homo_eV``, ``lumo_eV``, ``gap_eV``, ``dipole_D``.
     updated
         UTC.
     provenance
@@ -187,6 +188,11 @@ class CalculationRecord:
     ladder: dict[str, Any] | None = None
     history: tuple[dict[str, Any], ...] = ()
     interrupted: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def onset_eV(self) -> float | None:
+        """Where a site's spectrum begins, eV: its first final state or its threshold; None without a result."""
+        return self.scalars.get("excitation_energy_eV", self.scalars.get("edge_eV"))
 
     @property
     def lost(self) -> int:
@@ -385,9 +391,10 @@ class MolecularSpectrum:
     campaign, name
         The molecule as the campaign names it.
     structure_key, ground_key
-        Its structure and ground state.
+        Its structure and ground state, if it has one.
     spectrum
-        Mean over the atoms of the element: weighted by multiplicity, divided by the sum of multiplicities.
+        Mean over the atoms of the element: weighted by multiplicity, divided by the sum of multiplicities. It is in the
+        quantity of its sites; of continuous spectra it covers the energies that all have.
     site_keys, multiplicities
         What was asked for, in the molecule's order.
     complete
@@ -400,7 +407,7 @@ class MolecularSpectrum:
     campaign: str
     name: str
     structure_key: str
-    ground_key: str
+    ground_key: str | None
     spectrum: Spectrum
     site_keys: tuple[str, ...]
     multiplicities: tuple[int, ...]

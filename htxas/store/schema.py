@@ -8,7 +8,7 @@ campaigns           name                                  the campaign as submit
 structures          structure key                         atoms, formula, SMILES, provenance
 parameters          parameters key                        resolved parameters, once per set
 calculations        calculation key                       identity, state, outcome, scalars, provenance
-spectra             calculation key                       sticks and grid of a site
+spectra             calculation key                       sticks or curve of a site, and its grid
 dos                 calculation key                       energies and PDOS of a ground state
 molecules           content key of campaign and name      structure, sites and multiplicities
 molecular_spectra   content key of sites and broadening   assembled spectra, complete ones only
@@ -32,6 +32,7 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 from pymongo.write_concern import WriteConcern
 
 from htxas.domain.calculation import Kind, State
+from htxas.domain.spectrum import Quantity
 from htxas.errors import StoreError
 from htxas.store.connection import Document
 from htxas.store.records import MOST_INTERRUPTED, PilotState
@@ -69,7 +70,35 @@ _ARRAY = {
 _GRID = {
     "bsonType": "object",
     "required": ["start", "step_eV", "sigma_eV", "intensity"],
-    "properties": {"start": _INT, "step_eV": _NUMBER, "sigma_eV": _NUMBER, "intensity": _ARRAY},
+    "properties": {
+        "start": _INT,
+        "step_eV": _NUMBER,
+        "sigma_eV": _NUMBER,
+        "intensity": _ARRAY,
+        "quantity": {"enum": [q.value for q in Quantity]},
+    },
+}
+
+
+def _arrays(*names: str, **others: Any) -> dict[str, Any]:
+    properties = {**dict.fromkeys(names, _ARRAY), **others}
+    return {"bsonType": "object", "required": list(properties), "properties": properties}
+
+
+_STICKS: dict[str, Any] = {
+    "sticks": _arrays("energies_eV", "strengths"),
+    "excitation_energy_eV": _NUMBER,
+    "energies_eV": _OBJECT,
+    "hole_overlap": _NUMBER,
+}
+_CURVE: dict[str, Any] = {
+    "curve": _arrays("energies_eV", "intensity", "background"),
+    "edge_eV": _NUMBER,
+    "fermi_eV": _NUMBER,
+    "lifetime_eV": _NUMBER,
+    "normalisation": _STRING,
+    "doubts": _STRINGS,
+    "dos": _or_null(_arrays("energies_eV", "density", "charges", kinds=_STRINGS, broadening_eV=_NUMBER)),
 }
 
 # collection -> field -> JSON schema; every field named here is required (none of notices, which are of several kinds).
@@ -109,34 +138,19 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "interruptions": _INT,
         "updated": _DATE,
     },
-    "spectra": {
-        "attempt": _INT,
-        "sticks": {
-            "bsonType": "object",
-            "required": ["energies_eV", "strengths"],
-            "properties": {"energies_eV": _ARRAY, "strengths": _ARRAY},
-        },
-        "grid": _or_null(_GRID),
-        "excitation_energy_eV": _NUMBER,
-        "energies_eV": _OBJECT,
-        "hole_overlap": _NUMBER,
-    },
+    "spectra": {"attempt": _INT, "grid": _or_null(_GRID)},
     "dos": {
         "attempt": _INT,
         "total_energy_eV": _NUMBER,
         "homo_eV": _NUMBER,
         "lumo_eV": _NUMBER,
-        "pdos": {
-            "bsonType": "object",
-            "required": ["energies_eV", "occupations", "weights"],
-            "properties": {"energies_eV": _ARRAY, "occupations": _ARRAY, "weights": _ARRAY},
-        },
+        "pdos": _arrays("energies_eV", "occupations", "weights"),
     },
     "molecules": {
         "campaign": _STRING,
         "name": _STRING,
         "structure_key": _STRING,
-        "ground_key": _STRING,
+        "ground_key": _or_null(_STRING),
         "file_order": {"bsonType": "array", "items": _INT},
         "sites": {"bsonType": "array", "items": _OBJECT},
     },
@@ -162,6 +176,19 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "looks": {"first": _DATE, "last": _DATE},
     "locks": {"owner": _or_null(_STRING), "token": _INT, "until": _DATE},
 }
+
+# collection -> sets of fields; a document has exactly one set.
+_EITHER: dict[str, tuple[dict[str, Any], ...]] = {"spectra": (_STICKS, _CURVE)}
+
+
+def _validator(name: str) -> dict[str, Any]:
+    fields, either = _FIELDS[name], _EITHER.get(name, ())
+    schema: dict[str, Any] = {"bsonType": "object"}
+    if fields:  # MongoDB refuses empty lists
+        schema |= {"required": list(fields), "properties": fields}
+    if either:
+        schema["oneOf"] = [{"required": list(some), "properties": some} for some in either]
+    return {"$jsonSchema": schema}
 
 
 def _index(*keys: str, **options: Any) -> IndexModel:
@@ -197,6 +224,7 @@ _INDEXES: dict[str, list[IndexModel]] = {
         _index("formula"),
         _index("smiles"),
         _index("scalars.excitation_energy_eV", name="energy", sparse=True),
+        _index("scalars.edge_eV", name="edge", sparse=True),
     ],
     "molecules": [_index("campaign", "name", unique=True), _index("name"), _index("structure_key")],
     "batches": [
@@ -233,11 +261,8 @@ def ensure_schema(db: Database[Document]) -> None:
     existing = set(db.list_collection_names())
     if "calculations" in existing:
         fill_in(eager)  # before the validators that ask for it, so that workers of today go on undisturbed
-    for name, fields in _FIELDS.items():
-        rules = (
-            {"required": list(fields), "properties": fields} if fields else {}
-        )  # MongoDB refuses empty lists
-        validator = {"$jsonSchema": {"bsonType": "object", **rules}}
+    for name in _FIELDS:
+        validator = _validator(name)
         if name not in existing:
             options: dict[str, Any] = (
                 {"storageEngine": _SPECTRA_STORAGE} if name in ("spectra", "dos") else {}

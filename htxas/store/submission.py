@@ -147,6 +147,11 @@ class Submission(Connected):
             )
         return _campaign_from(found)
 
+    def campaign_engines(self) -> dict[str, str]:
+        """Return the engine of each campaign."""
+        found = self._persist(self._all, "campaigns", {}, {"document.engine": 1})
+        return {c["_id"]: c["document"]["engine"] for c in found}
+
     def seal_campaign(self, name: str, skipped: Sequence[Mapping[str, Any]] = ()) -> None:
         """Record that the submission of a campaign has come to its end, and what it left out."""
         change = {

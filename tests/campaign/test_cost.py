@@ -122,3 +122,11 @@ def test_a_comparison_judges_by_what_was_left_out() -> None:
     document = json.loads(json.dumps(found.to_dict()))
     assert document["samples"] == 150
     assert document["actual_over_learned"]["p90"] == pytest.approx(high)
+
+
+def test_without_ground_states_nothing_is_said_of_them() -> None:
+    alone = Calibration(ground=None, site=fit(timings(100, noise=0.0)))
+    assert alone.total_s(0.0, 10.0) == pytest.approx(20.0)
+    assert alone.seconds(Kind.SITE, 1.0, 10) == pytest.approx(2.0)
+    assert "ground" not in str(alone)
+    assert "ground" in str(Calibration(site=alone.site))

@@ -181,3 +181,17 @@ def test_the_policy_is_part_of_the_campaign_only_where_it_is_not_the_default(wri
     assert load_campaign(write(SKIP)).document["structures"][0]["on_error"] == "skip"
     with pytest.raises(CampaignFileError, match=r"on_error.*'stop' or 'skip'"):
         load_campaign(write((SKIP[0], SKIP[1].replace("skip", "ignore"))))
+
+
+def test_sites_of_an_engine_without_ground_states_stand_alone(write: Write) -> None:
+    path = write(("preset: instant", "preset: instant, parameters: {ground: false}"))
+    campaign = load_campaign(path)
+    assert campaign.document["parameters"]["ground"] is None
+    with Plan(campaign) as plan:
+        s = plan.survey
+        assert (s.molecules, s.grounds, s.sites, s.calculations) == (3, 0, 3, 3)
+        assert (s.ground_s, s.largest[0]) == (0.0, 0.0)
+        molecules = list(plan.molecules())
+    for planned in molecules:
+        assert (planned.ground, planned.molecule.ground_key) == (None, None)
+        assert planned.calculations == planned.sites

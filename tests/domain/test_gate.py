@@ -121,7 +121,10 @@ def test_unsound_ground_states_are_refused() -> None:
 
 
 def test_edges_without_a_table_have_no_default_range() -> None:
-    assert edge_range_eV("Fe", "L3") is None
+    assert edge_range_eV("H", "K") is None
+    assert edge_range_eV("C", "L2,3") is None
     assert edge_range_eV(None, None) is None
+    assert edge_range_eV("Si", "L2,3") == pytest.approx((99.2 - 15, 99.8 + 15))
+    assert edge_range_eV("Cu", "K") == pytest.approx((8979 * 0.92, 8979 * 1.08))
     low, high = edge_range_eV("N", "K") or (0, 0)
     assert low < 399 < 411 < high

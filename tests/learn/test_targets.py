@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from htxas.datafile import DatasetMeta, DatasetWriter
 from htxas.domain.structure import Structure
 from htxas.domain.units import HARTREE_EV
 from htxas.errors import DatasetError
@@ -13,6 +14,7 @@ from htxas.learn.chemistry import molecular_weight, parse_formula, sp3_ratio
 from htxas.learn.dataset import freeze
 from htxas.learn.qm9 import Qm9Table
 from htxas.learn.recipe import Recipe
+from htxas.learn.source import FileSource
 from htxas.learn.targets import describe, in_house, ratios, target_value
 
 
@@ -105,3 +107,16 @@ def test_qm9_file_errors(tmp_path: Path) -> None:
 def test_qm9_target_without_a_file_is_refused(synthetic: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="qm9_gap needs a file"):
         freeze(synthetic.source(synthetic.records(55)), Recipe(targets=("qm9_gap",)), tmp_path)
+
+
+def test_without_a_ground_state_its_targets_are_refused_and_others_are_not(
+    synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    meta = DatasetMeta("synthetic", "fake", {"parameters": {"site": {}, "ground": None}}, "htxas test")
+    with DatasetWriter(tmp_path / "x.h5", meta) as writer:
+        writer.add(dataclasses.replace(synthetic.entry(1), ground_key=None, ground=None))
+    (record,) = FileSource(tmp_path / "x.h5").records()
+    assert record.ground == {}
+    assert target_value("excitation_energy", record)[0] == synthetic.truth(1).onset_eV
+    with pytest.raises(DatasetError, match="has no gap_eV of a ground state"):
+        target_value("gap", record)

@@ -1,6 +1,7 @@
 """A small made-up campaign: as domain objects, in memory, and in a real store.
 
-ethanol is complete; propanone lacks one site (failed); water has nothing done at all.
+ethanol is complete; propanone lacks one site (failed); methane has nothing done at all. The same once more with
+continuous spectra and without ground states.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 
 from htxas.domain.calculation import Calculation, Convergence, Kind, State
-from htxas.domain.dos import Pdos
-from htxas.domain.result import GroundResult, Provenance, SiteResult
-from htxas.domain.spectrum import Sticks, broaden, combine
+from htxas.domain.dos import LocalDos, Pdos
+from htxas.domain.result import CurveResult, GroundResult, Provenance, SiteResult, Spectral
+from htxas.domain.spectrum import Curve, Sticks, combine
 from htxas.domain.structure import Structure
 from htxas.errors import Cause, NotFound
 from htxas.store.outcomes import done, failed
@@ -83,7 +84,7 @@ class World:
     structures: dict[str, StructureRecord] = field(default_factory=dict)
     molecules: dict[str, MoleculeRecord] = field(default_factory=dict)
     calculations: dict[str, Calculation] = field(default_factory=dict)
-    sites: dict[str, SiteResult] = field(default_factory=dict)
+    sites: dict[str, Spectral] = field(default_factory=dict)
     grounds: dict[str, GroundResult] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
@@ -107,6 +108,37 @@ def site_result(seed: int) -> SiteResult:
     )
 
 
+def curve_result(seed: int) -> CurveResult:
+    """Return a made-up multiple-scattering spectrum; x, y and z differ for even seeds."""
+    rng = np.random.default_rng(seed)
+    edge = 286.0 + 0.7 * seed
+    above = np.r_[np.arange(-15.0, 20.0, 0.2), np.arange(20.0, 80.0, 0.7)]
+    step = 0.5 + np.arctan(above / 0.4) / np.pi
+    ripple = (
+        0.25 * np.sin(4.0 * np.sqrt(np.maximum(above, 0.0)) + seed) * np.exp(-np.maximum(above, 0.0) / 30.0)
+    )
+    white = (0.8 + rng.random()) * np.exp(-0.5 * ((above - 2.0) / 1.2) ** 2)
+    total = step * (1.0 + ripple) + white
+    polarised = total[:, None] + white[:, None] * ([0.6, 0.0, -0.6] if seed % 2 == 0 else [0.0, 0.0, 0.0])
+    single = polarised.astype(np.float32).astype(np.float64)  # as the store keeps it
+    energies = np.linspace(-20.0, 15.0, 120)
+    levels = rng.uniform(-12.0, 8.0, (2, 1, 4, 6))
+    density = (0.3 / (1.0 + ((energies[:, None, None] - levels) / 0.5) ** 2)).sum(axis=-1)
+    return CurveResult(
+        convergence=Convergence.CONVERGED,
+        curve=Curve(edge + above, single),
+        background=step.astype(np.float32).astype(np.float64),
+        edge_eV=edge,
+        fermi_eV=-6.5,
+        lifetime_eV=0.09,
+        normalisation="1 is the bare atom 50 eV above the edge: 0.123 A^2",
+        scale="FEFF's own, nothing shifted",
+        doubts=(),
+        dos=LocalDos(energies, density, ("C*", "H"), np.array([0.1, -0.1]), 0.3),
+        provenance=_PROVENANCE,
+    )
+
+
 def ground_result(structure: Structure, seed: int) -> GroundResult:
     rng = np.random.default_rng(seed)
     weights = rng.gamma(0.5, 1.0, (40, len(structure), 3))
@@ -124,7 +156,7 @@ def ground_result(structure: Structure, seed: int) -> GroundResult:
     )
 
 
-def build() -> World:
+def build(*, curves: bool = False) -> World:
     world = World()
     seed = 0
     for name, (smiles, symbols, positions, groups) in _MOLECULES.items():
@@ -134,10 +166,11 @@ def build() -> World:
             smiles,
             {"file": "made.sdf", "record": 2, "geometry": {"method": "GFN2-xTB", "energy_eV": -1.5}},
         )
-        ground = Calculation(Kind.GROUND, structure.key, "fake", PARAMETERS)
-        world.calculations[ground.key] = ground
-        if "ground" in _DONE[name]:
-            world.grounds[ground.key] = ground_result(structure, len(world.grounds))
+        ground = None if curves else Calculation(Kind.GROUND, structure.key, "fake", PARAMETERS)
+        if ground is not None:
+            world.calculations[ground.key] = ground
+            if "ground" in _DONE[name]:
+                world.grounds[ground.key] = ground_result(structure, len(world.grounds))
         refs = []
         for atoms in groups:
             atom = min(order.index(a) for a in atoms)
@@ -146,11 +179,11 @@ def build() -> World:
             refs.append(SiteRef(site.key, atom, atoms[0], "C", len(atoms), atoms))
             seed += 1
             if atoms[0] in _DONE[name]:
-                world.sites[site.key] = site_result(seed)
+                world.sites[site.key] = curve_result(seed) if curves else site_result(seed)
             elif _DONE[name]:
                 world.failed.add(site.key)
         world.molecules[name] = MoleculeRecord(
-            CAMPAIGN, name, structure.key, ground.key, smiles, order, tuple(refs)
+            CAMPAIGN, name, structure.key, None if ground is None else ground.key, smiles, order, tuple(refs)
         )
     return world
 
@@ -175,8 +208,10 @@ class MemoryResults:
         c = found[0]
         state = self.states([c.key])[c.key]
         scalars = {}
-        if c.key in self.world.sites:
-            result = self.world.sites[c.key]
+        result = self.world.sites.get(c.key)
+        if isinstance(result, CurveResult):
+            scalars = {"edge_eV": result.edge_eV, "fermi_eV": result.fermi_eV, "white_line": 1.9}
+        elif result is not None:
             scalars = {
                 "excitation_energy_eV": result.excitation_energy_eV,
                 "ionization_eV": result.ionization_eV or 0.0,
@@ -214,7 +249,7 @@ class MemoryResults:
     ) -> Iterator[MoleculeRecord]:
         return (m for m in self.world.molecules.values() if structure_key in (None, m.structure_key))
 
-    def site_result(self, key: str) -> SiteResult:
+    def site_result(self, key: str) -> Spectral:
         return self.world.sites[key]
 
     def ground_result(self, key: str) -> GroundResult:
@@ -223,7 +258,7 @@ class MemoryResults:
     def assemble(self, molecule: MoleculeRecord) -> MolecularSpectrum:
         done = [s for s in molecule.sites if s.key in self.world.sites]
         spectrum = combine(
-            [broaden(self.world.sites[s.key].sticks) for s in done], [float(s.multiplicity) for s in done]
+            [self.world.sites[s.key].spectrum() for s in done], [float(s.multiplicity) for s in done]
         )
         missing = tuple(s.key for s in molecule.sites if s.key not in self.world.sites)
         return MolecularSpectrum(
@@ -240,6 +275,16 @@ def world() -> World:
 @pytest.fixture
 def results(world: World) -> MemoryResults:
     return MemoryResults(world)
+
+
+@pytest.fixture(scope="session")
+def curve_world() -> World:
+    return build(curves=True)
+
+
+@pytest.fixture
+def curves(curve_world: World) -> MemoryResults:
+    return MemoryResults(curve_world)
 
 
 def fill(store: Any, world: World) -> None:
@@ -264,4 +309,11 @@ def fill(store: Any, world: World) -> None:
 def filled_store(store: Any, world: World) -> Any:
     """A real store on a real server that holds the world."""
     fill(store, world)
+    return store
+
+
+@pytest.fixture
+def curve_store(store: Any, curve_world: World) -> Any:
+    """A real store that holds the world of continuous spectra."""
+    fill(store, curve_world)
     return store

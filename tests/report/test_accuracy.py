@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from htxas.cli.main import cli
 from htxas.domain.calculation import Convergence
 from htxas.domain.result import Provenance, SiteResult
 from htxas.domain.spectrum import Sticks
+from htxas.engines.base import ResolvedParameters
+from htxas.engines.fake.engine import FakeEngine
 from htxas.errors import UserError
-from htxas.report.accuracy import first_strong_peak_eV, load_experiments, mean_absolute_error
+from htxas.report.accuracy import compare, first_strong_peak_eV, load_experiments, mean_absolute_error
 
 
 def site(energies: list[float], strengths: list[float], ionization_eV: float | None) -> SiteResult:
@@ -62,6 +65,29 @@ def test_errors_that_are_not_there_are_not_averaged() -> None:
     assert mean_absolute_error([0.5, None, -0.1]) == pytest.approx(0.3)
     with pytest.raises(ValueError, match="no errors"):
         mean_absolute_error([None])
+
+
+class _Fake(FakeEngine):
+    """The fake engine with other defaults."""
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = parameters
+
+    def resolve(self, preset: str, overrides: Any, *, element: str, edge: str) -> ResolvedParameters:
+        return super().resolve(preset, {**self.parameters, **overrides}, element=element, edge=edge)
+
+
+def test_an_engine_without_ground_states_computes_sites_alone(tmp_path: Path) -> None:
+    known, element, edge = load_experiments(assets.workflow("accuracy/gas_phase.json"))
+    (row,) = compare(_Fake(ground=False), known[:1], ["instant"], tmp_path, element=element, edge=edge)
+    assert row.seconds > 0
+    assert [p.name for p in (tmp_path / "instant" / known[0].name).iterdir()] == ["site"]
+
+
+def test_continuous_spectra_have_no_lines_to_compare(tmp_path: Path) -> None:
+    known, element, edge = load_experiments(assets.workflow("accuracy/gas_phase.json"))
+    with pytest.raises(UserError, match="fake gives continuous spectra, and the experiments are lines"):
+        compare(_Fake(spectrum="curve"), known[:1], ["instant"], tmp_path, element=element, edge=edge)
 
 
 @pytest.mark.pyscf

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from htxas.domain.calculation import Calculation, Convergence, Kind
-from htxas.domain.dos import Pdos
+from htxas.domain.dos import LocalDos, Pdos
 from htxas.domain.identity import content_key
-from htxas.domain.result import GroundResult, Provenance, SiteResult
-from htxas.domain.spectrum import Sticks
+from htxas.domain.result import CurveResult, GroundResult, Provenance, Result, SiteResult
+from htxas.domain.spectrum import Curve, Sticks
 from htxas.domain.structure import Structure
 from htxas.errors import Cause
 from htxas.store.outcomes import Outcome, done, failed
@@ -21,6 +21,7 @@ from htxas.store.store import Store
 CAMPAIGN = "demo"
 GROUND_PARAMETERS = {"functional": "PBE", "basis": {"C": "0a.1b"}, "level": 3}
 SITE_PARAMETERS = {**GROUND_PARAMETERS, "hole": "half"}
+CURVE_PARAMETERS = {"scattering": "multiple", "radius_A": 6.0}
 
 
 def provenance(directory: str = "/runs/1") -> Provenance:
@@ -46,6 +47,7 @@ class World:
     molecules: tuple[MoleculeRecord, ...]
     calculations: dict[str, Calculation]
     batches: tuple[Batch, ...]
+    curves: bool = False
 
     @staticmethod
     def make(n: int = 2, campaign: str = CAMPAIGN) -> World:
@@ -56,12 +58,18 @@ class World:
         return site_result(energy_eV, **changes)
 
     @staticmethod
+    def curve_result(edge_eV: float = 285.0, **changes: object) -> CurveResult:
+        return curve_result(edge_eV, **changes)
+
+    @staticmethod
     def ground_result(n_atoms: int = 4) -> GroundResult:
         return ground_result(n_atoms)
 
     @property
     def ground_key(self) -> str:
-        return self.molecules[0].ground_key
+        key = self.molecules[0].ground_key
+        assert key is not None
+        return key
 
     @property
     def site_key(self) -> str:
@@ -89,8 +97,9 @@ class World:
     def outcome(self, lease: Lease, energy_eV: float = 285.0, sigma_eV: float = 0.5) -> Outcome:
         """A good end of an attempt."""
         calculation, structure = self.calculations[lease.key], self.structure_of(lease.key)
-        site = calculation.kind is Kind.SITE
-        result = site_result(energy_eV) if site else ground_result(len(structure))
+        result: Result = ground_result(len(structure))
+        if calculation.kind is Kind.SITE:
+            result = curve_result(energy_eV) if self.curves else site_result(energy_eV)
         return done(lease, calculation, structure, result, sigma_eV=sigma_eV, step_eV=0.1)
 
     def finish(
@@ -129,6 +138,34 @@ def site_result(energy_eV: float = 285.0, **changes: object) -> SiteResult:
     return SiteResult(**{**facts, **changes})  # type: ignore[arg-type]
 
 
+def curve_result(edge_eV: float = 285.0, **changes: object) -> CurveResult:
+    """Return an averaged spectrum, uneven in energy, with a white line 2 eV above its threshold."""
+    above = np.concatenate([np.arange(-10.0, 10.0, 0.25), np.arange(10.0, 41.0, 1.0)])
+    step = 0.5 + np.arctan(above / 0.5) / np.pi
+    total = step + np.exp(-0.5 * ((above - 2.0) / 1.0) ** 2)
+    kinds, m = ("C*", "C", "H"), 5
+    facts: dict[str, object] = {
+        "convergence": Convergence.CONVERGED,
+        "curve": Curve(edge_eV + above, np.repeat(total[:, None], 3, axis=1)),
+        "background": step,
+        "edge_eV": edge_eV,
+        "fermi_eV": -7.25,
+        "lifetime_eV": 0.09,
+        "normalisation": "1 is the bare atom 50 eV above the edge: 0.123",
+        "scale": "of the code",
+        "doubts": (),
+        "dos": LocalDos(
+            np.linspace(-10.0, 10.0, m),
+            np.arange(3.0 * m * 4).reshape(3, m, 4),
+            kinds,
+            np.array([0.2, -0.1, 0.0]),
+            0.5,
+        ),
+        "provenance": provenance(),
+    }
+    return CurveResult(**{**facts, **changes})  # type: ignore[arg-type]
+
+
 def ground_result(n_atoms: int) -> GroundResult:
     weights = np.zeros((4, n_atoms, 3))
     weights[:, 0, 0] = 1.0
@@ -138,27 +175,39 @@ def ground_result(n_atoms: int) -> GroundResult:
     )
 
 
-def make_world(n: int = 2, campaign: str = CAMPAIGN) -> World:
-    """Carbon chains of two unique sites with multiplicities 1 and 2, one structure per molecule."""
+def make_world(n: int = 2, campaign: str = CAMPAIGN, *, curves: bool = False) -> World:
+    """Carbon chains of two unique sites with multiplicities 1 and 2, one structure per molecule.
+
+    With ``curves`` their sites have continuous spectra and they have no ground state.
+    """
     structures, molecules, calculations, batches = {}, [], {}, []
     for i in range(n):
         positions = [[0, 0, 0], [0, 0, 1.3 + 0.001 * i], [0, 0, -1.3], [0, 1.1, 0]]
         structure, order = Structure.from_atoms("CCCH", positions)
         smiles = f"C{i}"
         structures[structure.key] = StructureRecord(structure, smiles, {"file": "a.xyz", "record": i})
-        ground = Calculation(Kind.GROUND, structure.key, "fake", GROUND_PARAMETERS)
-        sites = [Calculation(Kind.SITE, structure.key, "fake", SITE_PARAMETERS, "C", "K", a) for a in (1, 2)]
+        ground = None if curves else Calculation(Kind.GROUND, structure.key, "fake", GROUND_PARAMETERS)
+        parameters = CURVE_PARAMETERS if curves else SITE_PARAMETERS
+        sites = [Calculation(Kind.SITE, structure.key, "fake", parameters, "C", "K", a) for a in (1, 2)]
         refs = tuple(
             SiteRef(s.key, a, order[a], "C", m, (order[a],) * m)
             for s, a, m in zip(sites, (1, 2), (1, 2), strict=True)
         )
-        molecules.append(MoleculeRecord(campaign, f"mol_{i}", structure.key, ground.key, smiles, order, refs))
-        calculations |= {c.key: c for c in (ground, *sites)}
-        keys = tuple(c.key for c in (ground, *sites))
+        ground_key = None if ground is None else ground.key
+        molecules.append(MoleculeRecord(campaign, f"mol_{i}", structure.key, ground_key, smiles, order, refs))
+        mine = {c.key: c for c in (ground, *sites) if c is not None}
+        calculations |= mine
+        keys = tuple(mine)
         batches.append(Batch(content_key(sorted(keys)), campaign, keys, 30.0))
-    return World(structures, tuple(molecules), calculations, tuple(batches))
+    return World(structures, tuple(molecules), calculations, tuple(batches), curves)
 
 
 @pytest.fixture
 def world() -> World:
     return make_world()
+
+
+@pytest.fixture
+def curves() -> World:
+    """A campaign of continuous spectra, without ground states."""
+    return make_world(curves=True)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from htxas.domain.calculation import Convergence, Kind
-from htxas.domain.dos import Pdos
-from htxas.domain.result import GroundResult, Provenance, Result, SiteResult
-from htxas.domain.spectrum import Sticks
+from htxas.domain.dos import LocalDos, Pdos
+from htxas.domain.result import CurveResult, GroundResult, Provenance, Result, SiteResult
+from htxas.domain.spectrum import Curve, Sticks
 from htxas.domain.structure import Structure
 from htxas.engines.base import JOB_FILE, Correction, Engine, Job, ResolvedParameters, write_job
 from htxas.engines.fake.numbers import WINDOW_EV
-from htxas.engines.fake.parameters import LADDER, NUMERICS, PRESETS, expected_s, resolve
+from htxas.engines.fake.parameters import LADDER, NUMERICS, PRESETS, expected_s, gives_curve, resolve
 from htxas.engines.numerics import Numeric, refuse_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
 
@@ -46,7 +46,7 @@ class FakeEngine:
         element: str,
         edge: str,
     ) -> ResolvedParameters:
-        """Return full parameters, the same for sites and ground states."""
+        """Return full parameters."""
         return resolve(preset, overrides, edge=edge)
 
     def check(
@@ -91,6 +91,15 @@ class FakeEngine:
         """Return the command for one directory."""
         return [sys.executable, "-m", "htxas.engines.fake.run", str(directory)]
 
+    @property
+    def starts_code(self) -> bool:
+        """The command is the engine."""
+        return False
+
+    def missing(self, environment: Mapping[str, str]) -> None:
+        """Return None: it comes with htxas."""
+        return
+
     def server_command(self) -> list[str] | None:
         """Return the command of the persistent process."""
         return [sys.executable, "-m", "htxas.engines.fake.run", "--serve"]
@@ -120,7 +129,7 @@ class FakeEngine:
             provenance = _provenance(outcome, directory)
             if job.calculation.kind is Kind.GROUND:
                 return _ground(outcome, provenance)
-            return _site(outcome, provenance)
+            return (_curve if gives_curve(job.calculation) else _site)(outcome, provenance)
         except (ValueError, KeyError, TypeError) as error:
             raise EngineFailure(
                 Cause.BAD_OUTPUT,
@@ -190,6 +199,26 @@ def _site(outcome: dict[str, Any], provenance: Provenance) -> SiteResult:
         energies_eV=n["total_energies_eV"],
         hole_overlap=n["hole_overlap"],
         window_eV=WINDOW_EV,
+        provenance=provenance,
+    )
+
+
+def _curve(outcome: dict[str, Any], provenance: Provenance) -> CurveResult:
+    n = outcome["numbers"]
+    absorption, dos = np.array(n["absorption"]), n["dos"]
+    return CurveResult(
+        convergence=_convergence(outcome),
+        curve=Curve(np.array(n["energies_eV"]), np.repeat(absorption[:, None], 3, axis=1)),
+        background=np.array(n["background"]),
+        edge_eV=n["edge_eV"],
+        fermi_eV=n["fermi_eV"],
+        lifetime_eV=n["lifetime_eV"],
+        normalisation="1 is a made-up atom",
+        scale="fake: from a hash",
+        doubts=tuple(n.get("doubts", ())),
+        dos=LocalDos(
+            np.array(dos["energies_eV"]), np.array(dos["density"]), ("X*", "X"), np.array(dos["charges"]), 0.5
+        ),
         provenance=provenance,
     )
 

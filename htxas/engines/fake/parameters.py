@@ -19,7 +19,17 @@ from htxas.engines.base import Correction, Job, ResolvedParameters
 from htxas.engines.numerics import Numeric
 from htxas.errors import Cause, UserError
 
-__all__ = ["LADDER", "NUMERICS", "PRESETS", "FailureMode", "expected_s", "failure_mode", "resolve", "seconds"]
+__all__ = [
+    "LADDER",
+    "NUMERICS",
+    "PRESETS",
+    "FailureMode",
+    "expected_s",
+    "failure_mode",
+    "gives_curve",
+    "resolve",
+    "seconds",
+]
 
 PRESETS = {
     "instant": "fake numbers at once; not physics",
@@ -53,7 +63,7 @@ class FailureMode(StrEnum):
     """How a fake calculation goes wrong."""
 
     UNCONVERGED = "unconverged"  # a full result that says it did not converge
-    HOLE_LEFT = "hole_left"  # a full result whose hole is on another atom
+    HOLE_LEFT = "hole_left"  # a full result whose hole is on another atom; a curve that is doubtful
     NAN = "nan"  # a full result with a NaN in it
     CRASH = "crash"  # the process kills itself with SIGKILL
     KILL_WORKER = "kill_worker"  # kills the worker that runs it, as a bug of ours would
@@ -74,6 +84,12 @@ _DEFAULTS: dict[str, Any] = {
     "fail_mode": FailureMode.UNCONVERGED.value,  # ... in this way
     "fail_attempts": 0,  # fail only in the first so many attempts; 0 is always
 }
+# These came later: left out where they say what was so before, for calculations to keep their identity.
+_LATER: dict[str, Any] = {
+    "spectrum": "sticks",  # or "curve": a continuous one
+    "ground": True,  # whether there are ground states
+}
+_SPECTRA = ("sticks", "curve")
 
 
 def resolve(preset: str, overrides: Mapping[str, Any], *, edge: str) -> ResolvedParameters:
@@ -87,14 +103,17 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, edge: str) -> Resolved
     if preset not in PRESETS:
         raise UserError(f"the fake engine has no preset {preset!r}", hint="one of " + " ".join(PRESETS))
     check_edge(edge)
+    known = {**_DEFAULTS, **_LATER}
     for key in overrides:
-        if key not in _DEFAULTS:
-            near = get_close_matches(key, _DEFAULTS, n=1)
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
             raise UserError(
                 f"the fake engine has no parameter {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "one of " + " ".join(_DEFAULTS),
+                hint=f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known),
             )
-    values = {**_DEFAULTS, "seconds": _SECONDS[preset], **overrides}
+    values = {**known, "seconds": _SECONDS[preset], **overrides}
+    if values["spectrum"] not in _SPECTRA or not isinstance(values["ground"], bool):
+        raise UserError("fake engine: spectrum is sticks or curve, ground is true or false")
     if not 0 <= values["fail_fraction"] <= 1 or values["seconds"] < 0 or values["fail_attempts"] < 0:
         raise UserError("fake engine: seconds and fail_attempts are at least 0, fail_fraction is within 0..1")
     _check_quantiles(values["seconds_quantiles"])
@@ -103,8 +122,9 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, edge: str) -> Resolved
         raise UserError("fake engine: fail_shares and fail_fraction are shares and add up to 1 at most")
     for failure in (values["fail_mode"], *shares, *values["fail"].values()):
         _split(failure)
-    common = {"fake": True, **values}
-    return ResolvedParameters(site=common, ground=common)
+    site = {"fake": True, **{k: v for k, v in values.items() if k not in _LATER or v != _LATER[k]}}
+    ground = {k: v for k, v in site.items() if k not in _LATER}
+    return ResolvedParameters(site=site, ground=ground if values["ground"] else None)
 
 
 def _check_quantiles(quantiles: Sequence[float]) -> None:
@@ -122,6 +142,11 @@ def _split(failure: str) -> tuple[FailureMode, str]:
             hint="an attempt (2), a multiple of the memory (x2), or one of " + " ".join(NUMERICS),
         )
     return FailureMode(mode), cure
+
+
+def gives_curve(calculation: Calculation) -> bool:
+    """Return whether the spectrum of this site is continuous."""
+    return bool(calculation.parameters.get("spectrum") == "curve")
 
 
 def _share(calculation: Calculation, first: int) -> float:

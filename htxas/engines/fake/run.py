@@ -16,8 +16,8 @@ from typing import Any
 
 from htxas.domain.calculation import Kind
 from htxas.engines.base import Job, read_job
-from htxas.engines.fake.numbers import ground_numbers, site_numbers
-from htxas.engines.fake.parameters import FailureMode, failure_mode, seconds
+from htxas.engines.fake.numbers import curve_numbers, ground_numbers, site_numbers
+from htxas.engines.fake.parameters import FailureMode, failure_mode, gives_curve, seconds
 from htxas.errors import HtxasError
 
 __all__ = ["LOG_FILE", "OUTCOME_FILE", "main", "run_directory"]
@@ -94,11 +94,15 @@ def _fail_at_once(mode: FailureMode) -> None:
 
 def _outcome(job: Job, mode: FailureMode | None) -> dict[str, Any]:
     c = job.calculation
-    numbers = ground_numbers(c, job.structure) if c.kind is Kind.GROUND else site_numbers(c)
+    if c.kind is Kind.GROUND:
+        numbers = ground_numbers(c, job.structure)
+    else:
+        numbers = curve_numbers(c) if gives_curve(c) else site_numbers(c)
     converged = mode is not FailureMode.UNCONVERGED
     match mode:
         case FailureMode.HOLE_LEFT:
             numbers["hole_overlap"] = 0.31
+            numbers["doubts"] = ["the hole is on another atom"]
         case FailureMode.NAN:
             numbers["energies_eV"][-1] = float("nan")
         case FailureMode.BAD_OUTPUT:

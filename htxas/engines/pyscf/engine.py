@@ -84,7 +84,7 @@ class PyscfEngine:
                 f"{structure.formula} has an odd number of electrons; the pyscf engine needs a closed shell",
                 hint="check for a missing hydrogen",
             )
-        ground = parameters.ground
+        ground = parameters.site["ground"]
         for element in structure.composition:
             name = ground["core_basis"] if element == ground["core_element"] else ground["valence_basis"]
             if element not in OTHERS or shells(name, element) is None:
@@ -123,6 +123,15 @@ class PyscfEngine:
     def command(self, directory: Path) -> list[str]:
         """Return the argument list that runs ``directory`` once."""
         return [sys.executable, "-m", _MODULE, str(directory)]
+
+    @property
+    def starts_code(self) -> bool:
+        """The command is the engine."""
+        return False
+
+    def missing(self, environment: Mapping[str, str]) -> None:
+        """Return None: it comes with htxas."""
+        return
 
     def server_command(self) -> list[str]:
         """Return the argument list of the persistent process."""

@@ -12,7 +12,7 @@ import pytest
 
 from htxas.domain.calculation import Calculation, Convergence, Kind
 from htxas.domain.gate import GateLimits, inspect
-from htxas.domain.result import GroundResult, SiteResult
+from htxas.domain.result import CurveResult, GroundResult, SiteResult
 from htxas.domain.structure import Structure
 from htxas.engines.base import Engine, Job
 from htxas.engines.fake.engine import ENGINE
@@ -193,3 +193,46 @@ def test_crystals_are_refused() -> None:
     crystal, _ = Structure.from_atoms(["C"], [[0, 0, 0]], [[3, 0, 0], [0, 3, 0], [0, 0, 3]])
     with pytest.raises(UnsupportedInput):
         ENGINE.check(crystal, ENGINE.resolve("instant", {}, element="C", edge="K"))
+
+
+def test_what_came_later_changes_no_calculation_of_before() -> None:
+    plain = ENGINE.resolve("instant", {}, element="C", edge="K")
+    assert plain.ground == plain.site
+    assert not {"spectrum", "ground"} & plain.site.keys()
+    said = ENGINE.resolve("instant", {"spectrum": "sticks", "ground": True}, element="C", edge="K")
+    assert said == plain
+    curves = ENGINE.resolve("instant", {"spectrum": "curve"}, element="C", edge="K")
+    assert (curves.site["spectrum"], curves.ground) == ("curve", plain.ground)
+    alone = ENGINE.resolve("instant", {"ground": False}, element="C", edge="K")
+    assert (alone.site["ground"], alone.ground) == (False, None)
+    for wrong in ({"spectrum": "points"}, {"ground": "no"}):
+        with pytest.raises(UserError, match="sticks or curve"):
+            ENGINE.resolve("instant", wrong, element="C", edge="K")
+
+
+def test_curves_pass_the_gate_and_repeat(tmp_path: Path) -> None:
+    work = job(Kind.SITE, spectrum="curve")
+    assert [run(work, tmp_path / n) for n in "ab"] == [0, 0]
+    first, second = (ENGINE.read(work, tmp_path / n) for n in "ab")
+    assert isinstance(first, CurveResult)
+    assert isinstance(second, CurveResult)
+    assert inspect(first, GateLimits(), element="C", edge="K") is None
+    assert (first.curve.intensity == second.curve.intensity).all()
+    assert first.dos is not None
+    assert first.spectrum().total.max() > 1.0
+
+
+@pytest.mark.parametrize(
+    ("mode", "cause"),
+    [
+        ("unconverged", Cause.SCF_UNCONVERGED),
+        ("hole_left", Cause.GATE_REJECTED),
+        ("nan", Cause.GATE_REJECTED),
+    ],
+)
+def test_wrong_curves_reach_the_gate(mode: str, cause: Cause, tmp_path: Path) -> None:
+    work = job(Kind.SITE, spectrum="curve", fail={"CO:0": mode})
+    run(work, tmp_path / "1")
+    rejection = inspect(ENGINE.read(work, tmp_path / "1"), GateLimits(), element="C", edge="K")
+    assert rejection is not None
+    assert rejection.cause is cause

@@ -108,6 +108,26 @@ def test_there_and_back(
         compute(folder)
 
 
+def test_curves_without_ground_states_go_there_and_back(
+    store: Store,
+    launchpad: LaunchPad,
+    submitted: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submitted(sizes=(1, 2, 3), spectrum="curve", ground=False)
+    folder = tmp_path / "bundle"
+    made = make_bundle(store, launchpad, folder, WISH)
+    assert made is not None
+    assert made.tasks == 6
+    assert {t.ground_key for t in read_tasks(folder)} == {None}
+    with away(monkeypatch):
+        assert compute(folder) == {"done": 6}
+    done = collect(store, launchpad, folder)
+    assert (done.stored, done.left, done.closed) == (6, 0, True)
+    assert len(list(store.molecular_spectra("chains"))) == 3
+
+
 def test_only_as_much_as_the_hours(
     store: Store, launchpad: LaunchPad, submitted: Callable[..., Any], tally: Tally, tmp_path: Path
 ) -> None:
