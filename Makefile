@@ -4,6 +4,7 @@
 # make bench  MOLECULES=FILE: the manager's own speed: expanding sites, planning, submitting, status
 # make bench-clusters TIMES=FILE: calculations per second, pilots into a queue, use of allocations, recovery from faults
 # make reference  CAMPAIGN=FILE: the reference dataset from its campaign file, into scratch/
+# make bench-ingest  RUNS=FOLDER: run folders of FEFF, read and checked against the files
 # make chaos  SEED=1 REPEAT=1 ENGINE=fake FORM=long: a campaign on a real Slurm while everything fails, and the proof
 # make slurm-up, make slurm-down  NODES=3 CPUS=4 SLURM_DIR=FOLDER: a real Slurm on this machine (deploy/slurm)
 # make wheel  dist/htxas-*.whl
@@ -16,6 +17,7 @@ JOBS ?= 2
 DIR ?= demo-run
 MOLECULES ?=
 TIMES ?=
+RUNS ?=
 PYTEST_ARGS ?=
 CAMPAIGN ?= workflows/reference/campaign.yaml
 SEED ?= 1
@@ -30,7 +32,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-clusters reference chaos slurm-up slurm-down wheel clean install
+.PHONY: help demo test lint bench bench-clusters bench-ingest reference chaos slurm-up slurm-down wheel clean install
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -74,6 +76,10 @@ bench-clusters: $(STAMP)
 	@unset HTXAS_DB_URI HTXAS_DB_URI_FILE; export OMP_NUM_THREADS=1; \
 	$(BIN)/python tests/benchmarks/throughput.py && $(BIN)/python tests/benchmarks/submit_pilots.py && \
 	$(BIN)/python tests/benchmarks/utilisation.py '$(TIMES)' && $(MAKE) --no-print-directory chaos FORM=short
+
+bench-ingest: $(STAMP)
+	@test -d '$(RUNS)' || { echo "make bench-ingest RUNS=FOLDER: run folders of FEFF" >&2; exit 1; }
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/ingest.py '$(RUNS)' --jobs $(JOBS)
 
 # The reference dataset anew (about an hour on two cores), or a longer one: a campaign file with another name and limit.
 # What is finished in scratch/reference is not computed again.

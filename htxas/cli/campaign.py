@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from htxas.cli._progress import progress
 from htxas.cli.control import budget, cancel, pause, priority, resume
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["campaign"]
 
 _SHOWN = 10
-_PLAIN_EVERY_S = 10.0
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
 
@@ -95,7 +94,7 @@ def submit(context: click.Context, file: Path, dry_run: bool, as_json: bool) -> 
         Store.open() as store,
         launchpad_of(store) as launchpad,
         _surveyed(file, quiet=as_json) as planned,
-        _progress("submitting", planned.survey.molecules, quiet=as_json) as advance,
+        progress("submitting", planned.survey.molecules, quiet=as_json) as advance,
     ):
         done = submit_plan(store, launchpad, planned, advance)
     name = planned.campaign.name
@@ -190,45 +189,10 @@ def _surveyed(file: Path, *, quiet: bool) -> Iterator[Plan]:
     from htxas.campaign.plan import Plan
 
     checked = load_campaign(file)
-    with _progress("reading molecules", None, quiet=quiet) as advance:
+    with progress("reading molecules", None, quiet=quiet) as advance:
         planned = Plan(checked, lambda: advance(1))
     with planned:
         yield planned
-
-
-@contextmanager
-def _progress(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda _: None
-        return
-    if not console.is_terminal:
-        yield _plain_lines(what, total)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
-
-
-def _plain_lines(what: str, total: int | None) -> Callable[[int], None]:
-    """Say on standard error now and then how far it is: geometries of many SMILES take hours."""
-    count, start = 0, time.monotonic()
-    last = start
-
-    def advance(more: int) -> None:
-        nonlocal count, last
-        count += more
-        now = time.monotonic()
-        if now - last >= _PLAIN_EVERY_S:
-            last = now
-            of = f" of {total:,}" if total is not None else ""
-            click.echo(f"{what}: {count:,}{of} in {now - start:.0f} s", err=True)
-
-    return advance
 
 
 def _print_plan(planned: Plan, found: Preview, why_not: str) -> None:
@@ -243,7 +207,8 @@ def _print_plan(planned: Plan, found: Preview, why_not: str) -> None:
     table.add_row(
         "unique sites", f"{s.sites:,} of {s.atoms:,} {c.element} atoms, at {c.symmetry_tolerance_A} A"
     )
-    table.add_row("calculations", f"{s.calculations:,}: one ground state per molecule, one per site")
+    kinds = "one ground state per molecule, one per site" if s.grounds else "one per site"
+    table.add_row("calculations", f"{s.calculations:,}: {kinds}")
     if found.checked:
         table.add_row("done already", f"{found.done:,}")
         table.add_row("submitted, not done", f"{found.known:,}")

@@ -6,15 +6,18 @@ import importlib
 from difflib import get_close_matches
 from functools import cache
 
+from htxas.engines.adoption import Adopter
 from htxas.engines.base import Engine
 from htxas.errors import NotFound
 
-__all__ = ["engine_names", "get_engine"]
+__all__ = ["adopters", "engine_names", "get_engine"]
 
 _ENGINES = {
     "fake": "htxas.engines.fake.engine",
+    "feff": "htxas.engines.feff.engine",
     "pyscf": "htxas.engines.pyscf.engine",
 }
+_ADOPTERS = {"feff": "htxas.engines.feff.adopt"}
 
 
 def engine_names() -> tuple[str, ...]:
@@ -40,3 +43,8 @@ def get_engine(name: str) -> Engine:
     engine = importlib.import_module(_ENGINES[name]).ENGINE
     assert isinstance(engine, Engine)
     return engine
+
+
+def adopters() -> dict[str, Adopter]:
+    """Return the engines that can adopt runs of theirs which exist, by name."""
+    return {name: importlib.import_module(module).ADOPTER for name, module in _ADOPTERS.items()}

@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,8 +91,10 @@ def measured(store: Store, campaign: CampaignFile) -> Calibration:
     def of(kind: Kind, parameters: Mapping[str, Any]) -> Fit:
         return fit(_finished(store, campaign.engine, kind, parameters).timings)
 
+    ground = campaign.parameters.ground
     return Calibration(
-        ground=of(Kind.GROUND, campaign.parameters.ground), site=of(Kind.SITE, campaign.parameters.site)
+        ground=None if ground is None else of(Kind.GROUND, ground),
+        site=of(Kind.SITE, campaign.parameters.site),
     )
 
 
@@ -172,6 +174,14 @@ class Estimator:
         return machine_class(self._host, cluster, self._engines.of(engine).threads)
 
 
+def _parameters(document: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:
+    """Yield the kinds of calculations that a campaign has, with their parameters."""
+    for kind in Kind:
+        parameters = document["parameters"][kind.value]
+        if parameters is not None:
+            yield kind, parameters
+
+
 def lengths(store: Store, campaigns: Iterable[str], estimator: Estimator, engines: Engines) -> list[Length]:
     """Return what has been learned of the calculations of campaigns, for the database to reckon with.
 
@@ -181,8 +191,7 @@ def lengths(store: Store, campaigns: Iterable[str], estimator: Estimator, engine
     for name in campaigns:
         document = store.campaign(name)
         engine = document["engine"]
-        for kind in Kind:
-            parameters = document["parameters"][kind.value]
+        for kind, parameters in _parameters(document):
             key = content_key(parameters)
             if (engine, kind, key) not in found:
                 known = estimator.fit(engine, kind, parameters)
@@ -207,8 +216,7 @@ def compare(store: Store, campaign: str | None = None) -> list[Comparison]:
     documents = [store.campaign(campaign)] if campaign is not None else [*store.campaigns()]
     groups: dict[tuple[str, Kind, str], tuple[Mapping[str, Any], list[str]]] = {}
     for document in documents:
-        for kind in Kind:
-            parameters = document["parameters"][kind.value]
+        for kind, parameters in _parameters(document):
             group = (document["engine"], kind, content_key(parameters))
             groups.setdefault(group, (parameters, []))[1].append(document["name"])
     found: list[Comparison] = []

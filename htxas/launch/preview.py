@@ -92,7 +92,7 @@ def _new_works(
     found: Preview,
 ) -> Iterator[Work]:
     while chunk := list(islice(molecules, CHUNK)):
-        planned = {p.calculation.key: p for m in chunk for p in (m.ground, *m.sites)}
+        planned = {p.calculation.key: p for m in chunk for p in m.calculations}
         states = {} if store is None else store.states(planned)
         tally.update(states.values())
         left = planned.keys() - states.keys()
@@ -100,11 +100,12 @@ def _new_works(
         for molecule in chunk:
             tasks = []
             atoms = len(molecule.structure.structure)
-            for p in (molecule.ground, *molecule.sites):
+            for p in molecule.calculations:
                 key = p.calculation.key
                 if key in left:
                     left.discard(key)
                     tasks.append(Task(key, calibration.seconds(p.calculation.kind, p.estimate_s, atoms)))
             found.new_estimate_s += sum(t.seconds for t in tasks)
-            with_ground = bool(tasks) and tasks[0].key == molecule.ground.calculation.key
+            ground = molecule.ground
+            with_ground = bool(tasks) and ground is not None and tasks[0].key == ground.calculation.key
             yield Work(tasks[0] if with_ground else None, tuple(tasks[1:] if with_ground else tasks))

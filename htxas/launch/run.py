@@ -14,12 +14,14 @@ from typing import Any
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import State
-from htxas.errors import DatabaseUnavailable, HtxasError
+from htxas.engines.registry import get_engine
+from htxas.errors import DatabaseUnavailable, HtxasError, UserError
 from htxas.launch.agent.agent import Agent, AgentConfig, AgentReport, AgentSummary
 from htxas.launch.agent.liveness import LOG_FILE, hold_alive, new_owner, worker_folder
 from htxas.launch.agent.source import Held, Source
 from htxas.launch.pad.launchpad import campaign_query, database_errors, prepare_launchpad
 from htxas.launch.recovery.recover import recover, requeue_forgotten
+from htxas.launch.work.engine_run import EngineRun, absent
 from htxas.launch.work.stop import Returned, Stop, listening
 from htxas.store.store import Store
 
@@ -143,11 +145,16 @@ def run_workers(
     ------
     NotFound
         If there is no such campaign.
+    UserError
+        If its engine cannot be started here.
     DatabaseUnavailable
         If the database is away at the start. Later it is waited for.
     """
     if campaign is not None:
-        store.campaign(campaign)
+        name = store.campaign(campaign)["engine"]
+        why = absent(get_engine(name), EngineRun())
+        if why is not None:
+            raise UserError(why, where=f"{campaign}: engine {name}")
     prepare_launchpad(launchpad)
     stop, summary = Stop(), RunSummary()
     with listening(stop):

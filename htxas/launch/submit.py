@@ -128,7 +128,7 @@ def _refuse_another_gate(store: Store, plan: Plan) -> None:
     }
     molecules = plan.molecules() if others else iter(())
     while chunk := list(islice(molecules, CHUNK)):
-        found = store.wanted([p.calculation.key for m in chunk for p in (m.ground, *m.sites)], sorted(others))
+        found = store.wanted([p.calculation.key for m in chunk for p in m.calculations], sorted(others))
         if found is None:
             continue
         name = found[1]
@@ -140,7 +140,9 @@ def _refuse_another_gate(store: Store, plan: Plan) -> None:
         )
 
 
-def _same(parameters: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+def _same(parameters: Mapping[str, Any] | None, others: Mapping[str, Any] | None) -> bool:
+    if parameters is None or others is None:  # no ground states: nothing to share
+        return False
     return content_key(parameters) == content_key(others)
 
 
@@ -154,7 +156,7 @@ def _put(
 ) -> bool:
     """Write a chunk up to its batches; return whether some of it waits in batches made before."""
     structures = {m.structure.structure.key: m.structure for m in chunk}
-    planned = {p.calculation.key: p for m in chunk for p in (m.ground, *m.sites)}
+    planned = {p.calculation.key: p for m in chunk for p in m.calculations}
     store.put_structures(structures.values())
     homeless = store.put_calculations(campaign.name, planned.values(), structures)
     done.molecules += store.put_molecules(m.molecule for m in chunk)
@@ -178,7 +180,7 @@ def _works(chunk: Sequence[PlannedMolecule], homeless: set[str], calibration: Ca
 
     for molecule in chunk:
         atoms = len(molecule.structure.structure)
-        ground = take(molecule.ground, atoms)
+        ground = None if molecule.ground is None else take(molecule.ground, atoms)
         sites = (take(site, atoms) for site in molecule.sites)
         yield Work(ground, tuple(t for t in sites if t is not None))
 

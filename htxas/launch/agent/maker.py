@@ -57,7 +57,7 @@ class Ground:
 @dataclass(frozen=True, slots=True)
 class _Campaign:
     settings: CampaignSettings
-    parameters_keys: Mapping[Kind, str]
+    parameters: Mapping[str, Mapping[str, Any]]  # by their key
 
 
 class TaskMaker:
@@ -94,11 +94,14 @@ class TaskMaker:
     def _campaign(self, name: str) -> _Campaign:
         if name not in self._campaigns:
             settings = CampaignSettings.from_document(self._store.campaign(name))
-            keys = {
-                Kind.SITE: content_key(settings.site_parameters),
-                Kind.GROUND: content_key(settings.ground_parameters),
-            }
-            self._campaigns[name] = _Campaign(settings, keys)
+            self._campaigns[name] = _Campaign(
+                settings,
+                {
+                    content_key(parameters): parameters
+                    for parameters in (settings.site_parameters, settings.ground_parameters)
+                    if parameters is not None
+                },
+            )
         return self._campaigns[name]
 
     def remember(self, records: Iterable[CalculationRecord]) -> None:
@@ -137,13 +140,15 @@ class TaskMaker:
         return self._grounds.get(key)
 
     def grounds_of(self, campaign: str, records: Sequence[CalculationRecord]) -> dict[str, str]:
-        """Return site -> ground state for the sites among ``records``."""
-        return {r.key: self._ground_key(campaign, r) for r in records if r.kind is Kind.SITE}
+        """Return site -> ground state for those among ``records`` that are sites and have one."""
+        parameters = self._campaign(campaign).settings.ground_parameters
+        if parameters is None:
+            return {}
+        return {r.key: self._ground_key(campaign, r, parameters) for r in records if r.kind is Kind.SITE}
 
-    def _ground_key(self, campaign: str, record: CalculationRecord) -> str:
+    def _ground_key(self, campaign: str, record: CalculationRecord, parameters: Mapping[str, Any]) -> str:
         about = (campaign, record.structure_key)
         if about not in self._ground_keys:
-            parameters = self._campaign(campaign).settings.ground_parameters
             ground = Calculation(Kind.GROUND, record.structure_key, record.engine, parameters)
             self._ground_keys[about] = ground.key
             _trim(self._ground_keys)
@@ -183,9 +188,8 @@ class TaskMaker:
         record, lease = one.record, one.lease
         campaign = self._campaign(held.campaign)
         settings = campaign.settings
-        if record.parameters_key == campaign.parameters_keys[record.kind]:
-            parameters = settings.site_parameters if record.kind is Kind.SITE else settings.ground_parameters
-        else:  # shared with a campaign that asks for the same in other words
+        parameters = campaign.parameters.get(record.parameters_key)
+        if parameters is None:  # shared with a campaign that asks for the same in other words
             parameters = self._store.identity(record.key).parameters
         structure, document = self._structures[record.structure_key]
         known_s = shown_s(record)

@@ -14,12 +14,13 @@ from typing import Any
 from fireworks import LaunchPad
 
 from htxas.domain.calculation import Kind, State
+from htxas.engines.registry import get_engine
 from htxas.launch.agent.maker import Ground, TaskMaker
 from htxas.launch.agent.policy import SAFETY, Unfit
 from htxas.launch.pad.bulk import OVER, held_by, make_ready
 from htxas.launch.pad.checkout import complete, take
 from htxas.launch.pad.launchpad import Document, campaign_query, database_errors
-from htxas.launch.work.engine_run import Engines
+from htxas.launch.work.engine_run import Engines, absent
 from htxas.launch.work.task import Task
 from htxas.store.records import CalculationRecord, ControlState, Hungry, Lease, Leased
 from htxas.store.store import Store
@@ -171,6 +172,8 @@ class Source:
         self.owner = owner
         self.blocked: dict[str, ControlState] = {}
         self.places = places
+        self._engines = engines or Engines()
+        self._absent: dict[str, str | None] = {}  # why an engine cannot be started here
         self.maker = TaskMaker(store, places, engines)
         self._pad = launchpad
         self._folder = folder
@@ -187,10 +190,23 @@ class Source:
         """Ask, every ten seconds, what may be worked on, and who else is there; return whether it has been asked."""
         if time.monotonic() - self._controlled < _CONTROLS_S:
             return False
-        self.blocked = blocked_campaigns(self.store)
+        self.blocked = {**self._without_engine(), **blocked_campaigns(self.store)}
         self.fellows, self.hungry = self.store.fellows(self.owner, _FELLOWS_S)
         self._controlled = time.monotonic()
         return True
+
+    def _without_engine(self) -> dict[str, ControlState]:
+        """Return the campaigns whose engine cannot be started here: others may have it."""
+        without = {}
+        for campaign, name in self.store.campaign_engines().items():
+            if name not in self._absent:
+                why = absent(get_engine(name), self._engines.of(name))
+                self._absent[name] = why
+                if why is not None:
+                    _log.warning("campaigns of %s are left alone: %s", name, why)
+            if self._absent[name] is not None:
+                without[campaign] = ControlState.PAUSED
+        return without
 
     def may_run(self, campaigns: Iterable[str]) -> bool:
         """Whether one of these campaigns is neither stopped nor used up."""

@@ -309,6 +309,8 @@ def _grounds(store: Store, records: Iterable[CalculationRecord]) -> tuple[set[st
         return set(), set()
     sites: dict[str, set[str]] = {}
     for molecule in store.molecules(structure_key=structures):
+        if molecule.ground_key is None:
+            continue
         sites.setdefault(molecule.ground_key, set()).update(s.key for s in molecule.sites)
     states = store.states(set().union(*sites.values())) if sites else {}
     needed = {

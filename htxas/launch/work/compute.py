@@ -27,12 +27,12 @@ _READ_ERRORS = (ValueError, LookupError, TypeError, ArithmeticError, AttributeEr
 
 @dataclass(frozen=True, slots=True)
 class CampaignSettings:
-    """What a worker needs of a campaign's document."""
+    """What a worker needs of a campaign's document; no ground parameters: no ground states."""
 
     name: str
     engine: str
     site_parameters: Mapping[str, Any]
-    ground_parameters: Mapping[str, Any]
+    ground_parameters: Mapping[str, Any] | None
     gate: Mapping[str, Any]
     sigma_eV: float
     step_eV: float

@@ -95,7 +95,9 @@ class EngineProcess:
 
     def _start(self, directory: Path) -> None:
         self.kill()
-        command = self._how.command(self._engine.server_command() or self._engine.command(directory))
+        command = self._engine.server_command() or self._engine.command(directory)
+        if not self._engine.starts_code:
+            command = self._how.command(command)
         # A launcher that is killed leaves its processes, on other nodes perhaps, at work: it is to end them itself.
         number = signal.SIGTERM if self._how.launcher else signal.SIGKILL
         guarded = [
@@ -115,7 +117,7 @@ class EngineProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=self._log.parent,
-                env=engine_environment(self._how),
+                env=engine_environment(self._how, starts_code=self._engine.starts_code),
                 start_new_session=True,  # Ctrl-C in the terminal is the worker's to handle
             )
         self._answers = select.poll()

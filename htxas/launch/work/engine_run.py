@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["EngineRun", "Engines", "engine_environment"]
+from htxas.engines.base import Engine
 
+__all__ = ["EngineRun", "Engines", "absent", "engine_environment"]
+
+_COMMAND = "HTXAS_ENGINE_COMMAND"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -123,8 +127,15 @@ class Engines:
         return cls(named, EngineRun.from_dict(document["otherwise"]), document["cluster"])
 
 
-def engine_environment(run: EngineRun) -> dict[str, str]:
-    """Return the environment of an engine: its threads, and no way to the database."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HTXAS_DB_")}
+def absent(engine: Engine, run: EngineRun) -> str | None:
+    """Return why an engine cannot be started here, or None."""
+    return engine.missing(engine_environment(run, starts_code=engine.starts_code))
+
+
+def engine_environment(run: EngineRun, *, starts_code: bool = False) -> dict[str, str]:
+    """Return the environment of an engine: its threads, no way to the database, and how it is to start its code."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HTXAS_DB_", _COMMAND))}
     wanted = {**dict.fromkeys(_THREADS, str(run.threads)), **run.environment}
+    if starts_code:
+        wanted[_COMMAND] = json.dumps({"launcher": list(run.launcher), "program": list(run.program)})
     return kept | {k: v for k, v in wanted.items() if not k.startswith("HTXAS_DB_")}
