@@ -22,10 +22,11 @@ from htxas.domain.calculation import Calculation, Kind
 from htxas.domain.elements import SYMBOLS
 from htxas.domain.result import Provenance
 from htxas.domain.structure import Structure
+from htxas.domain.units import BOHR_A, HARTREE_EV
 from htxas.engines.adoption import Adopted, NotAdopted, Why
 from htxas.engines.feff.cluster import Cluster, cut
 from htxas.engines.feff.deck import Deck, DeckError, parse_deck
-from htxas.engines.feff.parameters import EDGES, EXCHANGE, MANAGED, FeffParameters, Sphere
+from htxas.engines.feff.parameters import EDGES, EXCHANGE, MANAGED, FeffParameters, Sphere, Xanes
 from htxas.engines.feff.read import FeffRun, read_run, result_of
 from htxas.engines.feff.write import lay_out, reach_A
 from htxas.engines.feff.xmu import Xmu
@@ -41,6 +42,8 @@ _HOLE_WORDS = {"none": "NO core-hole", "rpa": "screened core-hole", "fsr": "core
 _EXCHANGE_WORDS = ("H-L exch", "D-H exch", "Gd state", "DH - HL", "DH + HL", "val=s+d")
 _LEAST_S02 = 0.1  # below it FEFF estimates the factor
 _HEADER_ROUNDING = 1e-3
+_GRID_SHARE = 0.1  # the last point may lie a step before or beyond the end of the grid
+_K2_EV_A2 = HARTREE_EV * BOHR_A**2 / 2  # (hbar k)^2 / 2m = 3.81 eV A^2 k^2
 _LONGEST_NAME = 200
 _THICK_A = 1.5  # a shell so thick is empty in no crystal
 _SAME_A = 2e-3  # between a deck's rounded positions and the structure's
@@ -164,6 +167,11 @@ def _of_one_run(deck: Deck, edge: str, parameters: FeffParameters, xmu: Xmu) -> 
             told.get("potentials") or None,
         ),
     ]
+    if (end := _end_eV(parameters.xanes)) is not None:
+        above = float(xmu.from_edge_eV[-1])
+        wanted.append(
+            ("last energy above the edge", end, above if abs(end - above) > _GRID_SHARE * end else end)
+        )
     if "scf_A" in told:
         wanted.append(("scf", None if scf is None else scf.radius_A, told["scf_A"]))
     if scf is not None and told.get("scf_A") is not None:
@@ -180,6 +188,16 @@ def _of_one_run(deck: Deck, edge: str, parameters: FeffParameters, xmu: Xmu) -> 
             raise NotAdopted(
                 Why.DAMAGED, f"feff.inp has {name} {mine}, xmu.dat {theirs}: they are not of one run"
             )
+
+
+def _end_eV(xanes: Xanes) -> float | None:
+    """Return where the energies of a deck end, in eV above the edge; None where the deck alone does not say."""
+    ends = []
+    for kind, _, end, _ in xanes.grid:
+        if kind not in ("e_grid", "k_grid"):
+            return None
+        ends.append(end if kind == "e_grid" else _K2_EV_A2 * end**2)
+    return max(ends) if ends else _K2_EV_A2 * xanes.k_max_invA**2
 
 
 def _same(mine: Any, theirs: Any) -> bool:

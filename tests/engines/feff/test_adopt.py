@@ -103,7 +103,7 @@ def test_a_crystal_in_pymatgens_header(copied: Copy, mgo: Structure) -> None:
     crystal = Crystal(Lattice(mgo.cell_A), list(mgo.symbols), mgo.positions_A, coords_are_cartesian=True)
     tags = {
         "EGRID": None,
-        "XANES": "5.0 0.05 0.1",
+        "XANES": "2.8 0.05 0.1",
         "SCF": "3.0783 0 100 0.1 3",
         "FMS": "4.312 0",
         "S02": "1.0",
@@ -202,6 +202,11 @@ def shorten(name: str, share: float) -> Callable[[Path], None]:
         (edit("feff.inp", "S02 1.0", "S02 0.7"), Why.DAMAGED, "has s02 0.7, xmu.dat 1.0"),
         (edit("feff.inp", "FMS 1.1897 1", "FMS 2.0 1"), Why.DAMAGED, "has fms 2.0, xmu.dat 1.1897"),
         (edit("feff.inp", "SCF 1.1897", "*SCF 1.1897"), Why.DAMAGED, "has scf None, xmu.dat 1.1897"),
+        (
+            edit("feff.inp", "e_grid -10.0 30.0", "e_grid -10.0 60.0"),
+            Why.DAMAGED,
+            "has last energy above the edge 60",
+        ),
         (edit("xmu.dat", "Mu=-5.789", "Mu=-3.000"), Why.DAMAGED, "is not the spectrum's"),
         (edit("feff.out", "FEFF 10.0.0", "FEFF 9.9.1"), Why.DAMAGED, "of different versions"),
     ],
