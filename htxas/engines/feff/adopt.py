@@ -28,7 +28,7 @@ from htxas.engines.feff.cluster import Cluster, cut
 from htxas.engines.feff.deck import Deck, DeckError, parse_deck
 from htxas.engines.feff.parameters import EDGES, EXCHANGE, MANAGED, FeffParameters, Sphere, Xanes
 from htxas.engines.feff.read import FeffRun, read_run, result_of
-from htxas.engines.feff.write import lay_out, reach_A
+from htxas.engines.feff.write import MOVED_A, Layout, lay_out, reach_A
 from htxas.engines.feff.xmu import Xmu
 from htxas.errors import Cause, EngineFailure, StructureError
 
@@ -102,6 +102,7 @@ class FeffAdopter:
         if run.dos is None:  # nobody kept them; the spectrum does not depend on it
             parameters = parameters.model_copy(update={"ldos": None})
         _of_one_run(deck, edge, parameters, run.xmu)
+        spheres = (parameters.scf, parameters.fms)  # by radius, as in the deck
         found = _structure(folder, root, deck, parameters)
         parameters = _settled(parameters, deck, found)
         calculation = Calculation(
@@ -114,9 +115,13 @@ class FeffAdopter:
             found.atom,
         )
         provenance = _provenance(folder, text, run, found)
-        self_consistent = parameters.scf is not None
+        layout = Layout(found.cluster, *(s.radius_A if s else None for s in spheres))
         result = result_of(
-            {"": run}, self_consistent=self_consistent, provenance=provenance, where=str(folder)
+            {"": run},
+            layout=layout,
+            self_consistent=parameters.scf is not None,
+            provenance=provenance,
+            where=str(folder),
         )
         return Adopted(calculation, found.structure, found.order, found.name, found.origin, result)
 
@@ -358,7 +363,10 @@ def _settled(parameters: FeffParameters, deck: Deck, found: _Found) -> FeffParam
     structure, cluster = found.structure, found.cluster
     values: dict[str, Any] = {"cluster_radius_A": found.radius_A}
     if not structure.is_periodic:
-        values |= {name: _whole(getattr(parameters, name), cluster) for name in ("scf", "fms")}
+        values |= {
+            "scf": _whole(parameters.scf, cluster, MOVED_A / 2 if (cluster.numbers == 1).any() else 0.0),
+            "fms": _whole(parameters.fms, cluster, 0.0),
+        }
     elif _is_usual(parameters, found):
         values["cluster_radius_A"] = None
     given = {p.number: p.stoichiometry for i, p in deck.potentials.items() if i > 0}
@@ -371,15 +379,15 @@ def _settled(parameters: FeffParameters, deck: Deck, found: _Found) -> FeffParam
     return parameters.model_copy(update=values)
 
 
-def _whole(sphere: Sphere | None, cluster: Cluster) -> Sphere | None:
-    """Return a sphere that has all atoms of a molecule in it as just that."""
+def _whole(sphere: Sphere | None, cluster: Cluster, room_A: float) -> Sphere | None:
+    """Return a sphere that has all atoms of a molecule in it, with so much room, as just that."""
     if sphere is None or sphere.radius_A is None:
         return sphere
     farthest = float(cluster.distances_A[-1])
     if sphere.center == "each":
         delta = cluster.positions_A[:, None] - cluster.positions_A[None]
         farthest = float(np.sqrt((delta**2).sum(axis=-1)).max())
-    return Sphere(whole=True, center=sphere.center) if farthest <= sphere.radius_A else sphere
+    return Sphere(whole=True, center=sphere.center) if farthest + room_A <= sphere.radius_A else sphere
 
 
 def _is_usual(parameters: FeffParameters, found: _Found) -> bool:

@@ -180,8 +180,8 @@ class FeffEngine:
         outcome = _read_outcome(directory)
         parameters = parameters_from(job.calculation.parameters)
         assert job.calculation.atom is not None
-        cluster = lay_out(job.structure, job.calculation.atom, parameters).cluster
-        tags = {p.index: p.tag for p in cluster.potentials(job.structure)}
+        layout = lay_out(job.structure, job.calculation.atom, parameters)
+        tags = {p.index: p.tag for p in layout.cluster.potentials(job.structure)}
         folders = list(AXES) if parameters.polarization == "xyz" else [""]
         runs: dict[str, FeffRun] = {}
         for folder in folders:
@@ -208,7 +208,11 @@ class FeffEngine:
             )
         provenance = _provenance(outcome, runs, version, directory)
         return result_of(
-            runs, self_consistent=parameters.scf is not None, provenance=provenance, where=str(directory)
+            runs,
+            layout=layout,
+            self_consistent=parameters.scf is not None,
+            provenance=provenance,
+            where=str(directory),
         )
 
     def versions(self) -> dict[str, str]:

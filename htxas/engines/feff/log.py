@@ -71,6 +71,8 @@ _VERSION = re.compile(r"FEFF version FEFF (\S+)")
 _FERMI = re.compile(r"New Fermi level:\s+mu=\s*(-?[\d.]+) eV")
 _REACHED_IN = re.compile(r"Convergence reached in\s+(\d+)")
 _CHARGE = re.compile(r"^\s+(\d+)\s+(-?\d+\.\d+)\s*$", re.MULTILINE)
+_SCF_SPHERE = re.compile(r"FMS for a cluster of\s+(\d+) atoms around atom type\s+(\d+)")
+_FMS_SPHERE = re.compile(r"^FMS for a cluster of\s+(\d+) atoms\s*$", re.MULTILINE)
 _COMPLAINT = re.compile(r"E[Rr][Rr]O|[Ee]rror|Fatal|STOP|forrtl|SIGSEGV|Cannot calculate")
 _ERROR = re.compile(
     r"^.*(?:\bERROR\b|\bError\b|Fatal|STOP|forrtl|SIGSEGV|Cannot calculate potentials).*$", re.MULTILINE
@@ -95,6 +97,11 @@ class FeffLog:
         Last Fermi level, eV, on FEFF's own scale; None without self-consistency.
     charges
         Charge transfer by unique potential, as printed at the end of self-consistency.
+    scf_atoms
+        Atoms in the last sphere of self-consistency by the unique potential it is drawn around; none where the sphere
+        had one atom.
+    fms_atoms
+        Atoms in that of full multiple scattering, or None.
     warnings
         Counts by name: ``bad_counts``, ``negative_density``.
     doubts
@@ -110,6 +117,8 @@ class FeffLog:
     iterations: int | None
     fermi_eV: float | None
     charges: Mapping[int, float] = field(default_factory=dict)
+    scf_atoms: Mapping[int, int] = field(default_factory=dict)
+    fms_atoms: int | None = None
     warnings: Mapping[str, int] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
@@ -154,10 +163,17 @@ def read_log(text: str) -> FeffLog:
         iterations=iterations,
         fermi_eV=fermi,
         charges=_charges(text),
+        scf_atoms={int(m[2]): int(m[1]) for m in _SCF_SPHERE.finditer(text, 0, _end_of_pot(text))},
+        fms_atoms=int(sphere[1]) if (sphere := _FMS_SPHERE.search(text)) else None,
         warnings=warnings,
         doubts=tuple(_doubts(text)),
         errors=tuple(m.group().strip() for m in _ERROR.finditer(text))[:5] if _COMPLAINT.search(text) else (),
     )
+
+
+def _end_of_pot(text: str) -> int:
+    end = text.find(MODULES["pot"][1])
+    return end if end >= 0 else len(text)
 
 
 def _convergence(text: str) -> tuple[Convergence, int | None]:

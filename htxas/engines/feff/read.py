@@ -16,16 +16,18 @@ from htxas.domain.spectrum import Curve
 from htxas.engines.feff.eels import with_eels
 from htxas.engines.feff.ldos import combine_ldos
 from htxas.engines.feff.log import LOG_FILES, FeffLog, read_log
+from htxas.engines.feff.write import MOVED_A, Layout
 from htxas.engines.feff.xmu import Xmu, XmuError, read_xmu
 from htxas.errors import Cause, EngineFailure
 
-__all__ = ["FeffRun", "log_text", "read_run", "result_of", "unfinished"]
+__all__ = ["FeffRun", "log_text", "read_run", "result_of", "sphere_doubts", "unfinished"]
 
 OUTPUT = "feff.out"
 _TAIL_LINES = 12
 _LINE_BYTES = 400
 _NORMALISED_AT_eV = 50.0
 _SAME_FERMI_eV = 0.01
+_EDGE_OF_SPHERE_A = 2e-3  # an atom so close to it may fall to either side: FEFF reckons in single precision
 _BEGUN = re.compile(r"Starting FEFF\d* module (\w+)\.")
 
 
@@ -180,8 +182,40 @@ def _bad(cause: Cause, message: str, folder: Path, text: str) -> EngineFailure:
     return EngineFailure(cause, message, evidence={"log_tail": tail}, where=str(folder))
 
 
+def sphere_doubts(log: FeffLog, layout: Layout) -> tuple[str, ...]:
+    """Return in which spheres FEFF had other atoms than the input asks for: it goes on without a word.
+
+    For the potentials FEFF moves hydrogens outwards, so that with them self-consistency may have other atoms; only that
+    a whole molecule was whole is looked at then.
+    """
+    doubts = []
+    for what, radius_A, found in (
+        ("self-consistency", layout.scf_A, log.scf_atoms.get(0, 1)),
+        ("full multiple scattering", layout.fms_A, log.fms_atoms or 1),
+    ):
+        if radius_A is None:
+            continue
+        inside = layout.cluster.within(radius_A)
+        with_hydrogen = bool((layout.cluster.numbers == 1).any())
+        whole = radius_A >= layout.cluster.distances_A[-1] + MOVED_A / 2
+        if what == "self-consistency" and with_hydrogen and not whole:
+            continue
+        least = len(layout.cluster.within(radius_A - _EDGE_OF_SPHERE_A))
+        most = len(layout.cluster.within(radius_A + _EDGE_OF_SPHERE_A))
+        if not least <= found <= most:
+            doubts.append(
+                f"the sphere of {what} had {found} atoms, not the {len(inside)} within {radius_A:g} A"
+            )
+    return tuple(doubts)
+
+
 def result_of(
-    runs: Mapping[str, FeffRun], *, self_consistent: bool, provenance: Provenance, where: str
+    runs: Mapping[str, FeffRun],
+    *,
+    layout: Layout,
+    self_consistent: bool,
+    provenance: Provenance,
+    where: str,
 ) -> CurveResult:
     """Return the result of an isotropic run (``{"": run}``) or of three polarised ones (``x``, ``y``, ``z``).
 
@@ -209,10 +243,19 @@ def result_of(
         lifetime_eV=x.lifetime_eV,
         normalisation=first.normalisation,
         scale=_scale(x),
-        doubts=tuple(dict.fromkeys(d for run in runs.values() for d in run.log.doubts)),
+        doubts=tuple(
+            dict.fromkeys([*_doubts(runs, layout), *(d for r in runs.values() for d in r.log.doubts)])
+        ),
         dos=first.dos,
         provenance=provenance,
     )
+
+
+def _doubts(runs: Mapping[str, FeffRun], layout: Layout) -> list[str]:
+    first, *others = runs.values()
+    doubts = list(sphere_doubts(first.log, layout))
+    without_potentials = Layout(layout.cluster, None, layout.fms_A)  # these are the first one's
+    return doubts + [d for run in others for d in sphere_doubts(run.log, without_potentials)]
 
 
 def _scale(x: Xmu) -> str:

@@ -14,7 +14,7 @@ from htxas.engines.feff.corrections import DEFAULTS
 from htxas.engines.feff.deck import Card, Potential
 from htxas.engines.feff.parameters import EXCHANGE, FeffParameters, Sphere
 
-__all__ = ["AXES", "Layout", "deck_texts", "lay_out", "reach_A"]
+__all__ = ["AXES", "MOVED_A", "Layout", "deck_texts", "lay_out", "reach_A"]
 
 AXES: Mapping[str, tuple[str, str, str]] = {
     "x": ("1.0", "0.0", "0.0"),
@@ -22,6 +22,10 @@ AXES: Mapping[str, tuple[str, str, str]] = {
     "z": ("0.0", "0.0", "1.0"),
 }
 """Folder of a polarised run -> its direction."""
+
+MOVED_A = 1.5
+"""How much larger than a whole molecule a sphere must be to hold it: for the potentials FEFF lengthens the bonds of
+hydrogen, by up to 0.7 A (``moveh.f90``)."""
 
 _HOLES = {"rpa": "RPA", "fsr": "FSR", "none": "none"}
 _ALL = ("1", "1", "1", "1", "1", "1")
@@ -91,10 +95,8 @@ def _radius(structure: Structure, atom: int, sphere: Sphere | None) -> float | N
         return radius_of(structure, atom, sphere.atoms)
     if structure.is_periodic:
         raise ValueError("only a molecule is taken whole: say radius_A or atoms")
-    delta = structure.positions_A - structure.positions_A[atom]
-    if sphere.center == "each":
-        delta = structure.positions_A[:, None] - structure.positions_A[None]
-    return float(np.sqrt((delta**2).sum(axis=-1)).max()) + 0.1
+    delta = structure.positions_A[:, None] - structure.positions_A[None]
+    return float(np.sqrt((delta**2).sum(axis=-1)).max()) + MOVED_A
 
 
 def deck_texts(

@@ -200,14 +200,14 @@ def shorten(name: str, share: float) -> Callable[[Path], None]:
         (edit("feff.inp", "EXCHANGE 0", "EXCHANGE 5"), Why.DAMAGED, "has exchange val=s"),
         (edit("feff.inp", "EXCHANGE 0 0.0", "EXCHANGE 0 3.0"), Why.DAMAGED, "has shift_eV 3.0, xmu.dat 0.0"),
         (edit("feff.inp", "S02 1.0", "S02 0.7"), Why.DAMAGED, "has s02 0.7, xmu.dat 1.0"),
-        (edit("feff.inp", "FMS 1.1897 1", "FMS 2.0 1"), Why.DAMAGED, "has fms 2.0, xmu.dat 1.1897"),
-        (edit("feff.inp", "SCF 1.1897", "*SCF 1.1897"), Why.DAMAGED, "has scf None, xmu.dat 1.1897"),
+        (edit("feff.inp", "FMS 3.2794 1", "FMS 4.0 1"), Why.DAMAGED, "has fms 4.0, xmu.dat 3.2794"),
+        (edit("feff.inp", "SCF 3.2794", "*SCF 3.2794"), Why.DAMAGED, "has scf None, xmu.dat 3.2794"),
         (
             edit("feff.inp", "e_grid -10.0 30.0", "e_grid -10.0 60.0"),
             Why.DAMAGED,
             "has last energy above the edge 60",
         ),
-        (edit("xmu.dat", "Mu=-5.789", "Mu=-3.000"), Why.DAMAGED, "is not the spectrum's"),
+        (edit("xmu.dat", "Mu=-6.980", "Mu=-3.000"), Why.DAMAGED, "is not the spectrum's"),
         (edit("feff.out", "FEFF 10.0.0", "FEFF 9.9.1"), Why.DAMAGED, "of different versions"),
     ],
 )

@@ -59,9 +59,10 @@ def test_a_molecule_is_whole_and_keeps_its_axes(ethylene: Structure) -> None:
     parameters = FeffParameters(scf=Sphere(whole=True, center="absorber"), fms=Sphere(whole=True))
     layout = lay_out(ethylene, carbon, parameters)
     assert len(layout.cluster) == 6
-    assert layout.scf_A is not None
-    assert layout.fms_A is not None
-    assert layout.fms_A > layout.scf_A  # the sphere of any atom holds all
+    distances = np.sqrt(((ethylene.positions_A[:, None] - ethylene.positions_A[None]) ** 2).sum(axis=-1))
+    assert (
+        layout.scf_A == layout.fms_A == pytest.approx(distances.max() + 1.5)
+    )  # the sphere of any atom holds all
     delta = ethylene.positions_A - ethylene.positions_A[carbon]
     assert {tuple(np.round(x, 4)) for x in delta} == {
         tuple(np.round(x, 4)) for x in layout.cluster.positions_A

@@ -67,7 +67,7 @@ def test_corrections_change_only_the_way(ethylene: Structure, tmp_path: Path) ->
     ENGINE.write(plain, tmp_path / "a")
     ENGINE.write(gentle, tmp_path / "b")
     lines = [(tmp_path / x / "feff.inp").read_text().splitlines() for x in "ab"]
-    assert [b for a, b in zip(*lines, strict=True) if a != b] == ["SCF 2.2164 1 100 0.05 6"]
+    assert [b for a, b in zip(*lines, strict=True) if a != b] == ["SCF 4.5860 1 100 0.05 6"]
     with pytest.raises(EngineFailure, match="never changes the physics"):
         ENGINE.write(job(ethylene, "C", numerics={"radius": 3.0}), tmp_path)
 

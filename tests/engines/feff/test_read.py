@@ -26,17 +26,17 @@ def test_a_good_run(runs: Path) -> None:
     result = read(runs / "methane")
     assert result.convergence is Convergence.CONVERGED
     assert result.edge_eV == pytest.approx(275.7314, abs=1e-3)
-    assert result.fermi_eV == -5.789
+    assert result.fermi_eV == -6.98
     assert result.lifetime_eV == 0.08676
     assert result.curve.intensity.shape == (81, 3)
     first = (runs / "methane/xmu.dat").read_text().split("chi     @#")[1].split()[:6]
     assert [result.curve.energies_eV[0], result.curve.isotropic[0], result.background[0]] == pytest.approx(
         [float(first[i]) for i in (0, 3, 4)], rel=1e-12
     )
-    assert "extrapolated by FEFF from 30 eV (xsedge+50 = 8.3174e-03)" in result.normalisation
+    assert "extrapolated by FEFF from 30 eV (xsedge+50 = 8.1970e-03)" in result.normalisation
     assert "not aligned" in result.scale
     assert inspect(result, GateLimits(), element="C", edge="K") is None
-    assert result.provenance.extra["charges"] == {"0": 0.067, "1": -0.017}
+    assert result.provenance.extra["charges"] == {"0": 0.173, "1": -0.043}
     assert result.provenance.engine_version == "10.0.0"
 
 
@@ -48,10 +48,10 @@ def test_densities_of_states(runs: Path) -> None:
     row = next(
         x for x in (runs / "methane/ldos01.dat").read_text().splitlines() if x.startswith("   -20.0000")
     )
-    place = np.abs(dos.energies_eV - (-20.0 + 5.789)).argmin()
-    assert dos.energies_eV[place] == pytest.approx(-20.0 + 5.789)
+    place = np.abs(dos.energies_eV - (-20.0 + 6.98)).argmin()
+    assert dos.energies_eV[place] == pytest.approx(-20.0 + 6.98)
     assert dos.density[1, place] == pytest.approx([float(x) for x in row.split()[1:]])
-    assert dos.charges.tolist() == [-0.067, 0.017]
+    assert dos.charges.tolist() == [-0.173, 0.043]
     assert dos.broadening_eV == 0.2
 
 
@@ -170,6 +170,36 @@ def test_what_is_doubtful_is_refused_by_the_gate(copied: Callable[[str], Path]) 
     rejection = inspect(read(folder), GateLimits(), element="C", edge="K")
     assert rejection is not None
     assert "density is negative in the last iteration" in rejection.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "FMS for a cluster of    5 atoms around atom type",
+            "FMS for a cluster of    3 atoms around atom type",
+            "self",
+        ),
+        (
+            "FMS for a cluster of    5 atoms\n",
+            "FMS for a cluster of    1 atoms\n",
+            "full multiple scattering",
+        ),
+    ],
+)
+def test_spheres_that_had_other_atoms_are_refused(
+    copied: Callable[[str], Path], old: str, new: str, message: str
+) -> None:
+    """For the potentials FEFF moves hydrogens outwards: a sphere that ends at the last atom loses them, in silence."""
+    folder = copied("methane")
+    path = folder / "feff.out"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    rejection = inspect(read(folder), GateLimits(), element="C", edge="K")
+    assert rejection is not None
+    assert message in rejection.message
+    assert "atoms, not the 5 within 3.279" in rejection.message
 
 
 def test_repeated_bad_counts_are_no_convergence(runs: Path) -> None:
