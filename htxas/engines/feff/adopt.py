@@ -25,7 +25,7 @@ from htxas.domain.structure import Structure
 from htxas.domain.units import BOHR_A, HARTREE_EV
 from htxas.engines.adoption import Adopted, NotAdopted, Why
 from htxas.engines.feff.cluster import Cluster, cut
-from htxas.engines.feff.deck import Deck, DeckError, parse_deck
+from htxas.engines.feff.deck import Card, Deck, DeckError, parse_deck
 from htxas.engines.feff.parameters import EDGES, EXCHANGE, MANAGED, FeffParameters, Sphere, Xanes
 from htxas.engines.feff.read import FeffRun, read_run, result_of
 from htxas.engines.feff.write import MOVED_A, Layout, lay_out, reach_A
@@ -270,13 +270,24 @@ def _refuse_what_has_no_name(deck: Deck) -> None:
         raise NotAdopted(Why.UNSUPPORTED, "some potentials have a stoichiometry, and some have none")
 
 
+def _is_usual_screening(card: Card, deck: Deck) -> bool:
+    """Whether a card says of the screening what htxas would: of molecules, the sphere of full multiple scattering."""
+    fms = deck.numbers("FMS")
+    if card.name != "SCRE" or card.words[:1] != ("rfms",) or len(fms) < 2 or fms[1] <= 0:
+        return False
+    try:
+        return abs(float(card.words[1]) - fms[0]) < _HEADER_ROUNDING
+    except (IndexError, ValueError):
+        return False
+
+
 def _other_cards(deck: Deck) -> tuple[str, ...]:
     """Return further cards as lines; those that name a potential by htxas's own numbers, the last of each counts."""
     numbers = sorted({p.number for i, p in deck.potentials.items() if i > 0})
     ours = {str(i): str(numbers.index(p.number) + 1) if i else "0" for i, p in deck.potentials.items()}
     lines: dict[tuple[str, ...], str] = {}
     for card in deck.cards:
-        if card.name in MANAGED:
+        if card.name in MANAGED or _is_usual_screening(card, deck):
             continue
         words = card.words
         if card.name in _BY_POTENTIAL:

@@ -14,7 +14,7 @@ from htxas.engines.feff.corrections import DEFAULTS
 from htxas.engines.feff.deck import Card, Potential
 from htxas.engines.feff.parameters import EXCHANGE, FeffParameters, Sphere
 
-__all__ = ["AXES", "MOVED_A", "Layout", "deck_texts", "lay_out", "reach_A"]
+__all__ = ["AXES", "MOVED_A", "Layout", "deck_texts", "lay_out", "reach_A", "screening_A"]
 
 AXES: Mapping[str, tuple[str, str, str]] = {
     "x": ("1.0", "0.0", "0.0"),
@@ -27,6 +27,7 @@ MOVED_A = 1.5
 """How much larger than a whole molecule a sphere must be to hold it: for the potentials FEFF lengthens the bonds of
 hydrogen, by up to 0.7 A (``moveh.f90``)."""
 
+_SCREEN_A = 4.0
 _HOLES = {"rpa": "RPA", "fsr": "FSR", "none": "none"}
 _ALL = ("1", "1", "1", "1", "1", "1")
 _WITHOUT_POTENTIALS = ("0", "1", "1", "1", "1", "1")
@@ -153,6 +154,8 @@ def _cards(edge: str, layout: Layout, p: FeffParameters, numerics: Mapping[str, 
         yield Card("SCF", (f"{layout.scf_A:.4f}", _center(p.scf), *mixing, *_words(p.scf_extra)))
     if layout.fms_A is not None and p.fms is not None:
         yield Card("FMS", (f"{layout.fms_A:.4f}", _center(p.fms), *_words(p.fms_extra)))
+    if (screen := screening_A(layout.fms_A, p)) is not None:
+        yield Card("SCREEN", ("rfms", f"{screen:.4f}"))
     yield from p.energy_cards()
     if p.ldos is not None:
         dos = (p.ldos.from_eV, p.ldos.to_eV, p.ldos.broadening_eV)
@@ -167,6 +170,18 @@ def _cards(edge: str, layout: Layout, p: FeffParameters, numerics: Mapping[str, 
 def _words(numbers: Iterable[float]) -> tuple[str, ...]:
     """Return numbers as FEFF reads them: it takes no 1.0 for a whole number."""
     return tuple(f"{n:g}" for n in numbers)
+
+
+def screening_A(fms_A: float | None, parameters: FeffParameters) -> float | None:
+    """Return the radius within which the hole is screened, where it is not FEFF's own 4 A.
+
+    Around the absorber of a molecule there must be an atom of every kind, or ``screen`` gives up: its sphere is that of
+    full multiple scattering, if that is larger.
+    """
+    fms = parameters.fms
+    if parameters.hole != "rpa" or fms is None or fms_A is None or fms.center == "each":
+        return None
+    return fms_A if fms_A > _SCREEN_A else None
 
 
 def _center(sphere: Sphere) -> str:

@@ -221,6 +221,15 @@ def test_folders_that_give_nothing_say_why(
     assert caught.value.why is why
 
 
+def test_usual_screening_is_no_further_card(copied: Copy) -> None:
+    folder = copied("methane")
+    own = adopt(folder).calculation.key
+    edit("feff.inp", "COREHOLE", "SCREEN rfms 3.2794\nCOREHOLE")(folder)
+    assert adopt(folder).calculation.key == own
+    edit("feff.inp", "SCREEN rfms 3.2794", "SCREEN rfms 5.0")(folder)
+    assert adopt(folder).calculation.parameters["cards"] == ["SCRE rfms 5.0"]
+
+
 def test_another_atom_in_the_cluster_is_another_structure(copied: Copy, mgo: Structure) -> None:
     folder = copied("mgo")
     (folder / "POSCAR").write_text(POSCAR)

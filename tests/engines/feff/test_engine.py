@@ -58,6 +58,17 @@ def test_a_molecule(ethylene: Structure, tmp_path: Path) -> None:
     assert len(found.positions_A) == 6
 
 
+def test_a_large_molecule_is_screened_whole(ethylene: Structure, tmp_path: Path) -> None:
+    """FEFF's own 4 A leave kinds of atoms out, and its module screen gives up."""
+    found = deck(job(ethylene, "C"), tmp_path)
+    assert found.card("SCREEN").words == ("rfms", "4.5860")
+    (tmp_path / "small").mkdir()
+    small = deck(job(ethylene, "C", fms={"radius_A": 3.0, "center": "absorber"}), tmp_path / "small")
+    assert small.card("SCREEN") is None
+    (tmp_path / "bare").mkdir()
+    assert deck(job(ethylene, "C", hole="fsr"), tmp_path / "bare").card("SCREEN") is None
+
+
 def test_corrections_change_only_the_way(ethylene: Structure, tmp_path: Path) -> None:
     plain = job(ethylene, "C")
     gentle = job(ethylene, "C", numerics=dict(LADDER[Cause.SCF_UNCONVERGED][0].numerics))
