@@ -141,6 +141,9 @@ def run(
     limit_s
         Seconds after which a campaign that has not ended is judged as it stands.
     """
+    # Services end by SIGINT. In the background of a shell it is ignored, and what is ignored is inherited.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.time()
     world = World(folder, workload)
     total = workload.sites + workload.grounds
@@ -198,8 +201,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sites", type=int, help="of the fake engine; default 300 (short) or 1000 (long)")
     parser.add_argument("--out", type=Path, default=Path("chaos"))
     options = parser.parse_args(arguments)
-    # Ignored in the background of a shell, and what is ignored is inherited.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     short = options.form != "long"
     only = set(options.only.split(",")) - {""}
     failed = 0
