@@ -22,8 +22,7 @@ __all__ = ["GateLimits", "Rejection", "inspect"]
 
 # A first state a little above the ionisation energy is a resonance; far above it is a mistake.
 _IONIZATION_SLACK_EV = 3.0
-# Of a normalised absorption: rounding leaves traces below zero; its level is looked at between these. Further up the
-# atom's own absorption falls.
+# Of a normalised absorption: rounding leaves traces below zero; its level is looked at between these.
 _LEAST_ABSORPTION = -0.02
 _LEVEL_FROM_EV, _LEVEL_TO_EV = 5.0, 60.0
 
@@ -42,8 +41,7 @@ class GateLimits:
         Accepted sum of isotropic oscillator strengths inside ``window_eV``. Carbon K edges of some 900 organic sites
         gathered 0.20 to 0.37 in 20 eV (Thomas-Reiche-Kuhn allows 2 in all).
     level_range
-        Accepted mean of a normalised absorption from 5 to 60 eV above the threshold. 3,457 copper K edges by FEFF 9.9
-        had 0.92 to 1.06 up to 137 eV; a wrong stoichiometry gives anything.
+        Accepted ratio of a continuous absorption to the bare atom's, both averaged from 5 to 60 eV above the threshold.
     edge_range_eV
         Accepted excitation energy, eV; None: within 8 % of the tabulated edge of the absorber (or 15 eV, if that is
         more), where there is one.
@@ -226,7 +224,10 @@ def _inspect_curve(
     above = (e >= result.edge_eV + _LEVEL_FROM_EV) & (e <= result.edge_eV + _LEVEL_TO_EV)
     if above.sum() < 2:
         return _reject(f"the spectrum has {above.sum()} points from 5 to 60 eV above the threshold")
-    level = float(np.trapezoid(result.curve.isotropic[above], e[above]) / np.ptp(e[above]))
+    atoms = float(np.trapezoid(result.background[above], e[above]))
+    if atoms <= 0:
+        return _reject("the bare atom absorbs nothing above the threshold", background=atoms)
+    level = float(np.trapezoid(result.curve.isotropic[above], e[above])) / atoms
     low, high = limits.level_range
     if not low <= level <= high:
         return _reject(

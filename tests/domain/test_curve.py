@@ -104,6 +104,7 @@ def with_point(value: float, place: int = 100) -> Curve:
         ({"curve": with_point(np.nan)}, Cause.GATE_REJECTED, "not finite"),
         ({"fermi_eV": np.inf}, Cause.GATE_REJECTED, "not finite"),
         ({"background": np.full(len(ENERGIES), np.nan)}, Cause.GATE_REJECTED, "not finite"),
+        ({"background": np.zeros(len(ENERGIES))}, Cause.GATE_REJECTED, "absorbs nothing"),
         ({"curve": with_point(-0.1)}, Cause.GATE_REJECTED, "negative: -0.100"),
         ({"curve": Curve(ENERGIES, 3 * STEP.intensity)}, Cause.GATE_REJECTED, "of the atom's, not 0.5..2.0"),
         ({"curve": Curve(ENERGIES[::-1], STEP.intensity)}, Cause.GATE_REJECTED, "not in order"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
@@ -99,7 +99,10 @@ class FeffAdopter:
             )
         edge = _edge(deck)
         parameters = parameters_of(deck, run.xmu)
-        if run.dos is None:  # nobody kept them; the spectrum does not depend on it
+        left_out = run.dos_doubt
+        if left_out is not None:
+            run = replace(run, dos=None, dos_doubt=None)
+        if run.dos is None:  # nobody kept them, or they are wrong; the spectrum does not depend on them
             parameters = parameters.model_copy(update={"ldos": None})
         _of_one_run(deck, edge, parameters, run.xmu)
         spheres = (parameters.scf, parameters.fms)  # by radius, as in the deck
@@ -114,7 +117,7 @@ class FeffAdopter:
             edge,
             found.atom,
         )
-        provenance = _provenance(folder, text, run, found)
+        provenance = _provenance(folder, text, run, found, left_out)
         layout = Layout(found.cluster, *(s.radius_A if s else None for s in spheres))
         result = result_of(
             {"": run},
@@ -588,7 +591,7 @@ def _as_it_is(folder: Path, root: Path, wanted: Cluster) -> _Found:
     )
 
 
-def _provenance(folder: Path, deck: str, run: FeffRun, found: _Found) -> Provenance:
+def _provenance(folder: Path, deck: str, run: FeffRun, found: _Found, dos_left_out: str | None) -> Provenance:
     ended = datetime.fromtimestamp((folder / "xmu.dat").stat().st_mtime, UTC).isoformat()
     output = folder / "feff.out"
     extra: dict[str, Any] = {
@@ -596,6 +599,8 @@ def _provenance(folder: Path, deck: str, run: FeffRun, found: _Found) -> Provena
         "structure": dict(found.origin),
         "scf_iterations": run.log.iterations,
     }
+    if dos_left_out is not None:
+        extra["dos_left_out"] = dos_left_out
     if run.log.warnings:
         extra["warnings"] = dict(run.log.warnings)
     if run.log.charges:

@@ -81,13 +81,19 @@ class FeffEngine:
         return resolve(preset, overrides, element=element, edge=edge)
 
     def check(self, structure: Structure, parameters: ResolvedParameters) -> None:
-        """Refuse single atoms, more kinds of atoms or atoms than FEFF has room for, and spheres that cannot be cut."""
+        """Refuse single atoms, more (kinds of) atoms than FEFF has room for, no spheres, and LDOS beside hydrogen."""
         p = parameters_from(parameters.site)
         if len(structure) == 1 and not structure.is_periodic:
             raise UnsupportedInput(f"{structure.formula} is one atom; FEFF needs neighbours to scatter from")
         if len(structure.composition) + 1 > _KINDS_MOST[p.version]:
             raise UnsupportedInput(
                 f"FEFF {p.version} has room for {_KINDS_MOST[p.version] - 1} kinds of atoms"
+            )
+        if p.ldos is not None and "H" in structure.composition:
+            raise UnsupportedInput(
+                f"{structure.formula} has hydrogen: FEFF's densities of states are wrong then (its potentials are made "
+                "with the hydrogens moved outwards)",
+                hint="leave ldos out, or take them from another engine",
             )
         layout = self._layout(structure, 0, p)
         if len(layout.cluster) > NEIGHBOURS_MOST:

@@ -151,7 +151,7 @@ class FeffParameters(_Strict):
     xanes, elnes
         Energies; with ``elnes`` the spectrum is one of energy loss.
     ldos
-        Local densities of states, or None.
+        Local densities of states, or None; not beside hydrogen, see :mod:`htxas.engines.feff.ldos`.
     polarization
         ``isotropic``, or ``xyz`` for three directions, each of which FEFF computes by itself.
     stoichiometry

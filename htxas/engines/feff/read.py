@@ -45,12 +45,15 @@ class FeffRun:
         What 1 stands for, in words.
     dos
         Densities of states, if there are any.
+    dos_doubt
+        What is wrong with them.
     """
 
     log: FeffLog
     xmu: Xmu
     normalisation: str
     dos: LocalDos | None
+    dos_doubt: str | None = None
 
 
 def log_text(folder: Path) -> str:
@@ -89,7 +92,7 @@ def read_run(folder: Path, *, tags: Mapping[int, str], with_dos: bool, elnes: bo
         raise failure
     try:
         xmu, normalisation = _spectrum(folder, name, elnes=elnes)
-        dos = _dos(folder, tags, xmu) if with_dos else None
+        dos, dos_doubt = _dos(folder, tags, xmu) if with_dos else (None, None)
     except XmuError as error:
         raise _bad(Cause.BAD_OUTPUT, str(error), folder, text) from None
     if with_dos and dos is None:
@@ -102,17 +105,20 @@ def read_run(folder: Path, *, tags: Mapping[int, str], with_dos: bool, elnes: bo
     if any(version != xmu.version for version in log.versions):
         told = " and ".join(sorted({*log.versions, xmu.version}))
         raise _bad(Cause.BAD_OUTPUT, f"log and spectrum are of different versions: FEFF {told}", folder, text)
-    return FeffRun(log, xmu, normalisation, dos)
+    return FeffRun(log, xmu, normalisation, dos, dos_doubt)
 
 
-def _dos(folder: Path, tags: Mapping[int, str], xmu: Xmu) -> LocalDos | None:
+def _dos(folder: Path, tags: Mapping[int, str], xmu: Xmu) -> tuple[LocalDos | None, str | None]:
     texts = {p.name: p.read_text(errors="replace") for p in sorted(folder.glob("ldos[0-9][0-9].dat"))}
     found = combine_ldos(texts, tags)
-    if found is not None and abs(found[1] - xmu.fermi_eV) > _SAME_FERMI_eV:
+    if found is None:
+        return None, None
+    dos, fermi_eV, doubt = found
+    if abs(fermi_eV - xmu.fermi_eV) > _SAME_FERMI_eV:
         raise XmuError(
-            f"ldos00.dat: its Fermi level {found[1]:.3f} eV is not the spectrum's, {xmu.fermi_eV:.3f} eV"
+            f"ldos00.dat: its Fermi level {fermi_eV:.3f} eV is not the spectrum's, {xmu.fermi_eV:.3f} eV"
         )
-    return None if found is None else found[0]
+    return dos, doubt
 
 
 def _spectrum(folder: Path, name: str, *, elnes: bool) -> tuple[Xmu, str]:
@@ -254,6 +260,8 @@ def result_of(
 def _doubts(runs: Mapping[str, FeffRun], layout: Layout) -> list[str]:
     first, *others = runs.values()
     doubts = list(sphere_doubts(first.log, layout))
+    if first.dos_doubt is not None:
+        doubts.append(first.dos_doubt)
     without_potentials = Layout(layout.cluster, None, layout.fms_A)  # these are the first one's
     return doubts + [d for run in others for d in sphere_doubts(run.log, without_potentials)]
 

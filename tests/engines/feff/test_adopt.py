@@ -38,7 +38,7 @@ def test_it_is_an_adopter() -> None:
 
 
 def test_a_molecule_has_the_identity_it_was_made_with(runs: Path) -> None:
-    for name in ("methane", "overlapped"):
+    for name in ("methane", "overlapped", "carbon-dioxide"):
         found = adopt(runs / name)
         assert found.calculation.key == read_job(runs / name).calculation.key
         assert found.origin == {"structure": "cluster"}
@@ -46,6 +46,14 @@ def test_a_molecule_has_the_identity_it_was_made_with(runs: Path) -> None:
         assert found.result.curve.intensity == pytest.approx(mine.curve.intensity, abs=0)  # type: ignore[union-attr]
         assert found.result.provenance.wall_s is None
         assert found.result.provenance.extra["adopted"] is True
+
+
+def test_wrong_densities_of_states_are_left_behind(runs: Path) -> None:
+    """FEFF's are, beside hydrogen; its spectrum is not touched by them."""
+    found = adopt(runs / "methane-ldos")
+    assert found.calculation.key == read_job(runs / "methane").calculation.key
+    assert found.result.dos is None  # type: ignore[union-attr]
+    assert "C* holds 13.1 electrons" in found.result.provenance.extra["dos_left_out"]
 
 
 def made(structure: Structure, **spheres: Any) -> tuple[Job, Any]:
@@ -207,7 +215,6 @@ def shorten(name: str, share: float) -> Callable[[Path], None]:
             Why.DAMAGED,
             "has last energy above the edge 60",
         ),
-        (edit("xmu.dat", "Mu=-6.980", "Mu=-3.000"), Why.DAMAGED, "is not the spectrum's"),
         (edit("feff.out", "FEFF 10.0.0", "FEFF 9.9.1"), Why.DAMAGED, "of different versions"),
     ],
 )
@@ -219,6 +226,14 @@ def test_folders_that_give_nothing_say_why(
     with pytest.raises(NotAdopted, match=message) as caught:
         adopt(folder)
     assert caught.value.why is why
+
+
+def test_densities_of_states_of_another_run(copied: Copy) -> None:
+    folder = copied("carbon-dioxide")
+    edit("xmu.dat", "Mu=-6.765", "Mu=-3.000")(folder)
+    with pytest.raises(NotAdopted, match="is not the spectrum's") as caught:
+        adopt(folder)
+    assert caught.value.why is Why.DAMAGED
 
 
 def test_usual_screening_is_no_further_card(copied: Copy) -> None:

@@ -133,6 +133,14 @@ def test_structures_are_refused(positions: Any, overrides: Mapping[str, Any], me
         ENGINE.check(structure, parameters)
 
 
+def test_densities_of_states_beside_hydrogen_are_refused(ethylene: Structure) -> None:
+    parameters = ENGINE.resolve("molecule", {"ldos": {"from_eV": -20, "to_eV": 10}}, element="C", edge="K")
+    with pytest.raises(UnsupportedInput, match="C2H4 has hydrogen"):
+        ENGINE.check(ethylene, parameters)
+    carbon = Structure.from_atoms(["C", "O", "O"], [[0, 0, 0], [0, 0, 1.16], [0, 0, -1.16]])[0]
+    ENGINE.check(carbon, parameters)
+
+
 def test_a_crystal_is_no_molecule(mgo: Structure) -> None:
     parameters = ENGINE.resolve("molecule", {}, element="O", edge="K")
     with pytest.raises(UnsupportedInput, match="only a molecule is taken whole"):
@@ -192,7 +200,7 @@ def modules(tmp_path: Path, runs: Path) -> Callable[..., Path]:
             "pot": f"cat {good}/feff.out",
             "xsph": ":",
             "fms": ":",
-            "ff2x": f"cp {good}/xmu.dat {good}/ldos0*.dat .",
+            "ff2x": f"cp {good}/xmu.dat .",
         } | instead
         for name, action in actions.items():
             (folder / name).write_text(f"#!/bin/sh\n{action}\n")

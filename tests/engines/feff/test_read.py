@@ -41,18 +41,26 @@ def test_a_good_run(runs: Path) -> None:
 
 
 def test_densities_of_states(runs: Path) -> None:
-    dos = read(runs / "methane").dos
+    result = read(runs / "carbon-dioxide")
+    dos = result.dos
     assert dos is not None
-    assert dos.kinds == ("C*", "H")
+    assert dos.kinds == ("C*", "O")
     assert dos.density.shape == (2, 101, 4)
-    row = next(
-        x for x in (runs / "methane/ldos01.dat").read_text().splitlines() if x.startswith("   -20.0000")
-    )
-    place = np.abs(dos.energies_eV - (-20.0 + 6.98)).argmin()
-    assert dos.energies_eV[place] == pytest.approx(-20.0 + 6.98)
+    lines = (runs / "carbon-dioxide/ldos01.dat").read_text().splitlines()
+    row = next(x for x in lines if x.startswith("   -20.0000"))
+    place = np.abs(dos.energies_eV - (-20.0 - result.fermi_eV)).argmin()
+    assert dos.energies_eV[place] == pytest.approx(-20.0 - result.fermi_eV)
     assert dos.density[1, place] == pytest.approx([float(x) for x in row.split()[1:]])
-    assert dos.charges.tolist() == [-0.173, 0.043]
+    assert dos.charges.tolist() == [0.35, -0.175]
     assert dos.broadening_eV == 0.2
+    assert inspect(result, GateLimits(), element="C", edge="K") is None
+
+
+def test_densities_of_states_that_hold_too_many_electrons_are_refused(runs: Path) -> None:
+    """FEFF's own, of a molecule with hydrogen: its potentials are those of other distances."""
+    rejection = inspect(read(runs / "methane-ldos"), GateLimits(), element="C", edge="K")
+    assert rejection is not None
+    assert "density of states of C* holds 13.1 electrons, FEFF counts 4.2" in rejection.message
 
 
 def test_three_polarisations_are_columns(runs: Path) -> None:
@@ -135,7 +143,7 @@ def test_another_version_is_refused(copied: Callable[[str], Path]) -> None:
 
 
 def test_densities_of_states_that_are_not_there(copied: Callable[[str], Path]) -> None:
-    folder = copied("methane")
+    folder = copied("carbon-dioxide")
     (folder / "ldos01.dat").unlink()
     with pytest.raises(EngineFailure, match=r"ldos01\.dat"):
         read(folder)

@@ -204,10 +204,7 @@ def test_what_a_strict_campaign_wants_is_not_judged_by_others(
         "engine": {
             "name": "feff",
             "preset": "molecule",
-            "parameters": {
-                "xanes": {"grid": [["e_grid", -10, 30, 0.5]]},
-                "ldos": {"from_eV": -30, "to_eV": 10, "broadening_eV": 0.2},
-            },
+            "parameters": {"xanes": {"grid": [["e_grid", -10, 30, 0.5]]}},
         },
     }
     d = 0.629118
