@@ -41,13 +41,15 @@ Root attributes: ``format`` (``htxas-dataset``), ``format_version``, ``campaign`
     attributes ``name``, ``smiles``, ``formula``, ``structure_key``, ``ground_key``, ``complete``, ``missing``
     (JSON list of calculation keys), ``molecular_weight_u``, ``excitation_energy_eV`` (lowest first final
     state among the sites), ``total_energy_eV``, ``homo_eV``, ``lumo_eV``, ``gap_eV``, ``dipole_D`` (norm),
-    ``dipole_vector_D``, ``start``, ``step_eV``, ``sigma_eV``, ``provenance`` (JSON: where the geometry came
+    ``dipole_vector_D`` (both absent if the engine does not tell), ``energy_reference`` (what levels are counted from;
+    absent: ``vacuum``), ``start``, ``step_eV``, ``sigma_eV``, ``provenance`` (JSON: where the geometry came
     from), ``content_sha256``;
     datasets ``symbols`` (n), ``positions_A`` (n,3), ``canonical_order`` (n; canonical atom i is file atom
     ``canonical_order[i]``), ``energies`` (absolute eV), ``spectrum`` (float32; columns total, x, y, z;
     multiplicity-weighted, orientation-averaged mean of the sites, so x = y = z = total); ``pdos/energies``
-    (float64, eV from vacuum), ``pdos/occupations`` (float32), ``pdos/weights`` (levels, file atoms, s p d;
-    uint16, times ``weights_scale`` of ``pdos``: absolute error 8e-6).
+    (float64, eV from ``energy_reference``), ``pdos/occupations`` (float32), ``pdos/weights`` (levels, file atoms,
+    s p d; uint16, times ``weights_scale`` of ``pdos``: absolute error 8e-6), ``pdos/shares`` (float64, how much of a
+    level belongs to the structure; absent: all); ``complete`` of ``pdos``: whether the weights of a level add up to 1.
 ``/molecules/{name}/sites/{file_atom}``
     attributes ``key``, ``element``, ``edge``, ``multiplicity``, ``equivalent_file_atoms``,
     ``excitation_energy_eV``, ``ionization_eV`` (absent if the engine has none), ``scale``,

@@ -125,9 +125,10 @@ class GroundEntry:
     total_energy_eV: float
     homo_eV: float
     lumo_eV: float
-    dipole_D: npt.NDArray[np.float64]
+    dipole_D: npt.NDArray[np.float64] | None
     pdos: Pdos
     corrections: tuple[str, ...] | None = None
+    reference: str = "vacuum"
 
     @property
     def gap_eV(self) -> float:
@@ -135,9 +136,9 @@ class GroundEntry:
         return self.lumo_eV - self.homo_eV
 
     @property
-    def dipole_norm_D(self) -> float:
+    def dipole_norm_D(self) -> float | None:
         """Dipole moment in Debye."""
-        return float(np.linalg.norm(self.dipole_D))
+        return None if self.dipole_D is None else float(np.linalg.norm(self.dipole_D))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

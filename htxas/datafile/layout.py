@@ -114,10 +114,14 @@ def to_node(entry: MoleculeEntry) -> Node:
             "homo_eV": float(ground.homo_eV),
             "lumo_eV": float(ground.lumo_eV),
             "gap_eV": float(ground.gap_eV),
-            "dipole_D": ground.dipole_norm_D,
-            "dipole_vector_D": np.asarray(ground.dipole_D, dtype=np.float64),
+            "energy_reference": ground.reference,
             **_names("ground_corrections", ground.corrections),
         }
+        if ground.dipole_norm_D is not None:
+            attrs |= {
+                "dipole_D": ground.dipole_norm_D,
+                "dipole_vector_D": np.asarray(ground.dipole_D, dtype=np.float64),
+            }
         children["pdos"] = _pdos_node(ground.pdos, inverse, entry.name)
     return Node(attrs, arrays, children)
 
@@ -129,12 +133,14 @@ def _pdos_node(pdos: Pdos, inverse: Array, name: str) -> Node:
         low, high = weights.min(), weights.max()
         raise ValueError(f"{name}: PDOS weights from {low:.3g} to {high:.3g} are outside 0..1")
     packed = np.rint(np.clip(weights, 0.0, 1.0) / _WEIGHT_SCALE).astype(np.uint16)
+    shares = {} if pdos.shares is None else {"shares": np.asarray(pdos.shares, dtype=np.float64)}
     return Node(
-        {"weights_scale": _WEIGHT_SCALE},
+        {"weights_scale": _WEIGHT_SCALE, "complete": pdos.complete},
         {
             "energies": np.asarray(pdos.energies_eV, dtype=np.float64),
             "occupations": pdos.occupations.astype(np.float32),
             "weights": packed,
+            **shares,
         },
     )
 
@@ -211,13 +217,16 @@ def _spectrum(attrs: Mapping[str, Any], arrays: Mapping[str, Array]) -> Spectrum
 def _ground(attrs: Mapping[str, Any], node: Node, order: Array) -> GroundEntry:
     weights = node.arrays["weights"][:, order].astype(np.float64) * float(node.attrs["weights_scale"])
     occupations = node.arrays["occupations"].astype(np.float64)
+    shares, complete = node.arrays.get("shares"), bool(node.attrs.get("complete", True))
+    dipole = attrs.get("dipole_vector_D")
     return GroundEntry(
         total_energy_eV=float(attrs["total_energy_eV"]),
         homo_eV=float(attrs["homo_eV"]),
         lumo_eV=float(attrs["lumo_eV"]),
-        dipole_D=np.asarray(attrs["dipole_vector_D"], dtype=np.float64),
-        pdos=Pdos(node.arrays["energies"], occupations, weights),
+        dipole_D=None if dipole is None else np.asarray(dipole, dtype=np.float64),
+        pdos=Pdos(node.arrays["energies"], occupations, weights, shares, complete),
         corrections=_told(attrs, "ground_corrections"),
+        reference=attrs.get("energy_reference", "vacuum"),
     )
 
 

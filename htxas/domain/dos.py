@@ -23,17 +23,24 @@ class Pdos:
     Attributes
     ----------
     energies_eV
-        Eigenvalues in eV relative to vacuum (molecules), shape (m,), ascending.
+        Eigenvalues in eV, shape (m,), ascending; of all k points together. Their zero is the ground state's.
     occupations
         Electrons in each level, shape (m,): 2 or 0 for a closed shell.
     weights
-        Loewdin populations of each level, shape (m, n_atoms, 3) for s, p, d; canonical atom order. Non-negative;
-        over all atoms and angular momenta they add up to 1 for each level.
+        Share of each level on every atom, shape (m, n_atoms, 3) for s, p, d; canonical atom order. Non-negative.
+    shares
+        How much of a level belongs to the structure, shape (m,): the weight of its k point, over the number of cells in
+        a supercell. None: 1 each (molecules).
+    complete
+        Whether the weights of each level add up to 1 (populations in a basis of functions of atoms). Otherwise they are
+        projections of something larger (plane waves): the rest of a level, most of a high one, is on no atom.
     """
 
     energies_eV: FloatArray
     occupations: FloatArray
     weights: FloatArray
+    shares: FloatArray | None = None
+    complete: bool = True
 
     def __post_init__(self) -> None:
         m = len(self.energies_eV)
@@ -41,6 +48,8 @@ class Pdos:
             raise ValueError(
                 f"PDOS of shapes {self.energies_eV.shape}, {self.occupations.shape}, {self.weights.shape}"
             )
+        if self.shares is not None and self.shares.shape != (m,):
+            raise ValueError(f"PDOS of {m} levels and shares of shape {self.shares.shape}")
 
     def curve(
         self,
@@ -51,7 +60,7 @@ class Pdos:
         sigma_eV: float = 0.5,
         zero_eV: float = 0.0,
     ) -> FloatArray:
-        """Return the Gaussian-broadened DOS on ``grid_eV``, in states per eV (spin counted twice), shape (g,).
+        """Return the Gaussian-broadened DOS of the structure on ``grid_eV``, in states per eV (both spins), shape (g,).
 
         Parameters
         ----------
@@ -68,6 +77,8 @@ class Pdos:
         """
         columns = [ANGULAR.index(a) for a in angular]
         weight = 2.0 * self.weights[:, list(atoms)][:, :, columns].sum(axis=(1, 2))
+        if self.shares is not None:
+            weight = weight * self.shares
         grid = np.asarray(grid_eV, dtype=np.float64)
         x = (grid[:, None] - (self.energies_eV - zero_eV)[None]) / sigma_eV
         return np.asarray(np.exp(-0.5 * x**2) @ weight / (sigma_eV * np.sqrt(2 * np.pi)))

@@ -24,6 +24,8 @@ __all__ = ["GateLimits", "Rejection", "inspect"]
 _IONIZATION_SLACK_EV = 3.0
 # Of a normalised absorption: rounding leaves traces below zero; its level is looked at between these.
 _LEAST_ABSORPTION = -0.02
+_WEIGHT_ERROR = 0.02
+_LEAST_PROJECTED = 0.8  # of an occupied level in plane waves: atomic functions hold nearly all of it
 _LEVEL_FROM_EV, _LEVEL_TO_EV = 5.0, 60.0
 
 
@@ -99,9 +101,12 @@ def _reject(message: str, **evidence: Any) -> Rejection:
 
 
 def _inspect_ground(result: GroundResult, limits: GateLimits) -> Rejection | None:
-    scalars = [result.total_energy_eV, result.homo_eV, result.lumo_eV, *result.dipole_D]
+    dipole = () if result.dipole_D is None else result.dipole_D
+    scalars = [result.total_energy_eV, result.homo_eV, result.lumo_eV, *dipole]
     levels, occupations, weights = result.pdos.energies_eV, result.pdos.occupations, result.pdos.weights
-    if not (np.isfinite(scalars).all() and all(np.isfinite(a).all() for a in (levels, occupations, weights))):
+    shares = np.ones(len(levels)) if result.pdos.shares is None else result.pdos.shares
+    arrays = (levels, occupations, weights, shares)
+    if not (np.isfinite(scalars).all() and all(np.isfinite(a).all() for a in arrays)):
         return _reject("a number of the ground state is not finite")
     if result.total_energy_eV >= 0:
         return _reject("the total energy is not negative", total_energy_eV=result.total_energy_eV)
@@ -123,9 +128,15 @@ def _inspect_ground(result: GroundResult, limits: GateLimits) -> Rejection | Non
         )
     if weights.min() < -1e-6:
         return _reject("a PDOS weight is negative", smallest=float(weights.min()))
-    error = float(np.abs(weights.sum(axis=(1, 2)) - 1.0).max())
-    if error > 0.02:
+    if (shares <= 0).any():
+        return _reject("a level of the PDOS belongs to nobody", smallest_share=float(shares.min()))
+    held = weights.sum(axis=(1, 2))
+    error = float(np.abs(held - 1.0).max() if result.pdos.complete else (held - 1.0).max())
+    if error > _WEIGHT_ERROR:
         return _reject(f"PDOS weights of a level miss 1 by {error:.3f}", weight_error=error)
+    least = float(held[filled].min())
+    if least < _LEAST_PROJECTED:
+        return _reject(f"only {least:.2f} of an occupied level is on atoms", projected=least)
     return None
 
 

@@ -62,22 +62,30 @@ class GroundResult:
     total_energy_eV
         Total energy in eV.
     homo_eV, lumo_eV
-        Frontier eigenvalues in eV relative to vacuum.
+        Frontier eigenvalues in eV.
     dipole_D
-        Dipole moment in Debye, shape (3,).
+        Dipole moment in Debye, shape (3,); None of a crystal, or if the code does not tell.
     pdos
         Projected DOS, canonical atom order.
     provenance
         See :class:`Provenance`.
+    reference
+        What the eigenvalues, the PDOS's too, are counted from: ``vacuum``, or words for the code's own zero.
     """
 
     convergence: Convergence
     total_energy_eV: float
     homo_eV: float
     lumo_eV: float
-    dipole_D: npt.NDArray[np.float64]
+    dipole_D: npt.NDArray[np.float64] | None
     pdos: Pdos
     provenance: Provenance
+    reference: str = "vacuum"
+
+    @property
+    def dipole_norm_D(self) -> float | None:
+        """Dipole moment in Debye."""
+        return None if self.dipole_D is None else float(np.linalg.norm(self.dipole_D))
 
     @property
     def gap_eV(self) -> float:

@@ -67,8 +67,8 @@ class SpectrumRecord:
     method
         Records of one dataset share it.
     ground
-        Ground state: ``gap_eV``, ``homo_eV``, ``lumo_eV``, ``dipole_D`` (norm), ``total_energy_eV``; empty where the
-        engine has none.
+        Ground state: ``gap_eV``, ``homo_eV``, ``lumo_eV``, ``dipole_D`` (norm), ``total_energy_eV``; without what
+        the engine does not tell (levels that are not counted from the vacuum), empty where it has no ground state.
     """
 
     name: str
@@ -190,9 +190,10 @@ def _entry_record(entry: MoleculeEntry, engine: str, parameters_key: str) -> Spe
         if ground is None
         else {
             "gap_eV": ground.gap_eV,
-            "homo_eV": ground.homo_eV,
-            "lumo_eV": ground.lumo_eV,
-            "dipole_D": ground.dipole_norm_D,
+            **(
+                {"homo_eV": ground.homo_eV, "lumo_eV": ground.lumo_eV} if ground.reference == "vacuum" else {}
+            ),
+            **({} if ground.dipole_norm_D is None else {"dipole_D": ground.dipole_norm_D}),
             "total_energy_eV": ground.total_energy_eV,
         },
     )

@@ -112,7 +112,7 @@ def molecule_entry(
     if molecule.ground_key is not None and molecule.ground_key not in missing:
         g = store.ground_result(molecule.ground_key)
         made = corrections(records[molecule.ground_key])
-        ground = GroundEntry(g.total_energy_eV, g.homo_eV, g.lumo_eV, g.dipole_D, g.pdos, made)
+        ground = GroundEntry(g.total_energy_eV, g.homo_eV, g.lumo_eV, g.dipole_D, g.pdos, made, g.reference)
     return MoleculeEntry(
         name=molecule.name,
         structure=record.structure,

@@ -368,8 +368,9 @@ def _write_facts(axes: Axes, view: MoleculeView) -> None:
             ("gap", f"{view.ground.gap_eV:.2f} eV"),
             ("HOMO", f"{view.ground.homo_eV:.2f} eV"),
             ("LUMO", f"{view.ground.lumo_eV:.2f} eV"),
-            ("dipole", f"{float(np.linalg.norm(view.ground.dipole_D)):.2f} D"),
         ]
+        if view.ground.dipole_norm_D is not None:
+            rows.append(("dipole", f"{view.ground.dipole_norm_D:.2f} D"))
     y = 0.95
     for name, value in rows:
         axes.text(0.08, y, name, transform=axes.transAxes, color=GREY, va="top")

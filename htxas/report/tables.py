@@ -308,7 +308,8 @@ def _ground_document(view: MoleculeView) -> dict[str, Any] | None:
             "homo_eV": ground.homo_eV,
             "lumo_eV": ground.lumo_eV,
             "gap_eV": ground.gap_eV,
-            "dipole_D": ground.dipole_D.tolist(),
+            "dipole_D": None if ground.dipole_D is None else ground.dipole_D.tolist(),
+            "reference": ground.reference,
         },
     }
 
@@ -325,9 +326,12 @@ def molecule_table(view: MoleculeView) -> RenderableType:
     if view.ground is not None:
         ground = view.ground
         facts.add_row(
-            "gap", f"{ground.gap_eV:.3f} eV  (HOMO {ground.homo_eV:.3f}, LUMO {ground.lumo_eV:.3f})"
+            "gap",
+            f"{ground.gap_eV:.3f} eV  (HOMO {ground.homo_eV:.3f}, LUMO {ground.lumo_eV:.3f}"
+            + (")" if ground.reference == "vacuum" else f"; from {ground.reference})"),
         )
-        facts.add_row("dipole", f"{float(np.linalg.norm(ground.dipole_D)):.3f} D")
+        if ground.dipole_norm_D is not None:
+            facts.add_row("dipole", f"{ground.dipole_norm_D:.3f} D")
     done = len(view.sites) - len(view.missing)
     verdict = Text("complete", style="green") if view.complete else Text("incomplete", style="red")
     facts.add_row("spectrum", verdict + Text(f"  {done} of {len(view.sites)} sites", style="none"))

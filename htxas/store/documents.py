@@ -402,6 +402,7 @@ def _curve_result(document: Document, provenance: Mapping[str, Any]) -> CurveRes
 
 def ground_document(key: str, attempt: int, result: GroundResult) -> Document:
     """Document of a ground state, without its provenance."""
+    pdos = result.pdos
     return {
         "_id": key,
         "attempt": attempt,
@@ -409,24 +410,35 @@ def ground_document(key: str, attempt: int, result: GroundResult) -> Document:
         "total_energy_eV": float(result.total_energy_eV),
         "homo_eV": float(result.homo_eV),
         "lumo_eV": float(result.lumo_eV),
-        "dipole_D": [float(d) for d in result.dipole_D],
+        "dipole_D": None if result.dipole_D is None else [float(d) for d in result.dipole_D],
+        "reference": result.reference,
         "pdos": {
-            "energies_eV": pack(result.pdos.energies_eV, DOUBLE),
-            "occupations": pack(result.pdos.occupations),
-            "weights": pack(result.pdos.weights),
+            "energies_eV": pack(pdos.energies_eV, DOUBLE),
+            "occupations": pack(pdos.occupations),
+            "weights": pack(pdos.weights),
+            "shares": None if pdos.shares is None else pack(pdos.shares, DOUBLE),
+            "complete": pdos.complete,
         },
     }
 
 
 def ground_from(document: Document, provenance: Mapping[str, Any]) -> GroundResult:
     """Rebuild a ground state."""
-    pdos = document["pdos"]
+    pdos, dipole = document["pdos"], document["dipole_D"]
+    shares = pdos.get("shares")  # this, complete and reference: not in documents of older versions
     return GroundResult(
         convergence=Convergence(document["convergence"]),
         total_energy_eV=document["total_energy_eV"],
         homo_eV=document["homo_eV"],
         lumo_eV=document["lumo_eV"],
-        dipole_D=np.asarray(document["dipole_D"], dtype=np.float64),
-        pdos=Pdos(unpack(pdos["energies_eV"]), unpack(pdos["occupations"]), unpack(pdos["weights"])),
+        dipole_D=None if dipole is None else np.asarray(dipole, dtype=np.float64),
+        pdos=Pdos(
+            unpack(pdos["energies_eV"]),
+            unpack(pdos["occupations"]),
+            unpack(pdos["weights"]),
+            None if shares is None else unpack(shares),
+            pdos.get("complete", True),
+        ),
         provenance=Provenance(**provenance),
+        reference=document.get("reference", "vacuum"),
     )

@@ -330,11 +330,12 @@ def _scalars(result: Result) -> dict[str, float]:
         case GroundResult():
             scalars = {
                 "total_energy_eV": float(result.total_energy_eV),
-                "homo_eV": float(result.homo_eV),
-                "lumo_eV": float(result.lumo_eV),
                 "gap_eV": float(result.gap_eV),
-                "dipole_D": float((result.dipole_D**2).sum() ** 0.5),
             }
+            if result.reference == "vacuum":  # others cannot be compared
+                scalars |= {"homo_eV": float(result.homo_eV), "lumo_eV": float(result.lumo_eV)}
+            if result.dipole_norm_D is not None:
+                scalars["dipole_D"] = result.dipole_norm_D
     return scalars
 
 

@@ -64,6 +64,22 @@ def test_ground_state_round_trip_keeps_atoms_in_place(path: Path, entry: Make) -
     np.testing.assert_allclose(got.pdos.weights, wanted.pdos.weights, atol=8e-6)
 
 
+def test_a_ground_state_of_plane_waves_comes_back(tmp_path: Path, entry: Make, meta: DatasetMeta) -> None:
+    one = entry("gdb_3")
+    assert one.ground is not None
+    shares = np.linspace(0.1, 1.0, 30)
+    pdos = dataclasses.replace(one.ground.pdos, shares=shares, complete=False)
+    wanted = dataclasses.replace(one.ground, dipole_D=None, reference="average potential", pdos=pdos)
+    with DatasetWriter(tmp_path / "plane.h5", meta) as writer:
+        writer.add(dataclasses.replace(one, ground=wanted))
+    with DatasetFile(tmp_path / "plane.h5") as data:
+        got = data.molecule("gdb_3").ground
+    assert got is not None
+    assert (got.dipole_D, got.dipole_norm_D, got.reference) == (None, None, "average potential")
+    assert not got.pdos.complete
+    np.testing.assert_array_equal(got.pdos.shares, shares)
+
+
 def test_sites_round_trip(path: Path, entry: Make) -> None:
     with DatasetFile(path) as data:
         got = data.molecule("gdb_3").sites

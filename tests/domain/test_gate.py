@@ -120,6 +120,28 @@ def test_unsound_ground_states_are_refused() -> None:
     assert "finite" in nan.message
 
 
+def test_plane_waves_need_not_lie_on_atoms_but_their_occupied_levels_do() -> None:
+    weights = WEIGHTS * np.array([0.95, 0.2])[:, None, None]
+    projected = Pdos(GROUND.pdos.energies_eV, GROUND.pdos.occupations, weights, np.array([0.5, 0.5]), False)
+    crystal = replace(GROUND, dipole_D=None, reference="average potential", pdos=projected)
+    assert inspect(crystal, GateLimits()) is None
+    for change, message in (
+        ({"weights": weights * 0.7}, "only 0.6"),
+        ({"weights": weights * 1.2}, "miss 1"),
+        ({"shares": np.array([0.5, 0.0])}, "belongs to nobody"),
+    ):
+        rejection = inspect(replace(crystal, pdos=replace(projected, **change)), GateLimits())  # type: ignore[arg-type]
+        assert rejection is not None
+        assert message in rejection.message
+
+
+def test_a_level_counts_as_much_as_belongs_to_the_structure() -> None:
+    grid = np.arange(-12.0, 6.0, 0.01)
+    whole = GROUND.pdos.curve(grid, atoms=[0])
+    halves = replace(GROUND.pdos, shares=np.array([0.5, 0.25])).curve(grid, atoms=[0])
+    assert [whole.sum() * 0.01, halves.sum() * 0.01] == pytest.approx([4.0, 1.5], rel=1e-6)
+
+
 def test_edges_without_a_table_have_no_default_range() -> None:
     assert edge_range_eV("H", "K") is None
     assert edge_range_eV("C", "L2,3") is None

@@ -13,11 +13,12 @@ from htxas.domain.calculation import Kind
 from htxas.domain.result import Provenance, Result
 from htxas.domain.structure import Structure
 from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
+from htxas.engines.external import log_tail, provenance_of, read_outcome
 from htxas.engines.feff.checkpoint import take_potentials
 from htxas.engines.feff.cluster import NEIGHBOURS_MOST
 from htxas.engines.feff.corrections import LADDER, NUMERICS
 from htxas.engines.feff.parameters import PRESETS, FeffParameters, resolve
-from htxas.engines.feff.process import find_program
+from htxas.engines.feff.process import find_feff
 from htxas.engines.feff.read import FeffRun, log_text, read_run, result_of, unfinished
 from htxas.engines.feff.write import AXES, Layout, deck_texts, lay_out
 from htxas.engines.numerics import Numeric, refuse_numerics
@@ -166,7 +167,7 @@ class FeffEngine:
     def missing(self, environment: Mapping[str, str]) -> str | None:
         """Look for the user's FEFF."""
         try:
-            find_program(environment)
+            find_feff(environment)
         except EngineFailure as error:
             return str(error)
         return None
@@ -183,7 +184,7 @@ class FeffEngine:
         EngineFailure
             See :func:`htxas.engines.feff.read.read_run`; also BAD_INPUT if another version of FEFF ran, or none.
         """
-        outcome = _read_outcome(directory)
+        outcome = read_outcome(job, directory, lambda: _unfinished(directory))
         parameters = parameters_from(job.calculation.parameters)
         assert job.calculation.atom is not None
         layout = lay_out(job.structure, job.calculation.atom, parameters)
@@ -201,7 +202,7 @@ class FeffEngine:
             raise EngineFailure(
                 Cause.ENGINE_CRASH,
                 f"FEFF ended in {outcome['ended_in']} with status {outcome['returncode']}",
-                evidence={"log_tail": log_text(directory / folders[-1]).splitlines()[-12:]},
+                evidence={"log_tail": log_tail(log_text(directory / folders[-1]))},
                 where=str(directory),
             )
         version = next(iter(runs.values())).xmu.version
@@ -226,25 +227,6 @@ class FeffEngine:
         return {}
 
 
-def _read_outcome(directory: Path) -> dict[str, Any]:
-    try:
-        outcome = json.loads((directory / "outcome.json").read_text())
-    except FileNotFoundError:
-        raise unfinished(
-            next((f for f in (directory, *map(directory.joinpath, AXES)) if log_text(f)), directory)
-        ) from None
-    except ValueError as error:
-        raise EngineFailure(
-            Cause.BAD_OUTPUT, f"outcome.json cannot be read: {error}", where=str(directory)
-        ) from None
-    if outcome.get("status") == "failed":
-        failure = outcome["failure"]
-        raise EngineFailure(
-            Cause(failure["cause"]), failure["message"], where=failure.get("where"), hint=failure.get("hint")
-        )
-    return dict(outcome)
-
-
 def _provenance(
     outcome: Mapping[str, Any], runs: Mapping[str, FeffRun], version: str, directory: Path
 ) -> Provenance:
@@ -260,18 +242,12 @@ def _provenance(
         "charges": {str(k): v for k, v in logs[0].charges.items()},
         **({"warnings": warnings} if warnings else {}),
     }
-    return Provenance(
-        engine_version=version,
-        libraries={"feff": version},
-        host=outcome["host"],
-        started=outcome["started"],
-        ended=outcome["ended"],
-        wall_s=float(outcome["wall_s"]),
-        cpu_s=float(outcome["cpu_s"]),
-        inputs_sha256=dict(outcome["inputs_sha256"]),
-        directory=str(directory),
-        extra=extra,
-    )
+    return provenance_of(outcome, directory, version=version, libraries={"feff": version}, extra=extra)
+
+
+def _unfinished(directory: Path) -> EngineFailure:
+    folders = (directory, *map(directory.joinpath, AXES))
+    return unfinished(next((f for f in folders if log_text(f)), directory))
 
 
 ENGINE = FeffEngine()

@@ -1,43 +1,25 @@
 """The process that runs FEFF in a directory: module by module, or by the user's own script.
 
-``python -m htxas.engines.feff DIRECTORY`` finds the user's FEFF and how it is to be started in the environment:
-
-``HTXAS_ENGINE_COMMAND``
-    ``{"launcher": [...], "program": [...]}`` of the cluster's profile: htxas hands it to engines that start their code
-    themselves.
-``HTXAS_FEFF``
-    Without a program there: FEFF's own script, or the folder of its modules.
-
-Without both, ``feff`` is looked for on the path. What ran, for how long, and how it ended is left in
-``outcome.json``; what it computed is in FEFF's own files.
+``python -m htxas.engines.feff DIRECTORY`` finds the user's FEFF as :mod:`htxas.engines.external` says: a script, or
+the folder of its modules. What ran, for how long, and how it ended is left in ``outcome.json``; what it computed is in
+FEFF's own files.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
-import platform
-import resource
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from htxas.engines.base import read_job
+from htxas.engines.base import Job
+from htxas.engines.external import Program, call, find_program, run_and_tell
 from htxas.engines.feff.log import read_log
 from htxas.engines.feff.write import AXES
-from htxas.errors import Cause, EngineFailure
 
-__all__ = ["Program", "find_program", "main", "run_directory"]
+__all__ = ["find_feff", "main", "run_directory"]
 
 MODULES: tuple[str, ...] = (
     *("rdinp", "dmdw", "atomic", "pot", "ldos", "screen", "crpa", "opconsat", "xsph", "fms", "mkgtr", "path"),
@@ -47,37 +29,10 @@ MODULES: tuple[str, ...] = (
 
 _NEEDED = ("rdinp", "pot", "xsph", "fms", "ff2x")
 OUTPUT = "feff.out"
-_PR_SET_PDEATHSIG = 1
 _OF_ONE_RUN = ("feff.inp", OUTPUT, "xmu.dat", "outcome.json", "calculation.json", ".feff.error")
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A FEFF.
-
-    Attributes
-    ----------
-    launcher
-        Words before every command.
-    words
-        The script that runs all modules, or empty.
-    folder
-        Instead: the folder of the modules.
-    """
-
-    launcher: tuple[str, ...]
-    words: tuple[str, ...]
-    folder: Path | None = None
-
-    def steps(self) -> list[tuple[str, list[str]]]:
-        """Return the name and the command of each step."""
-        if self.folder is None:
-            return [("feff", [*self.launcher, *self.words])]
-        found = [(m, self.folder / m) for m in MODULES if (self.folder / m).is_file()]
-        return [(name, [*self.launcher, str(path)]) for name, path in found]
-
-
-def find_program(environment: Mapping[str, str]) -> Program:
+def find_feff(environment: Mapping[str, str]) -> Program:
     """Return the user's FEFF.
 
     Raises
@@ -85,33 +40,17 @@ def find_program(environment: Mapping[str, str]) -> Program:
     EngineFailure
         BAD_INPUT: there is none, or a folder lacks modules.
     """
-    told = json.loads(environment.get("HTXAS_ENGINE_COMMAND", "{}"))
-    launcher = tuple(told.get("launcher", ()))
-    words = tuple(told.get("program", ())) or tuple(shlex.split(environment.get("HTXAS_FEFF", "")))
-    if not words:
-        found = shutil.which("feff", path=environment.get("PATH"))
-        if found is None:
-            raise EngineFailure(
-                Cause.BAD_INPUT,
-                "there is no FEFF: it is the user's own",
-                hint="name its script or the folder of its modules: HTXAS_FEFF, or program: in htxas.yaml",
-            )
-        words = (found,)
-    folder = Path(words[0]).expanduser()
-    if len(words) == 1 and folder.is_dir():
-        folder = folder.resolve()
-        lacking = [m for m in _NEEDED if not os.access(folder / m, os.X_OK)]
-        if lacking:
-            raise EngineFailure(
-                Cause.BAD_INPUT,
-                f"the folder of FEFF's modules has no program {lacking[0]}",
-                where=str(folder),
-            )
-        return Program(launcher, (), folder)
-    program = shutil.which(str(folder), path=environment.get("PATH"))
-    if program is None:
-        raise EngineFailure(Cause.BAD_INPUT, "FEFF cannot be started: no such program", where=str(folder))
-    return Program(launcher, (str(Path(program).resolve()), *words[1:]))
+    found = find_program(environment, code="FEFF", variable="HTXAS_FEFF", names=("feff",))
+    if found.folder is None:
+        return found
+    return find_program(environment, code="FEFF", variable="HTXAS_FEFF", names=("feff",), needed=_NEEDED)
+
+
+def _steps(program: Program) -> list[tuple[str, list[str]]]:
+    """Return the name and the command of each step."""
+    if program.folder is None:
+        return [("feff", program.command())]
+    return [(m, program.command(m)) for m in MODULES if (program.folder / m).is_file()]
 
 
 def run_directory(directory: Path, program: Program) -> dict[str, Any]:
@@ -140,45 +79,15 @@ def _take_potentials(source: Path, folder: Path) -> None:
 def _run(folder: Path, program: Program, modules: dict[str, float]) -> dict[str, Any] | None:
     """Run all steps in one folder; return where it ended if it ended before its end."""
     output = folder / OUTPUT
-    for name, command in program.steps():
+    for name, command in _steps(program):
         start = time.monotonic()
-        returncode = _call(command, folder, output)
+        returncode = call(command, folder, output)
         modules[name] = round(modules.get(name, 0.0) + time.monotonic() - start, 3)
-        if returncode < 0:  # as its shell would tell: the one above us looks for this
-            os.kill(os.getpid(), -returncode)
         if returncode or _complained(folder):
             return {"ended_in": name, "returncode": returncode}
         if name == "pot" and _is_unconverged(output):
             return {"ended_in": None, "returncode": 0, "stopped_after": "pot"}
     return None
-
-
-def _call(command: list[str], folder: Path, output: Path) -> int:
-    """Run a step; return its status.
-
-    It ends when this process does, however that ends: nobody else would end it. SIGTERM is passed on, so that a
-    launcher can end what it has started elsewhere.
-    """
-    libc = ctypes.CDLL(None)
-
-    def die_with_us() -> None:
-        if sys.platform == "linux":
-            libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-
-    with output.open("ab") as log:
-        try:
-            step = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_us
-            )
-        except OSError as error:
-            raise EngineFailure(
-                Cause.BAD_INPUT, f"FEFF cannot be started: {error.strerror}", where=command[0]
-            ) from None
-    before = signal.signal(signal.SIGTERM, lambda *_: step.terminate())
-    try:
-        return step.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _complained(folder: Path) -> bool:
@@ -191,34 +100,15 @@ def _is_unconverged(output: Path) -> bool:
 
 
 def main(words: list[str]) -> int:
-    """Run one directory; 0 unless FEFF could not be started at all."""
+    """Run one directory; 0 unless its input is not ours."""
     directory = Path(words[0])
-    job = read_job(directory)
-    started, clock = datetime.now(UTC), time.monotonic()
-    inputs = {
-        str(p.relative_to(directory)): sha256(p.read_bytes()).hexdigest() for p in sorted(_inputs(directory))
-    }
-    outcome: dict[str, Any]
-    try:
-        program = find_program(os.environ)
-        outcome = {"status": "ran", "program": [w for _, c in program.steps()[:1] for w in c]}
-        outcome |= run_directory(directory, program)
-    except EngineFailure as error:
-        outcome = {"status": "failed", "failure": error.to_dict()}
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    outcome |= {
-        "key": job.calculation.key,
-        "host": platform.node(),
-        "started": started.isoformat(),
-        "ended": datetime.now(UTC).isoformat(),
-        "wall_s": time.monotonic() - clock,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "inputs_sha256": inputs,
-    }
-    partial = directory / ".outcome.json"
-    partial.write_text(json.dumps(outcome))
-    partial.replace(directory / "outcome.json")
-    return 0
+
+    def run(_: Job) -> dict[str, Any]:
+        program = find_feff(os.environ)
+        told = {"program": _steps(program)[0][1]}
+        return told | run_directory(directory, program)
+
+    return run_and_tell(directory, _inputs(directory), run)
 
 
 def _inputs(directory: Path) -> list[Path]:

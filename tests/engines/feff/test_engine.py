@@ -21,7 +21,7 @@ from htxas.engines.feff.corrections import LADDER, NUMERICS
 from htxas.engines.feff.deck import parse_deck
 from htxas.engines.feff.engine import ENGINE
 from htxas.engines.feff.log import read_log
-from htxas.engines.feff.process import find_program
+from htxas.engines.feff.process import find_feff
 from htxas.engines.numerics import check_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 
@@ -304,9 +304,9 @@ def test_a_folder_that_lacks_modules(modules: Callable[..., Path], tmp_path: Pat
     folder = modules()
     (folder / "fms").unlink()
     with pytest.raises(EngineFailure, match="has no program fms"):
-        find_program({"HTXAS_FEFF": str(folder)})
+        find_feff({"HTXAS_FEFF": str(folder)})
     with pytest.raises(EngineFailure, match="no such program"):
-        find_program({"HTXAS_FEFF": str(tmp_path / "nowhere")})
+        find_feff({"HTXAS_FEFF": str(tmp_path / "nowhere")})
 
 
 @pytest.mark.skipif("HTXAS_FEFF" not in os.environ, reason="no FEFF: name it in HTXAS_FEFF")

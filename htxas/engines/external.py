@@ -1,0 +1,269 @@
+"""Codes of the user's own: how one is found, started step by step in a run directory, and what is told of it.
+
+Engines whose command is ``python -m htxas.engines.NAME DIRECTORY`` build their process of this. It finds the code in
+the environment:
+
+``HTXAS_ENGINE_COMMAND``
+    ``{"launcher": [...], "program": [...]}`` of the cluster's profile.
+``HTXAS_<NAME>``
+    Without a program there: the code's own words, as in a shell.
+
+Without both, the code's usual names are looked for on the path. A first word that is a folder has the code's programs
+in it, and further words are options for each of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from htxas.domain.result import Provenance
+from htxas.engines.base import Job, read_job
+from htxas.errors import Cause, EngineFailure
+
+__all__ = ["Program", "call", "find_program", "log_tail", "provenance_of", "read_outcome", "run_and_tell"]
+
+OUTCOME = "outcome.json"
+_PR_SET_PDEATHSIG = 1
+_TAIL_LINES = 12
+_LINE_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A code that was found.
+
+    Attributes
+    ----------
+    launcher
+        Words before every command (``mpirun -np 4``).
+    words
+        The program and its options; with a folder, the options alone.
+    folder
+        Where the code's programs are, if there are several.
+    """
+
+    launcher: tuple[str, ...]
+    words: tuple[str, ...]
+    folder: Path | None = None
+
+    def command(self, name: str = "", *, alone: bool = False) -> list[str]:
+        """Return the words that start the program, or the one called ``name`` in its folder.
+
+        ``alone``: without launcher and options, for what runs on one processor.
+        """
+        if self.folder is None:
+            return [*self.launcher, *self.words]
+        path = str(self.folder / name)
+        return [path] if alone else [*self.launcher, path, *self.words]
+
+
+def find_program(
+    environment: Mapping[str, str],
+    *,
+    code: str,
+    variable: str,
+    names: Sequence[str],
+    needed: Sequence[str] = (),
+) -> Program:
+    """Return the user's program.
+
+    Parameters
+    ----------
+    environment
+        Of the process that will start it.
+    code
+        Name for people: ``FEFF``.
+    variable
+        ``HTXAS_FEFF``.
+    names
+        Usual names, looked for on the path in this order.
+    needed
+        Programs a folder must have; with these a name found on the path stands for its folder.
+
+    Raises
+    ------
+    EngineFailure
+        BAD_INPUT: there is none, or a folder lacks programs.
+    """
+    told = json.loads(environment.get("HTXAS_ENGINE_COMMAND", "{}"))
+    launcher = tuple(told.get("launcher", ()))
+    words = tuple(told.get("program", ())) or tuple(shlex.split(environment.get(variable, "")))
+    path = environment.get("PATH")
+    if not words:
+        found = next((f for n in names if (f := shutil.which(n, path=path)) is not None), None)
+        if found is None:
+            raise EngineFailure(
+                Cause.BAD_INPUT,
+                f"there is no {code}: it is the user's own",
+                hint=f"name it in {variable}, or as program: of the engine in htxas.yaml",
+            )
+        words = (str(Path(found).parent) if needed else found,)
+    folder = Path(words[0]).expanduser()
+    if folder.is_dir():
+        folder = folder.resolve()
+        lacking = [n for n in needed if not os.access(folder / n, os.X_OK)]
+        if lacking:
+            raise EngineFailure(
+                Cause.BAD_INPUT, f"the folder of {code} has no program {lacking[0]}", where=str(folder)
+            )
+        return Program(launcher, words[1:], folder)
+    program = shutil.which(str(folder), path=path)
+    if program is None:
+        raise EngineFailure(Cause.BAD_INPUT, f"{code} cannot be started: no such program", where=str(folder))
+    return Program(launcher, (str(Path(program).resolve()), *words[1:]))
+
+
+def call(command: Sequence[str], folder: Path, output: Path, *, stdin: Path | None = None) -> int:
+    """Run a step, appending what it prints to ``output``; return its status, 0 or more.
+
+    It ends when this process does, however that ends: nobody else would end it. SIGTERM is passed on, so that a
+    launcher can end what it has started elsewhere. If a signal ended the step this process ends by the same one, as a
+    shell would: whoever waits for it looks for that.
+
+    Raises
+    ------
+    EngineFailure
+        BAD_INPUT: it cannot be started.
+    """
+    libc = ctypes.CDLL(None)
+
+    def die_with_us() -> None:
+        if sys.platform == "linux":
+            libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+    with output.open("ab") as log, (stdin or Path(os.devnull)).open("rb") as source:
+        try:
+            step = subprocess.Popen(
+                command, cwd=folder, stdin=source, stdout=log, stderr=log, preexec_fn=die_with_us
+            )
+        except OSError as error:
+            raise EngineFailure(
+                Cause.BAD_INPUT, f"the program cannot be started: {error.strerror}", where=command[0]
+            ) from None
+    before = signal.signal(signal.SIGTERM, lambda *_: step.terminate())
+    try:
+        status = step.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if status < 0:
+        os.kill(os.getpid(), -status)
+    return status
+
+
+def run_and_tell(directory: Path, inputs: Iterable[Path], run: Callable[[Job], dict[str, Any]]) -> int:
+    """Run one directory and leave ``outcome.json``, written last; return 0.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    inputs
+        Files whose hashes are told.
+    run
+        Returns what the engine has to tell; an :class:`EngineFailure` of its is told instead.
+    """
+    job = read_job(directory)
+    started, clock = datetime.now(UTC), time.monotonic()
+    hashes = {str(p.relative_to(directory)): sha256(p.read_bytes()).hexdigest() for p in sorted(inputs)}
+    outcome: dict[str, Any]
+    try:
+        outcome = {"status": "ran", **run(job)}
+    except EngineFailure as error:
+        outcome = {"status": "failed", "failure": error.to_dict()}
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    outcome |= {
+        "key": job.calculation.key,
+        "host": platform.node(),
+        "started": started.isoformat(),
+        "ended": datetime.now(UTC).isoformat(),
+        "wall_s": time.monotonic() - clock,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "inputs_sha256": hashes,
+    }
+    partial = directory / f".{OUTCOME}"
+    partial.write_text(json.dumps(outcome))
+    partial.replace(directory / OUTCOME)
+    return 0
+
+
+def read_outcome(job: Job, directory: Path, unfinished: Callable[[], EngineFailure]) -> dict[str, Any]:
+    """Return what :func:`run_and_tell` left.
+
+    Parameters
+    ----------
+    job, directory
+        What ran, and where.
+    unfinished
+        Returns the failure of a run whose process left nothing.
+
+    Raises
+    ------
+    EngineFailure
+        The one that was told; ``unfinished()``; BAD_OUTPUT if the file is unreadable or another calculation's.
+    """
+    try:
+        outcome = json.loads((directory / OUTCOME).read_text())
+    except FileNotFoundError:
+        raise unfinished() from None
+    except ValueError as error:
+        raise EngineFailure(
+            Cause.BAD_OUTPUT, f"{OUTCOME} cannot be read: {error}", where=str(directory)
+        ) from None
+    if outcome.get("key") not in (None, job.calculation.key):
+        raise EngineFailure(
+            Cause.BAD_OUTPUT, f"{OUTCOME} belongs to calculation {outcome['key']}", where=str(directory)
+        )
+    if outcome.get("status") == "failed":
+        failure = outcome["failure"]
+        raise EngineFailure(
+            Cause(failure["cause"]),
+            failure["message"],
+            evidence=failure.get("evidence") or {},
+            where=failure.get("where"),
+            hint=failure.get("hint"),
+        )
+    return dict(outcome)
+
+
+def provenance_of(
+    outcome: Mapping[str, Any],
+    directory: Path,
+    *,
+    version: str,
+    libraries: Mapping[str, str],
+    extra: Mapping[str, Any],
+) -> Provenance:
+    """Return the provenance of a run by its outcome."""
+    return Provenance(
+        engine_version=version,
+        libraries=dict(libraries),
+        host=outcome["host"],
+        started=outcome["started"],
+        ended=outcome["ended"],
+        wall_s=float(outcome["wall_s"]),
+        cpu_s=float(outcome["cpu_s"]),
+        inputs_sha256=dict(outcome["inputs_sha256"]),
+        directory=str(directory),
+        extra=dict(extra),
+    )
+
+
+def log_tail(text: str) -> list[str]:
+    """Return the last lines of a log, for evidence."""
+    return [line[:_LINE_BYTES] for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
