@@ -16,6 +16,7 @@ _ENGINES = {
     "fake": "htxas.engines.fake.engine",
     "feff": "htxas.engines.feff.engine",
     "pyscf": "htxas.engines.pyscf.engine",
+    "qe": "htxas.engines.qe.engine",
 }
 _ADOPTERS = {"feff": "htxas.engines.feff.adopt"}
 
