@@ -105,7 +105,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "light": (
         "a molecule with 6 A between its images, 45 Ry: shifts within about 0.1 eV, Rydberg states squeezed",
         {"box": {"vacuum_A": 6.0}, "cutoff_Ry": 45.0},
-        {},
+        {"resolution_eV": 0.5, "tolerance": 2e-3},
     ),
 }
 

@@ -97,7 +97,7 @@ def ground_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance
         zero_eV, spread_eV = read_vacuum(folder) if ground.box is not None else (0.0, 0.0)
         homo, lumo = bands.frontier_eV()
     except OutputError as error:
-        name = "projwfc.out" if "proj" in str(error) else "pp1.out"
+        name = "pp1.out" if "vacuum" in str(error) else "projwfc.out"
         raise bad(Cause.BAD_OUTPUT, str(error), folder, name) from None
     provenance.extra["vacuum_spread_eV"] = round(spread_eV, 4)
     return GroundResult(

@@ -14,10 +14,20 @@ import numpy.typing as npt
 from htxas.domain.calculation import Convergence
 from htxas.domain.units import HARTREE_EV
 
-__all__ = ["Bands", "OutputError", "read_bands", "read_projections", "read_vacuum", "refusal", "wrong_pseudo"]
+__all__ = [
+    "VACUUM_POINTS",
+    "Bands",
+    "OutputError",
+    "read_bands",
+    "read_projections",
+    "read_vacuum",
+    "refusal",
+    "wrong_pseudo",
+]
 
 FloatArray = npt.NDArray[np.float64]
 _RYDBERG_EV = HARTREE_EV / 2
+VACUUM_POINTS = 24  # along each edge of a box
 _READ_FROM = re.compile(
     r"PseudoPot\. #\s*\d+ for (\S+)\s+read from file:\s*(\S+)\s+MD5 check sum:\s*([0-9a-f]{32})"
 )
@@ -218,9 +228,18 @@ def read_vacuum(folder: Path) -> tuple[float, float]:
     OutputError
         One of the files is not there.
     """
-    try:
-        edges = [np.loadtxt(folder / f"vacuum-{axis}.dat")[:, 1] for axis in "xyz"]
-    except (OSError, ValueError, IndexError) as error:
-        raise OutputError(f"the potential in the vacuum: {error}") from None
+    edges = []
+    for axis in "xyz":
+        name = f"vacuum-{axis}.dat"
+        try:
+            text = (folder / name).read_text()
+            column = [float(line.split()[1]) for line in text.splitlines()]
+        except FileNotFoundError:
+            raise OutputError(f"there is no {name}") from None
+        except (ValueError, IndexError):
+            raise OutputError(f"{name} is no table of the potential") from None
+        if len(column) != VACUUM_POINTS or not text.endswith("\n"):
+            raise OutputError(f"{name} is cut short")
+        edges.append(np.array(column))
     values = np.concatenate(edges) * _RYDBERG_EV
     return float(values.mean()), float(np.ptp(values))

@@ -12,6 +12,7 @@ from htxas.domain.structure import Structure
 from htxas.engines.cells import Cell
 from htxas.engines.qe.parameters import Ground, Hole
 from htxas.engines.qe.recipes import RECIPES, Recipe, ld1_input
+from htxas.engines.qe.scf import VACUUM_POINTS
 
 __all__ = [
     "AXES",
@@ -173,7 +174,7 @@ def ground_inputs(title: str, layout: Layout, ground: Ground, numerics: Mapping[
             line = ", ".join(f"e1({i + 1})={v:.1f}" for i, v in enumerate(edge))
             texts[f"pp2{name}.in"] = (
                 "&inputpp\n/\n&plot\n nfile=1, filepp(1)='potential', weight(1)=1.0, iflag=1, output_format=0,\n"
-                f" fileout='vacuum-{name}.dat', {line}, x0(1)=0.0, x0(2)=0.0, x0(3)=0.0, nx=24\n/\n"
+                f" fileout='vacuum-{name}.dat', {line}, x0(1)=0.0, x0(2)=0.0, x0(3)=0.0, nx={VACUUM_POINTS}\n/\n"
             )
     return texts
 
