@@ -33,6 +33,8 @@ from htxas.errors import Cause, EngineFailure
 __all__ = ["bad", "ground_result", "site_result"]
 
 _SAME_LEVEL_EV = 0.03
+_NO_LEVEL = 1e-3  # of the spectrum, the tolerance of the recursion; 75 recursions of molecules had less than 1e-8 there
+_FLAT_EV = 0.3
 _ROUNDING = 1e-12  # of all weight: eigenvalues that rounding doubled have less
 _CORE_ELECTRONS = 2  # in the 1s shell before the excitation: both count, see htxas.domain.spectrum
 _INPUT_ROUTINES = ("read_", "iosys", "setup", "readpp", "card_", "ld1_", "checkallsym", "namelist")
@@ -99,7 +101,10 @@ def ground_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance
     except OutputError as error:
         name = "pp1.out" if "vacuum" in str(error) else "projwfc.out"
         raise bad(Cause.BAD_OUTPUT, str(error), folder, name) from None
-    provenance.extra["vacuum_spread_eV"] = round(spread_eV, 4)
+    reference = "average potential of the cell"
+    if ground.box is not None:
+        provenance.extra["vacuum_spread_eV"] = round(spread_eV, 4)
+        reference = "vacuum" if spread_eV < _FLAT_EV else "average potential along the edges of the box"
     return GroundResult(
         convergence=bands.convergence,
         total_energy_eV=bands.energy_eV,
@@ -108,7 +113,7 @@ def ground_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance
         dipole_D=None,
         pdos=_pdos(bands, shares, layout, job.structure, zero_eV),
         provenance=provenance,
-        reference="vacuum" if ground.box is not None else "average potential of the cell",
+        reference=reference,
     )
 
 
@@ -213,9 +218,8 @@ def _sticks(poles: list[Poles], bands: Bands, first_eV: float, window_eV: float)
         above = np.where(np.abs(above) < _SAME_LEVEL_EV, 0.0, above)  # that level itself
         felt = found.squares_a02 > _ROUNDING * found.squares_a02.sum()
         kept = felt & (above >= 0.0) & (above <= window_eV)
-        if (
-            (above < 0.0) & (found.energies_eV > full_eV + _SAME_LEVEL_EV) & (found.squares_a02 > 1e-6)
-        ).any():
+        between = (above < 0.0) & (found.energies_eV > full_eV + _SAME_LEVEL_EV)
+        if found.squares_a02[between].sum() > _NO_LEVEL * found.squares_a02[kept].sum():
             raise OutputError("the recursion found a level where pw.x has none, below the first final state")
         energy = first_eV + above[kept]
         strength = np.zeros((kept.sum(), 3))
