@@ -83,7 +83,7 @@ def ld1_input(name: str, element: str, recipe: Recipe, *, hole: bool) -> str:
     spectral = bool(recipe.core)
     empty = [f"{int(shell[0]) + 1}{shell[1]}" for shell, *_ in recipe.channels] if spectral else []
     config = " ".join([core, *valence, *(f"{shell.lower()}0" for shell in empty)]).strip()
-    rows = [_row(*channel) for channel in recipe.channels]
+    rows = [_row(c[1] + 1, *c) for c in recipe.channels]
     lines = [
         "&input",
         f" title='{name}', prefix='{name}', zed={atomic_number(element)}.0, rel=1, config='{config}', iswitch=3,"
@@ -100,16 +100,19 @@ def ld1_input(name: str, element: str, recipe: Recipe, *, hole: bool) -> str:
         waves = [
             row
             for channel, higher in zip(recipe.channels, empty, strict=True)
-            for row in (_row(*channel), _row(higher, channel[1], 0.0, channel[3]))
+            for row in (
+                _row(channel[1] + 1, *channel),
+                _row(channel[1] + 2, higher, channel[1], 0.0, channel[3]),
+            )
         ]
         test = " ".join([*valence, *(f"{shell.lower()}0" for shell in empty)])
         lines += ["&test", f" nconf=1, configts(1)='{test}'", "/", str(len(waves)), *waves]
     return "\n".join(lines) + "\n"
 
 
-def _row(shell: str, momentum: int, electrons: float, radius_a0: float) -> str:
+def _row(n: int, shell: str, momentum: int, electrons: float, radius_a0: float) -> str:
     """Return a line: name, n counted from the lowest of its l in the valence, l, electrons, energy, radii, j."""
-    return f"{shell} {int(shell[0])} {momentum} {electrons:.2f} 0.00 {radius_a0:.3f} {radius_a0:.3f} 0.0"
+    return f"{shell} {n} {momentum} {electrons:.2f} 0.00 {radius_a0:.3f} {radius_a0:.3f} 0.0"
 
 
 _AE = re.compile(r"^\s*Etot\s*=\s*\S+ Ry,\s*\S+ Ha,\s*(\S+) eV", re.MULTILINE)
