@@ -123,7 +123,8 @@ class EspressoEngine:
             )
         write_job(job, directory)
         ground = ground_from(document)
-        layout = lay_out(job.structure, ground, c.atom)
+        electrons = 1 if is_ground else c.parameters["hole"]["electrons"]
+        layout = lay_out(job.structure, ground, c.atom, hole_electrons=electrons)
         title = f"{job.structure.formula} {c.kind.value} htxas {c.key[:12]}"
         make = ground_inputs if is_ground else site_inputs
         for name, text in (pseudo_inputs(layout, ground) | make(title, layout, ground, job.numerics)).items():

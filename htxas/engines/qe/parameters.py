@@ -75,7 +75,8 @@ class Hole(_Strict):
     Attributes
     ----------
     electrons
-        Taken out of the 1s shell: one, as published; it is kept in the lowest empty level, so the cell is neutral.
+        Taken out of the 1s shell: 1, as published, kept in the lowest empty level, so that the cell is neutral; or 0,
+        the ground state's own empty levels, to see what the hole does.
     paw_radius
         Radius of the reconstruction, in cutoff radii of the absorber's pseudopotential.
     window_eV
@@ -88,7 +89,7 @@ class Hole(_Strict):
         Limit of the recursion, for each polarisation.
     """
 
-    electrons: Literal[1] = 1
+    electrons: Literal[0, 1] = 1
     paw_radius: float = Field(1.5, ge=1, le=3)
     window_eV: float = Field(40.0, ge=5, le=200)
     resolution_eV: float = Field(0.3, ge=0.05, le=2)
@@ -140,8 +141,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
             f"qe has no set of pseudopotentials {ground_model.pseudopotentials!r}",
             hint=_nearest(ground_model.pseudopotentials, RECIPES),
         )
-    if element not in recipes or not recipes[element].core:
-        able = " ".join(e for e, r in recipes.items() if r.core)
+    if element not in recipes or not recipes[element].spectral:
+        able = " ".join(e for e, r in recipes.items() if r.spectral)
         raise UserError(
             f"the set {ground_model.pseudopotentials} has no {element} with a core hole",
             hint=f"it has {able}",

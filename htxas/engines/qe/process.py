@@ -125,7 +125,7 @@ def _site(run: _Run, folder: Path, job: Job) -> None:
         return  # the reader says so
     if bands.convergence is not Convergence.CONVERGED or bands.gamma_only:
         return
-    layout = lay_out(job.structure, ground, job.calculation.atom)
+    layout = lay_out(job.structure, ground, job.calculation.atom, hole_electrons=hole.electrons)
     radius = max(rc for _, _, _, rc in recipe_of(ground, job.calculation.element).channels)
     for axis in AXES:
         text = xspectra_input(

@@ -35,6 +35,10 @@ __all__ = ["bad", "ground_result", "site_result"]
 _SAME_LEVEL_EV = 0.03
 _NO_LEVEL = 1e-3  # of the spectrum, the tolerance of the recursion; 75 recursions of molecules had less than 1e-8 there
 _FLAT_EV = 0.3
+_SCALE = {
+    1: "total energies and isolated atoms' (Mizoguchi 2009); spin-unpolarised hole, excited electron kept",
+    0: "no hole: the first empty level at what taking a 1s electron out of the isolated atom costs",
+}
 _ROUNDING = 1e-12  # of all weight: eigenvalues that rounding doubled have less
 _CORE_ELECTRONS = 2  # in the 1s shell before the excitation: both count, see htxas.domain.spectrum
 _INPUT_ROUTINES = ("read_", "iosys", "setup", "readpp", "card_", "ld1_", "checkallsym", "namelist")
@@ -148,7 +152,7 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
     """
     parameters = job.calculation.parameters
     ground, hole = ground_from(parameters["ground"]), hole_from(parameters["hole"])
-    layout = lay_out(job.structure, ground, job.calculation.atom)
+    layout = lay_out(job.structure, ground, job.calculation.atom, hole_electrons=hole.electrons)
     bands = _scf(folder, layout, outcome)
     if bands.gamma_only:
         raise bad(
@@ -174,7 +178,9 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
         except OutputError as error:
             raise bad(Cause.BAD_OUTPUT, str(error), folder, name) from None
     energies = _energies(job, folder, outcome, bands)
-    first_eV = energies["excited"] - energies["ground"] + energies["atom"]
+    first_eV = (
+        energies["excited"] - energies["ground"] + energies["atom"] if hole.electrons else energies["atom"]
+    )
     try:
         sticks = _sticks(poles, bands, first_eV, hole.window_eV)
     except OutputError as error:
@@ -185,7 +191,7 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
         sticks=sticks,
         excitation_energy_eV=first_eV,
         ionization_eV=None,
-        scale="total energies and isolated atoms' (Mizoguchi 2009); spin-unpolarised hole, excited electron kept",
+        scale=_SCALE[hole.electrons],
         energies_eV=energies,
         hole_overlap=1.0,  # frozen in the pseudopotential of this very atom
         window_eV=hole.window_eV,
@@ -199,6 +205,9 @@ def _energies(job: Job, folder: Path, outcome: Mapping[str, Any], bands: Bands) 
         raise bad(Cause.BAD_OUTPUT, "there is no energy of the ground state", folder)
     element = job.calculation.element
     without, with_hole = atoms[element], atoms[f"{element}-hole"]
+    if not job.calculation.parameters["hole"]["electrons"]:
+        removal = with_hole["all_electron"] - without["all_electron"]
+        return {"ground": float(ground["energy_eV"]), "atom": removal}
     return {
         "ground": float(ground["energy_eV"]),
         "excited": bands.energy_eV,

@@ -29,10 +29,16 @@ class Recipe:
         Closed shells under it: ``1s2``, or nothing for hydrogen.
     channels
         Name, angular momentum, electrons and cutoff radius (bohr) of each valence function.
+    spectral
+        Whether partial waves for spectra are made, and it can have the hole.
+    core_correction_a0
+        Within this radius (bohr) the core's density is smoothed and kept for exchange and correlation; None: left out.
     """
 
     core: str
     channels: tuple[tuple[str, int, float, float], ...]
+    spectral: bool = True
+    core_correction_a0: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return it as the identity has it."""
@@ -47,12 +53,18 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
     {
         "tm-pbe-1": MappingProxyType(
             {
-                "H": Recipe("", (("1S", 0, 1.0, 1.1),)),
+                "H": Recipe("", (("1S", 0, 1.0, 1.1),), spectral=False),
                 "B": _sp(2.0, 1.0, 1.6),
                 "C": _sp(2.0, 2.0, 1.5),
                 "N": _sp(2.0, 3.0, 1.4),
                 "O": _sp(2.0, 4.0, 1.35),
                 "F": _sp(2.0, 5.0, 1.3),
+                "Mg": Recipe(
+                    "1s2 2s2 2p6",
+                    (("3S", 0, 2.0, 2.1), ("3P", 1, 0.0, 2.1)),
+                    spectral=False,
+                    core_correction_a0=1.3,
+                ),
             }
         )
     }
@@ -74,14 +86,16 @@ def ld1_input(name: str, element: str, recipe: Recipe, *, hole: bool) -> str:
     Raises
     ------
     ValueError
-        A hole where there is no 1s shell below the valence.
+        A hole where the recipe has none.
     """
-    if hole and not recipe.core.startswith("1s2"):
-        raise ValueError(f"{element} has no core for a hole")
+    if hole and not recipe.spectral:
+        raise ValueError(f"{element} has no recipe with a hole")
     core = recipe.core.replace("1s2", "1s1") if hole else recipe.core
     valence = [f"{shell.lower()}{electrons:g}" for shell, _, electrons, _ in recipe.channels]
-    spectral = bool(recipe.core)
+    spectral = recipe.spectral
     empty = [f"{int(shell[0]) + 1}{shell[1]}" for shell, *_ in recipe.channels] if spectral else []
+    smoothed = recipe.core_correction_a0
+    correction = "" if smoothed is None else f", nlcc=.true., rcore={smoothed:g}"
     config = " ".join([core, *valence, *(f"{shell.lower()}0" for shell in empty)]).strip()
     rows = [_row(c[1] + 1, *c) for c in recipe.channels]
     lines = [
@@ -91,7 +105,7 @@ def ld1_input(name: str, element: str, recipe: Recipe, *, hole: bool) -> str:
         "/",
         "&inputp",
         f" pseudotype=1, tm=.true., lloc={max(c[1] for c in recipe.channels)}, file_pseudopw='{name}.UPF',"
-        f" author='htxas', lgipaw_reconstruction=.{str(spectral).lower()}.",
+        f" author='htxas', lgipaw_reconstruction=.{str(spectral).lower()}.{correction}",
         "/",
         str(len(rows)),
         *rows,

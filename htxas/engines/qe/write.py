@@ -69,8 +69,8 @@ def recipe_of(ground: Ground, element: str) -> Recipe:
     return RECIPES[ground.pseudopotentials][element]
 
 
-def lay_out(structure: Structure, ground: Ground, absorber: int | None) -> Layout:
-    """Return the cell of a structure with its species.
+def lay_out(structure: Structure, ground: Ground, absorber: int | None, *, hole_electrons: int = 1) -> Layout:
+    """Return the cell of a structure with its species; the absorber is one of its own, first, with or without a hole.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def lay_out(structure: Structure, ground: Ground, absorber: int | None) -> Layou
         element = structure.symbols[absorber]
         label = f"{element}1"
         labels[absorber] = label  # the first cell's own
-        species.insert(0, Species(label, element, valence[element] + 1, hole=True))
+        species.insert(0, Species(label, element, valence[element] + hole_electrons, hole=hole_electrons > 0))
     used = set(labels)
     return Layout(cell, tuple(s for s in species if s.label in used), tuple(labels))
 
@@ -102,7 +102,7 @@ def pseudo_inputs(layout: Layout, ground: Ground) -> dict[str, str]:
     texts: dict[str, str] = {}
     for species in layout.species:
         recipe = recipe_of(ground, species.element)
-        if species.hole:
+        if species.label != species.element:  # without a hole, too: its energy fixes the scale
             name = f"{species.element}-hole"
             texts[f"{name}.ld1.in"] = ld1_input(name, species.element, recipe, hole=True)
         texts[f"{species.element}.ld1.in"] = ld1_input(species.element, species.element, recipe, hole=False)
@@ -186,9 +186,14 @@ def site_inputs(title: str, layout: Layout, ground: Ground, numerics: Mapping[st
     about half of the intensity (QE 6.7).
     """
     occupied = (round(layout.electrons) + 1) // 2
+    levels = (
+        f" occupations='smearing', smearing='gaussian', degauss={_HOLE_SMEARING_RY}"
+        if layout.species[0].hole
+        else " occupations='fixed'"
+    )
     system = [
         f" nbnd={occupied + max(4, occupied // 4)}, nosym=.{str(ground.supercell is not None).lower()}.",
-        f" occupations='smearing', smearing='gaussian', degauss={_HOLE_SMEARING_RY}",
+        levels,
     ]
     return {"pw.in": _pw(title, layout, ground, numerics, system, _automatic(layout, ground))}
 

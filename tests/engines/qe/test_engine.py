@@ -99,6 +99,15 @@ def test_a_crystal_is_written_with_its_k_points(tmp_path: Path) -> None:
     assert text.count("\nC1 ") == 2  # its species and its one atom
 
 
+def test_without_a_hole_the_absorber_is_one_of_its_kind(carbon_monoxide: Structure, tmp_path: Path) -> None:
+    _, site = jobs(carbon_monoxide, electrons=0)
+    ENGINE.write(site, tmp_path)
+    text = (tmp_path / "pw.in").read_text()
+    assert "C1   1.0 C.UPF" in text
+    assert "occupations='fixed'" in text
+    assert (tmp_path / "C-hole.ld1.in").exists()  # its energy fixes the scale
+
+
 def test_corrections_change_the_way_only(carbon_monoxide: Structure, tmp_path: Path) -> None:
     _, site = jobs(carbon_monoxide)
     gentle = Job(site.calculation, carbon_monoxide, numerics={"mixing_beta": 0.1, "iterations_factor": 3.0})
@@ -117,6 +126,7 @@ def test_corrections_change_the_way_only(carbon_monoxide: Structure, tmp_path: P
         ("C", "L3", {}, "K edges"),
         ("H", "K", {}, "has no H with a core hole"),
         ("Fe", "K", {}, "has no Fe with a core hole"),
+        ("Mg", "K", {}, "has no Mg with a core hole"),
         ("C", "K", {"cutof_Ry": 30}, "did you mean 'cutoff_Ry'"),
         ("C", "K", {"cutoff_Ry": 3}, "cutoff_Ry"),
         ("C", "K", {"supercell": {"repeats": [2, 2, 2]}}, "kpoints go with a supercell"),
@@ -157,6 +167,7 @@ def test_a_set_of_recipes_never_changes() -> None:
         "N": [1.4, 1.4],
         "O": [1.35, 1.35],
         "F": [1.3, 1.3],
+        "Mg": [2.1, 2.1],
     }
 
 
