@@ -79,7 +79,7 @@ class CastepEngine:
         if lacking:
             raise UnsupportedInput(
                 f"htxas knows no on-the-fly string of {' and '.join(lacking)} in {structure.formula}",
-                hint=f"give them in pseudopotentials: {{{lacking[0]}: ...}}; CASTEP's own is in any .castep with it",
+                hint=f"say one, or a library of CASTEP's: pseudopotentials: {{{lacking[0]}: C9}}",
             )
         cell = site.ground.cell.build(structure)
         if len(cell) > _MOST_ATOMS:

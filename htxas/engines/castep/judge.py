@@ -11,6 +11,7 @@ import numpy as np
 
 from htxas.domain.calculation import Convergence
 from htxas.engines.castep.log import CastepLog, read_log
+from htxas.engines.castep.pseudopotentials import is_library
 from htxas.engines.castep.write import Layout
 from htxas.engines.external import log_tail
 from htxas.errors import Cause, EngineFailure
@@ -110,7 +111,7 @@ def sound_log(directory: Path, seed: str, key: str, strings: Mapping[str, str]) 
         )
     for label, string in strings.items():
         used = log.pseudopotentials.get(label)
-        if used != string:
+        if used is None or not (used == string or is_library(string)):
             raise _bad(
                 Cause.BAD_OUTPUT, f"the pseudopotential of {label} was {used}, not {string}", directory, seed
             )
@@ -166,7 +167,8 @@ def _complaint(directory: Path, seed: str) -> str:
 
 
 def _broken(directory: Path, seed: str, log: CastepLog | None, complaint: str, said: str) -> EngineFailure:
-    words = complaint or "it left no word of why"
+    printed = log_tail(_text(directory / f"{seed}.out"))
+    words = complaint or (printed[-1] if printed else "it left no word of why")
     if _DISK.search(said):
         return _bad(Cause.DISK_FULL, f"CASTEP found the disk full: {words}", directory, seed)
     if _MEMORY.search(said):
@@ -185,5 +187,6 @@ def _unconverged(directory: Path, seed: str, log: CastepLog) -> EngineFailure:
 
 
 def _bad(cause: Cause, message: str, directory: Path, seed: str) -> EngineFailure:
-    text = _text(directory / f"{seed}.castep") or _text(directory / f"{seed}.out")
-    return EngineFailure(cause, message, evidence={"log_tail": log_tail(text)}, where=str(directory))
+    logs = {"log_tail": f"{seed}.castep", "output_tail": f"{seed}.out"}
+    evidence = {name: tail for name, file in logs.items() if (tail := log_tail(_text(directory / file)))}
+    return EngineFailure(cause, message, evidence=evidence, where=str(directory))

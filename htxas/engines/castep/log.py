@@ -18,7 +18,7 @@ _VERSION = re.compile(r"CASTEP version\s+([0-9][0-9A-Za-z.]*)")
 _NUMBER = r"(-?\d+(?:\.\d*)?(?:[Ee][+-]?\d+)?)"
 _ATOM = re.compile(r"(Pseudo atomic|Atomic) calculation performed for ([A-Z][a-z]?(?::\w+)?):?\s+(\S.*?)\s*$")
 _ATOM_ENERGY = re.compile(rf"Converged in\s+\d+ iterations to an? (?:ae|total) energy of\s+{_NUMBER} eV")
-_STRING = re.compile(r"^\s+([A-Z][a-z]?(?::\w+)?)\s+(\S*\|\S+)\s*$")
+_STRING = re.compile(r"^\s+([A-Z][a-z]?(?::\w+)?)\s+(\S+)\s*$")
 _POSITION = re.compile(rf"^\s*x\s+([A-Z][a-z]?(?::\w+)?)\s+(\d+)\s+{_NUMBER}\s+{_NUMBER}\s+{_NUMBER}\s+x\s*$")
 _FINAL = re.compile(rf"^\s*Final energy(?:, E)?\s*=\s*{_NUMBER}\s*eV", re.MULTILINE)
 _FREE = re.compile(rf"^\s*Final free energy \(E-TS\)\s*=\s*{_NUMBER}\s*eV", re.MULTILINE)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from htxas.domain.elements import atomic_number
 from htxas.engines.base import ResolvedParameters
-from htxas.engines.castep.pseudopotentials import KNOWN, holds_1s, refusal
+from htxas.engines.castep.pseudopotentials import KNOWN, holds_1s, is_library, refusal
 from htxas.engines.cells import Box, Cell, Mesh, Supercell
 from htxas.errors import StructureError, UserError
 
@@ -48,7 +48,7 @@ class Ground(_Strict):
     pdos_window_eV
         How far above the lowest empty level there are levels in the projected density of states.
     pseudopotentials
-        Element -> on-the-fly string, without a hole.
+        Element -> on-the-fly string, without a hole; or, not of the absorber, a library of CASTEP's.
     """
 
     functional: Literal["PBE", "PBESOL", "RPBE", "LDA"] = "PBE"
@@ -169,9 +169,11 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
             hole[key] = value
         else:
             raise UserError(f"castep has no parameter {key!r}", hint=_nearest(key, [*known, "hole_mesh"]))
-    for one, other in (("box", "supercell"), ("supercell", "box")):
+    for one, other in (("box", "supercell"), ("supercell", "box")):  # one of the user's replaces the preset's
         if one in overrides and other not in overrides:
             values.pop(other, None)
+            if one == "box":
+                values.pop("mesh", None)
     given = values.get("pseudopotentials") or {}
     if isinstance(given, Mapping):
         values["pseudopotentials"] = {**KNOWN, **given}
@@ -182,9 +184,9 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         name = ".".join(str(p) for p in first["loc"] if p not in ("ground", "hole")) or "parameters"
         raise UserError(f"castep: {name}: {first['msg'].removeprefix('Value error, ')}") from None
     string = found.ground.pseudopotentials.get(element)
-    if string is None:
+    if string is None or is_library(string):
         raise UserError(
-            f"htxas knows no on-the-fly string of {element}",
+            f"htxas knows no on-the-fly string of {element} to put a hole in",
             hint=f"give one in pseudopotentials: {{{element}: ...}}",
         )
     if holds_1s(string):

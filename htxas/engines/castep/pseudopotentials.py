@@ -4,9 +4,9 @@
 ``{1s1}`` is an atom with a full hole in 1s and nothing else changed. CASTEP says in its log which strings it used, and
 the readers compare.
 
-There is no list of CASTEP's own libraries to be had without CASTEP. Those here are the ones found in genuine outputs
-and in published inputs; any other element's is the user's to give (it is in the first ``.castep`` of a run without
-``SPECIES_POT``).
+There is no list of CASTEP's own libraries to be had without CASTEP. The strings here were found in genuine outputs
+(H, O, Na, Si, Ge) and in published inputs (C, N). An element that is not the absorber may also have the name of one of
+CASTEP's libraries (``C9``): its string is then the one in the log, and must be the same with and without the hole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["KNOWN", "LABEL", "holds_1s", "hole_string", "refusal", "site_label"]
+__all__ = ["KNOWN", "LABEL", "holds_1s", "hole_string", "is_library", "refusal", "site_label"]
 
 KNOWN: Mapping[str, str] = MappingProxyType(
     {
@@ -23,12 +23,13 @@ KNOWN: Mapping[str, str] = MappingProxyType(
         "C": "2|1.4|10|12|13|20:21(qc=7)",
         "N": "2|1.1|14|16|18|20:21(qc=7)",
         "O": "2|1.1|15|18|20|20:21(qc=7)",
+        "F": "C9",
         "Na": "2|1.3|14|16|18|20U:30:21(qc=7)",
         "Si": "3|1.8|5|6|7|30:31:32",
         "Ge": "3|1.5|13|15|17|30U:31U:32:40:41(qc=6)",
     }
 )
-"""Element -> string."""
+"""Element -> string, or the library it is in."""
 
 LABEL = "ex"
 """What the absorber is called after its element: ``C:ex``, as in the published campaign."""
@@ -41,11 +42,21 @@ _STRING = re.compile(
 )
 
 
+_LIBRARY = re.compile(r"C\d{1,2}|MS|HARD|QC5|NCP\d{1,2}")
+
+
+def is_library(string: str) -> bool:
+    """Return whether this names one of CASTEP's libraries."""
+    return _LIBRARY.fullmatch(string) is not None
+
+
 def refusal(string: str) -> str | None:
     """Return why a string is none for an atom without a hole, or None."""
     if "{" in string:
         return "a configuration in braces is the hole's, and written by htxas"
-    return None if _STRING.fullmatch(string) else "is no on-the-fly string (2|1.4|10|12|13|20:21(qc=7))"
+    if _STRING.fullmatch(string) or is_library(string):
+        return None
+    return "is no on-the-fly string (2|1.4|10|12|13|20:21(qc=7)) and no library of CASTEP's (C9)"
 
 
 def holds_1s(string: str) -> bool:

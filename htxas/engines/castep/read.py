@@ -28,6 +28,7 @@ __all__ = ["read_ground", "read_site"]
 T = TypeVar("T")
 _SAME_GROUND_EV = 0.005
 _SAME_CELL_A = 1e-4
+_SAME_ATOM_EV = 0.005
 _ZERO = "CASTEP's own: the average electrostatic potential of the cell, no vacuum level"
 
 
@@ -45,6 +46,8 @@ def read_ground(job: Job, directory: Path, outcome: Mapping[str, Any]) -> Ground
 
     def read() -> GroundResult:
         bands = _bands(directory, GROUND, log, layout)
+        if round(bands.electrons) % 2:
+            raise OutputError(f"there are {bands.electrons:g} electrons, which leaves a shell open")
         indices = refuse_other_cell(log, layout, directory)
         path = _one_of(directory, f"{GROUND}.pdos_bin", f"{GROUND}.pdos_weights")
         pdos, least = pdos_of(bands, read_projections(path), layout.cell, indices)
@@ -177,6 +180,7 @@ def _refuse_other_hole(parameters: CastepParameters, ground: CastepLog, log: Cas
         raise OutputError(
             f"the pseudopotential of {label} was made of {made_of or 'nothing'}, without a hole in 1s"
         )
+    _refuse_other_potentials(ground, log)
     more = 1 if parameters.hole.electron == "kept" else 0
     if (
         ground.electrons is None
@@ -186,6 +190,20 @@ def _refuse_other_hole(parameters: CastepParameters, ground: CastepLog, log: Cas
         raise OutputError(
             f"there are {log.electrons} electrons with the hole and {ground.electrons} without: not {more} more"
         )
+
+
+def _refuse_other_potentials(ground: CastepLog, log: CastepLog) -> None:
+    """Refuse total energies that rest on different pseudopotentials: of libraries or versions that are not the same."""
+    for label in ground.pseudopotentials.keys() & log.pseudopotentials.keys():
+        if ground.pseudopotentials[label] != log.pseudopotentials[label]:
+            raise OutputError(f"the pseudopotential of {label} is another one with the hole than without")
+        for energies in ((ground.all_electron_eV, log.all_electron_eV), (ground.pseudo_eV, log.pseudo_eV)):
+            without, with_hole = (e.get(label) for e in energies)
+            if without is not None and with_hole is not None and abs(without - with_hole) > _SAME_ATOM_EV:
+                raise OutputError(
+                    f"the isolated atom {label} has {with_hole} eV with the hole and {without} eV without: were they "
+                    "the same CASTEP?"
+                )
 
 
 def _refuse_other_ground(job: Job, found_eV: float, directory: Path) -> None:

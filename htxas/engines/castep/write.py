@@ -26,7 +26,7 @@ __all__ = ["GROUND", "SITE", "Layout", "extra_bands", "ground_texts", "lay_out",
 GROUND, SITE = "ground", "site"
 """Seeds: the first part of all file names of a run."""
 
-_SCF_EXTRA_BANDS = 10  # room for smeared occupations
+_SCF_EXTRA_BANDS = 10  # at least: room for smeared occupations
 _MORE_THAN_FREE = 1.25  # empty bands in a cell with atoms, over those of free electrons
 _SPARE_BANDS = 10
 
@@ -84,7 +84,7 @@ def ground_texts(
     layout = lay_out(structure, ground, None)
     grid = ground.divisions(layout.cell)
     cell = _cell(layout, ground, None, _mesh_lines("KPOINTS", grid, shifted=_is_shifted(ground)))
-    lines = _param(key, ground, numerics)
+    lines = _param(key, ground, layout.cell, numerics)
     if with_pdos:
         bands = extra_bands(layout.cell, ground.pdos_window_eV)
         lines += [
@@ -113,7 +113,7 @@ def site_texts(
         )
     bands = hole.extra_bands or extra_bands(layout.cell, hole.window_eV)
     lines = [
-        *_param(key, ground, numerics),
+        *_param(key, ground, layout.cell, numerics),
         *_spectral("coreloss", bands, ground),
         ("CHARGE", "0" if hole.electron == "kept" else "1"),
     ]
@@ -140,7 +140,7 @@ def _is_shifted(ground: Ground) -> bool:
     return ground.mesh is not None and ground.mesh.shifted
 
 
-def _param(key: str, ground: Ground, numerics: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _param(key: str, ground: Ground, cell: Cell, numerics: Mapping[str, Any]) -> list[tuple[str, str]]:
     settings = {**DEFAULTS, **numerics}
     return [
         ("COMMENT", title(key)),
@@ -150,7 +150,7 @@ def _param(key: str, ground: Ground, numerics: Mapping[str, Any]) -> list[tuple[
         ("FIX_OCCUPANCY", "FALSE"),
         ("SMEARING_SCHEME", "Gaussian"),
         ("SMEARING_WIDTH", f"{ground.smearing_eV:g} eV"),
-        ("NEXTRA_BANDS", str(_SCF_EXTRA_BANDS)),
+        ("NEXTRA_BANDS", str(max(_SCF_EXTRA_BANDS, len(cell) // 2))),
         ("ELEC_ENERGY_TOL", f"{ground.energy_tolerance_eV:.1E} eV"),
         ("ELEC_EIGENVALUE_TOL", f"{ground.eigenvalue_tolerance_eV:.1E} eV"),
         ("METALS_METHOD", settings["method"]),

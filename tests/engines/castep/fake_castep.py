@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import Run, bands_text, eels_mat, elnes_bin, log_text, pdos_bin
 
 BOHR_A, HARTREE_EV = 0.529177210903, 27.211386245988
-AE = {"H": -12.5, "C": -1027.6, "N": -1479.0, "O": -2039.9, "Mg": -5427.0}
-PA = {"H": -12.4, "C": -145.9, "N": -264.0, "O": -428.0, "Mg": -1690.0}
-Z = {"H": 1, "C": 6, "N": 7, "O": 8, "Mg": 12}
-CORE = {"H": 0, "C": 2, "N": 2, "O": 2, "Mg": 2}
+AE = {"H": -12.5, "F": -2713.0, "C": -1027.6, "N": -1479.0, "O": -2039.9, "Mg": -5427.0}
+PA = {"H": -12.4, "F": -650.0, "C": -145.9, "N": -264.0, "O": -428.0, "Mg": -1690.0}
+Z = {"H": 1, "F": 9, "C": 6, "N": 7, "O": 8, "Mg": 12}
+CORE = {"H": 0, "F": 2, "C": 2, "N": 2, "O": 2, "Mg": 2}
 HOLE = {"C": 330.0, "O": 585.0}  # less bound with the hole, all electrons minus pseudo
 
 
@@ -66,6 +66,7 @@ def main() -> int:
         pa[s] -= 60.0
         ae[s] += HOLE[hole] - 45.0
         final -= 60.0 - 0.9
+    strings = {s: "2|1.0|20|23|26|20:21(qc=8)" if t == "C9" else t for s, t in strings.items()}
     if mode == "other-string":
         strings[labels[-1]] = "2|1.0|10|12|13|20:21(qc=7)"
     run = Run(

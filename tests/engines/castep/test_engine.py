@@ -125,15 +125,17 @@ def test_corrections_change_only_the_way(formaldehyde: Structure, tmp_path: Path
         ("C", "published", {"cutoff_eV": "high"}, "cutoff_eV: Input should be a valid number"),
         ("C", "published", {"mesh": {"divisions": [2, 2, 2]}}, "mesh goes with supercell"),
         ("C", "published", {"electron": "removed"}, "periodic box has no energy"),
-        ("C", "published", {"pseudopotentials": {"C": "C19"}}, "no on-the-fly string"),
+        ("C", "published", {"pseudopotentials": {"C": "C19"}}, "no on-the-fly string of C to put"),
         (
             "C",
             "published",
             {"pseudopotentials": {"C": "2|1.4|10|12|13|20:21(qc=7){1s1}"}},
             "written by htxas",
         ),
+        ("C", "published", {"pseudopotentials": {"C": "C.usp"}}, "is no on-the-fly string"),
         ("C", "published", {"pseudopotentials": {"Xx": "2|1.4|10|12|13|20:21"}}, "no element 'Xx'"),
-        ("F", "published", {}, "knows no on-the-fly string of F"),
+        ("F", "published", {}, "knows no on-the-fly string of F to put a hole in"),
+        ("Ti", "crystal", {}, "knows no on-the-fly string of Ti"),
         ("H", "published", {}, "1s is a valence state"),
         ("C", "published", {"window_eV": float("nan")}, "no number"),
     ],
@@ -159,9 +161,12 @@ def test_structures_are_refused(formaldehyde: Structure, mgo: Structure) -> None
     )[0]
     with pytest.raises(UnsupportedInput, match="odd number of electrons"):
         ENGINE.check(methyl, published)
-    fluoride = Structure.from_atoms(["C", "F", "H"], [[0, 0, 0], [1.3, 0, 0], [-1.1, 0, 0]])[0]
-    with pytest.raises(UnsupportedInput, match="on-the-fly string of F in CHF"):
-        ENGINE.check(fluoride, published)
+    sulfide = Structure.from_atoms(["C", "S", "O"], [[0, 0, 0], [1.56, 0, 0], [-1.16, 0, 0]])[0]
+    with pytest.raises(UnsupportedInput, match="on-the-fly string of S in COS"):
+        ENGINE.check(sulfide, published)
+    ENGINE.check(
+        sulfide, ENGINE.resolve("published", {"pseudopotentials": {"S": "C9"}}, element="C", edge="K")
+    )
     oxide = ENGINE.resolve("published", {"pseudopotentials": {"Mg": MG}}, element="O", edge="K")
     with pytest.raises(UnsupportedInput, match="a box is for molecules"):
         ENGINE.check(mgo, oxide)
@@ -250,6 +255,25 @@ def test_a_site_whose_ground_state_has_gone(
     _, failed = run(gone, "failed", mode="unconverged", seed="ground")
     assert failure(gone, failed).cause is Cause.SCF_UNCONVERGED
     assert not (failed / "site.castep").exists()
+
+
+def test_an_element_of_a_library(run: Run) -> None:
+    fluoroethyne = Structure.from_atoms(
+        ["H", "C", "C", "F"], [[0, 0, -1.66], [0, 0, -0.6], [0, 0, 0.6], [0, 0, 1.88]]
+    )[0]
+    one = make_job(fluoroethyne, "C")
+    _, folder = run(one, "run")
+    assert "\nF C9\n" in (folder / "site.cell").read_text()
+    assert "\nC 2|" in (folder / "site.cell").read_text()  # the other carbon
+    result = ENGINE.read(one, folder)
+    assert result.provenance.extra["pseudopotentials"]["F"] == "2|1.0|20|23|26|20:21(qc=8)"
+    log = folder / "ground.castep"
+    text = log.read_text()
+    log.write_text(text.replace("F 2|1.0|20", "F 2|1.1|20"))
+    assert "of F is another one" in str(failure(one, folder))
+    log.write_text(text.replace("ae energy of -2713.000", "ae energy of -2713.100"))
+    found = failure(one, folder)
+    assert (found.cause, "the same CASTEP?" in str(found)) == (Cause.BAD_OUTPUT, True)
 
 
 def test_older_versions(formaldehyde: Structure, run: Run) -> None:

@@ -126,6 +126,22 @@ def test_the_binary_form_is_that_of_od2od(tmp_path: Path) -> None:
     assert len(record(b"")) == 8
 
 
+def test_the_strengths_are_absolute() -> None:
+    """From the edge to 22 eV they average to 1.25 of the free atom's jump, and approach it at the end.
+
+    The K jump of germanium is 169.4 cm^2/g (Elam, Ravel and Sieber, Radiat. Phys. Chem. 63, 121 (2002)), which is
+    1.86e-4 oscillator strengths per eV (1.0976e-16 cm^2 eV each).
+    """
+    bands = read_bands(text_of("NaGe.bands.bz2"))
+    squared = parse_elnes_fmt(text_of("NaGe.elnes_fmt.bz2")).squared_1s(2, 1)
+    sticks, _ = transitions(bands, squared, 11142.275222)
+    atom = 169.4 * 72.63 / 6.02214076e23 / 1.0976e-16
+    above = sticks.energies_eV - sticks.energies_eV[0]
+    assert sticks.isotropic.sum() / above[-1] / atom == pytest.approx(1.25, abs=0.02)
+    last = above > 15
+    assert sticks.isotropic[last].sum() / (above[-1] - 15) / atom == pytest.approx(0.9, abs=0.1)
+
+
 def shape(line: str) -> str:
     return re.sub(r"\d", "0", re.sub("[-+]", " ", line))
 
