@@ -38,9 +38,7 @@ def log_of(directory: Path, seed: str) -> CastepLog | None:
         return None
     log = read_log(path.read_text(errors="replace"))
     before = directory / f"{BEFORE}.castep"
-    if seed == BEFORE or not before.is_file() or not (directory / f"{seed}.param").is_file():
-        return log
-    if BEFORE not in (directory / f"{seed}.param").read_text():
+    if not before.is_file() or not _is_continued(directory, seed):
         return log
     first = read_log(before.read_text(errors="replace"))
     if first.title != log.title or first.convergence is not Convergence.CONVERGED:
@@ -50,6 +48,9 @@ def log_of(directory: Path, seed: str) -> CastepLog | None:
         all_electron_eV={**first.all_electron_eV, **log.all_electron_eV},
         pseudo_eV={**first.pseudo_eV, **log.pseudo_eV},
         configurations={**first.configurations, **log.configurations},
+        pseudopotentials=log.pseudopotentials or first.pseudopotentials,
+        atoms=log.atoms or first.atoms,
+        electrons=first.electrons if log.electrons is None else log.electrons,
     )
     if log.final_eV is None and log.convergence is Convergence.UNKNOWN:
         log = replace(
@@ -61,6 +62,10 @@ def log_of(directory: Path, seed: str) -> CastepLog | None:
             cycles=first.cycles,
         )
     return log
+
+
+def _is_continued(directory: Path, seed: str) -> bool:
+    return f"CONTINUATION : {BEFORE}." in _text(directory / f"{seed}.param")
 
 
 def is_done(log: CastepLog | None, key: str) -> bool:
@@ -174,6 +179,9 @@ def _broken(directory: Path, seed: str, log: CastepLog | None, complaint: str, s
     if _MEMORY.search(said):
         return _bad(Cause.OUT_OF_MEMORY, f"CASTEP got no memory: {words}", directory, seed)
     computing = log is not None and log.started and "<-- SCF" in said
+    if complaint and not computing and _is_continued(directory, seed):
+        # A retry without the checkpoint may help: nothing is wrong with the input.
+        return _bad(Cause.ENGINE_CRASH, f"CASTEP does not go on from before: {complaint}", directory, seed)
     if complaint and not computing:
         return _bad(Cause.BAD_INPUT, f"CASTEP refuses the input: {complaint}", directory, seed)
     where = "before it said anything" if log is None or not log.started else f"in {log.stood_in}"

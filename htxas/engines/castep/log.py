@@ -11,7 +11,10 @@ import numpy.typing as npt
 
 from htxas.domain.calculation import Convergence
 
-__all__ = ["CastepLog", "LabelledAtom", "read_log"]
+__all__ = ["SPECTRAL_PART", "CastepLog", "LabelledAtom", "read_log"]
+
+SPECTRAL_PART = "the spectral part"
+"""Where a run stands whose density has converged."""
 
 _BANNER = "Welcome to"
 _VERSION = re.compile(r"CASTEP version\s+([0-9][0-9A-Za-z.]*)")
@@ -36,7 +39,7 @@ _WARNING = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _STAGES = (
-    ("Calculation of Spectral Properties", "the spectral part"),
+    ("Calculation of Spectral Properties", SPECTRAL_PART),
     ("Final energy", "what follows self-consistency"),
     ("<-- SCF", "self-consistency"),
     ("calculation performed for", "making the pseudopotentials"),

@@ -1,8 +1,9 @@
 """Going on from an attempt that was cut short: a shorter way to the same answer.
 
 CASTEP's own continuation (``CONTINUATION : name.check``): the converged density and wave functions are read, so that
-the levels of the spectrum come next. It is done only if the input is the same to the letter and the log says that the
-density converged. The log goes along, for a continued run may not say again what the pseudopotentials were made of.
+the levels of the spectrum come next. It is done only if the input is the same to the letter, and the log says that the
+density converged and the levels had begun: then the checkpoint is whole, and was readable if that run was a continued
+one. The log goes along, for a continued run may not say again what the pseudopotentials were made of.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from htxas.domain.calculation import Convergence
 from htxas.engines.castep.judge import BEFORE
-from htxas.engines.castep.log import read_log
+from htxas.engines.castep.log import SPECTRAL_PART, read_log
 
 __all__ = ["take_checkpoint"]
 
@@ -42,7 +43,9 @@ def take_checkpoint(
             if (previous / name).read_text().replace(_LINE, "") != texts[name]:
                 return texts
         log = previous / f"{seed}.castep"
-        if not _is_converged(log, key):  # continued itself, before it could say so
+        if not _has(log, key, SPECTRAL_PART):
+            return texts
+        if not _is_converged(log, key):  # continued itself: it did not say so again
             log = previous / f"{BEFORE}.castep"
             if not _is_converged(log, key):
                 return texts
@@ -60,6 +63,13 @@ def take_checkpoint(
     except (OSError, StopIteration):
         return texts
     return {**texts, param: texts[param] + _LINE}
+
+
+def _has(path: Path, key: str, stage: str) -> bool:
+    if not path.is_file():
+        return False
+    log = read_log(path.read_text(errors="replace"))
+    return log.stood_in == stage and key in log.title
 
 
 def _is_converged(path: Path, key: str) -> bool:

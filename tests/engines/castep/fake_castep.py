@@ -96,6 +96,7 @@ def main() -> int:
             whole_log[: whole_log.index("\n") + 1]
             + whole_log[title:cell_end]
             + "  +                 Calculation of Spectral Properties                +\n"
+            + "  Starting k-point:        1 of        1 on this process      |<-- SPEC\n"
             + f"Total time          = {3.0:9.2f} s\n"
         )
     if mode in ("killed", "memory", "disk", "silent"):

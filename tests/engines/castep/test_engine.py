@@ -395,6 +395,17 @@ def test_going_on_from_a_checkpoint(formaldehyde: Structure, run: Run) -> None:
     assert isinstance(result, SiteResult)
     assert result.convergence is Convergence.CONVERGED
     assert result.energies_eV == plain.energies_eV  # type: ignore[union-attr]
+    # cut again, it goes on again; a checkpoint that cannot be read is not tried twice
+    _, twice = run(again, "twice", mode="cut", seed="site")
+    (twice / "site.check").unlink()
+    _, thrice = run(replace(one, previous_directory=twice), "thrice")
+    assert ENGINE.read(one, thrice).energies_eV == plain.energies_eV  # type: ignore[union-attr]
+    assert (thrice / "before.check").exists()
+    _, broken = run(again, "broken", mode="refused", seed="site")
+    found = failure(again, broken)
+    assert (found.cause, "does not go on" in str(found)) == (Cause.ENGINE_CRASH, True)
+    _, anew = run(replace(one, previous_directory=broken), "anew")
+    assert not (anew / "before.check").exists()
     # another way, another input: it starts anew
     _, third = run(replace(again, numerics={"mix": 0.2}), "third")
     assert not (third / "before.check").exists()
