@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import json
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from htxas.domain.calculation import Convergence
+from htxas.domain.gate import GateLimits, inspect
+from htxas.domain.result import SiteResult
 from htxas.domain.spectrum import dsf_A2
+from htxas.domain.structure import Structure
 from htxas.domain.units import BOHR_A, HARTREE_EV
+from htxas.engines.base import Job
 from htxas.engines.castep.bands import OutputError, read_bands
 from htxas.engines.castep.binary import parse_elnes_fmt, read_core_elements
+from htxas.engines.castep.engine import ENGINE
 from htxas.engines.castep.log import CastepLog, read_log
+from htxas.engines.castep.process import ground_key
 from htxas.engines.castep.spectrum import transition_energy, transitions
+from tests.engines.castep.conftest import make_job
 from tests.engines.castep.synthetic import Run, bands_text, elnes_bin, header, log_text, record
 
 FIXTURES = Path(__file__).parents[4] / "shared/fixtures/castep_nage_coreloss"
@@ -140,6 +149,73 @@ def test_the_strengths_are_absolute() -> None:
     assert sticks.isotropic.sum() / above[-1] / atom == pytest.approx(1.25, abs=0.02)
     last = above > 15
     assert sticks.isotropic[last].sum() / (above[-1] - 15) / atom == pytest.approx(0.9, abs=0.1)
+
+
+@pytest.fixture
+def sodium_germanide() -> tuple[Job, Structure]:
+    """OptaDOS's example as a calculation of ours: one cell, CASTEP's own mesh of 2 x 2 x 2, charge +1, 250 eV."""
+    from ase.io.castep import read_castep_cell
+
+    with warnings.catch_warnings(), (FIXTURES / "NaGe.cell").open() as file:
+        warnings.simplefilter("ignore", UserWarning)  # ASE has no list of CASTEP's keywords
+        atoms = read_castep_cell(file)
+    structure, _ = Structure.from_atoms(atoms.get_chemical_symbols(), atoms.positions, atoms.cell.array)
+    job = make_job(
+        structure,
+        "Ge",
+        "crystal",
+        supercell={"repeats": [1, 1, 1]},
+        mesh={"divisions": [2, 2, 2], "shifted": True},
+        cutoff_eV=250,
+        electron="removed",
+    )
+    return job, structure
+
+
+def test_our_inputs_are_the_genuine_ones(sodium_germanide: tuple[Job, Structure], tmp_path: Path) -> None:
+    job, _ = sodium_germanide
+    ENGINE.write(job, tmp_path)
+    ours = (tmp_path / "site.cell").read_text()
+    for line in ("Na 2|1.3|14|16|18|20U:30:21(qc=7)", "Ge:ex 3|1.5|13|15|17|30U:31U:32:40:41(qc=6){1s1}"):
+        assert line in ours
+        assert line.replace("Ge:ex ", "Ge:exc ") in text_of("NaGe.cell")
+    assert "KPOINTS_MP_GRID : 2 2 2\n" in ours
+    assert "OFFSET" not in ours
+    genuine = dict(line.split(" : ") for line in text_of("NaGe.param").splitlines())
+    param = dict(line.split(" : ") for line in (tmp_path / "site.param").read_text().splitlines())
+    for name in ("task", "spectral_task", "cut_off_energy", "xc_functional"):
+        assert param[name.upper()].lower() == genuine[name].strip().lower()
+    assert float(param["CHARGE"]) == float(genuine["charge"])
+
+
+def test_a_calculation_read_from_genuine_files(
+    sodium_germanide: tuple[Job, Structure], tmp_path: Path
+) -> None:
+    """From ``ENGINE.read``; changed are the label ``Ge:exc``, and the empty titles."""
+    job, _ = sodium_germanide
+    ENGINE.write(job, tmp_path)
+    for name, seed, key in (
+        ("NaGe", "site", job.calculation.key),
+        ("NaGe-singlepoint", "ground", ground_key(job)),
+    ):
+        text = text_of(f"{name}.castep").replace("Ge:exc", "Ge:ex")
+        head, mark, tail = text.partition(" Title ")
+        first, _, rest = tail.partition("\n")
+        (tmp_path / f"{seed}.castep").write_text(f"{head}{mark}{first}\n htxas {key}\n{rest}")
+    (tmp_path / "site.bands").write_text(text_of("NaGe.bands.bz2"))
+    (tmp_path / "site.elnes_fmt").write_text(text_of("NaGe.elnes_fmt.bz2"))
+    outcome = {"status": "ran", "key": job.calculation.key, "host": "", "started": "", "ended": ""}
+    outcome |= {"wall_s": 26.35, "cpu_s": 26.35, "inputs_sha256": {}, "program": [], "steps_s": {}}
+    (tmp_path / "outcome.json").write_text(json.dumps(outcome))
+    result = ENGINE.read(job, tmp_path)
+    assert isinstance(result, SiteResult)
+    assert result.excitation_energy_eV == pytest.approx(11142.275222, abs=1e-6)
+    assert result.energies_eV["ground"] == -11848.48889652
+    assert len(result.sticks.energies_eV) == 141
+    assert result.provenance.engine_version == "20.1"
+    # what lies 22 eV above a K edge of germanium is 0.005 of an electron: the gate's limits are carbon's
+    limits = GateLimits(strength_range=(0.001, 0.1))
+    assert inspect(result, limits, element="Ge", edge="K") is None
 
 
 def shape(line: str) -> str:
