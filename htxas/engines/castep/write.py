@@ -1,8 +1,8 @@
 """From a job to ``.cell``, ``.param`` and ``.odi``.
 
-ASE writes ``.cell`` files and was looked at: labels and positions of a core hole come through, but a pseudopotential
-string and a spectral task only by way of a calculator that asks an installed CASTEP for its keywords. So the few lines
-are written here, and a test reads them with ASE.
+ASE 3.29 writes the same lines, by way of a calculator that is told to take any keyword unseen where no CASTEP is
+installed to ask for them, and to six decimals. The few lines are written here, and a test reads them with ASE. All
+keywords are those of CASTEP 18 and later.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ def site_texts(
 
 
 _ODI = """\
+# For OptaDOS, which htxas does not need: optados site. The half-filled level of a molecule lies at the Fermi level, and
+# OptaDOS may take it for a filled one.
 TASK : core
 CORE_TYPE : absorption
 CORE_GEOM : polycrystalline
