@@ -13,6 +13,7 @@ from htxas.errors import NotFound
 __all__ = ["adopters", "engine_names", "get_engine"]
 
 _ENGINES = {
+    "castep": "htxas.engines.castep.engine",
     "fake": "htxas.engines.fake.engine",
     "feff": "htxas.engines.feff.engine",
     "pyscf": "htxas.engines.pyscf.engine",
