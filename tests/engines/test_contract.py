@@ -36,7 +36,12 @@ CASES = {
         ("killed-in-pot", "killed-in-fms"),
         ("refused", "bad-word"),
     ),
-    "qe": Cases(("ground", "site"), ("unconverged",), ("killed-in-pw", "killed-in-xspectra"), ("refused",)),
+    "qe": Cases(
+        ("ground", "site", "half", "crystal-ground", "crystal"),
+        ("unconverged",),
+        ("killed-in-pw", "killed-in-xspectra"),
+        ("refused",),
+    ),
 }
 
 
