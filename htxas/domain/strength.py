@@ -10,10 +10,13 @@ with the power -2.6 of the energy, as Chantler's tables do (-2.3 for boron, -2.6
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from htxas.domain.edges import BINDING_EV
 from htxas.domain.elements import atomic_number
 
-__all__ = ["bare_atom_strength"]
+__all__ = ["bare_atom_density", "bare_atom_strength"]
 
 _LIGHT, _PER_CHARGE = 2.40, 0.010
 _FALL = 2.6
@@ -37,3 +40,23 @@ def bare_atom_strength(element: str | None, edge: str | None, window_eV: float) 
     )  # of the oscillator strength per eV, times the edge
     fall = _FALL - 1.0
     return jump_energy / fall * float(1.0 - (1.0 + window_eV / energy) ** -fall)
+
+
+def bare_atom_density(
+    element: str, edge: str, above_eV: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64] | None:
+    """Return the oscillator strength per eV of a bare atom's shell; None as :func:`bare_atom_strength`.
+
+    Parameters
+    ----------
+    element, edge
+        Absorber.
+    above_eV
+        Energies above the edge, eV, shape (n,); below it nothing is absorbed.
+    """
+    energy = BINDING_EV.get((element, edge))
+    if energy is None or edge != "K":
+        return None
+    jump = (_LIGHT - _PER_CHARGE * atomic_number(element)) / energy
+    fall = (1.0 + np.maximum(above_eV, 0.0) / energy) ** -_FALL
+    return np.asarray(np.where(above_eV < 0.0, 0.0, jump * fall))

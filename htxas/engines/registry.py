@@ -18,6 +18,7 @@ _ENGINES = {
     "feff": "htxas.engines.feff.engine",
     "pyscf": "htxas.engines.pyscf.engine",
     "qe": "htxas.engines.qe.engine",
+    "vasp": "htxas.engines.vasp.engine",
 }
 _ADOPTERS = {"feff": "htxas.engines.feff.adopt"}
 

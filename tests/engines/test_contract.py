@@ -42,6 +42,7 @@ CASES = {
         ("killed-in-pw", "killed-in-xspectra"),
         ("refused",),
     ),
+    "vasp": Cases(("ground", "site"), ("unconverged",), ("killed",), ("refused",)),
 }
 
 

@@ -1,0 +1,1 @@
+"""VASP, the user's own: core-hole supercells by projector augmented waves, spectra as a dielectric function."""
