@@ -1,4 +1,7 @@
-"""What is tried when self-consistency does not converge, and why none of it is in the answer."""
+"""What is tried when self-consistency does not converge, and why none of it is in the answer.
+
+Another ``ALGO`` is not: all but ``Normal`` may leave empty bands unfound, see :mod:`htxas.engines.vasp.output`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,6 @@ __all__ = ["LADDER", "NUMERICS"]
 
 NUMERICS: Mapping[str, Numeric] = MappingProxyType(
     {
-        "algorithm": Numeric(
-            "how bands are found: by blocks, or all at once; the bands stay", choices=("Normal", "All")
-        ),
         "amix": Numeric("share of the new density in the next; the fixed point stays", 0.01, 0.8),
         "bmix": Numeric("wave number below which mixing is damped; the fixed point stays", 1e-4, 3.0),
         "iterations_factor": Numeric("times the limit of iterations; the threshold stays", 1.0, 10.0),
@@ -33,9 +33,9 @@ LADDER: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType(
                 walltime_factor=2.0,
             ),
             Correction(
-                "all_bands",
-                "all bands by conjugate gradients, 5 % of the new density: slow and sure",
-                {"algorithm": "All", "amix": 0.05, "bmix": 1e-4, "iterations_factor": 5.0},
+                "slow_mixing",
+                "2 % of the new density, five times the iterations: slow and sure",
+                {"amix": 0.02, "bmix": 1e-4, "iterations_factor": 5.0},
                 walltime_factor=4.0,
             ),
         ),

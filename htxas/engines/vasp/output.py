@@ -9,6 +9,8 @@ Traps in these files:
 - VASP 6.1 divides the spectrum by the energy instead of its square (VASP forum, topic 17859, where VASP's makers say
   so): spectra of versions before 6.2 are refused.
 - After the limit of iterations VASP goes on, writes a spectrum and ends well.
+- ``ALGO = All`` finds the occupied bands and leaves the empty ones where they are: in a genuine run they were 40 eV too
+  high, out of order, and VASP called it converged. Only ``Normal`` is used, and the order is looked at.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ _WORDS = re.compile(
 )
 _FRAME = re.compile(r"[-=*#EROWANING !]*")  # of boxes: rules, and their headings in large letters
 _SAID_BYTES = 300
+_OUT_OF_ORDER_EV = 1e-3
 
 
 class OutputError(ValueError):
@@ -238,7 +241,7 @@ def read_run(path: Path, *, projected: bool) -> Run:
         if projected:
             if not v.projected_eigenvalues:
                 raise OutputError("there are no projections")
-            shares = np.asarray(v.projected_eigenvalues[Spin.up], dtype=np.float64)
+            shares = _by_angular(np.asarray(v.projected_eigenvalues[Spin.up], dtype=np.float64))
         structure = v.final_structure
         run = Run(
             version=str(v.vasp_version),
@@ -263,16 +266,24 @@ def read_run(path: Path, *, projected: bool) -> Run:
     return run
 
 
+def _by_angular(shares: FloatArray) -> FloatArray:
+    """Return projections by s, p, d and perhaps f, from those (LORBIT = 10) or from all their m (11)."""
+    if shares.ndim != 4 or shares.shape[3] not in (3, 4, 9, 16):
+        raise OutputError(f"projections of shape {shares.shape} are none by s, p and d")
+    starts = [m for m in (0, 1, 4, 9) if m < shares.shape[3]]
+    return shares if shares.shape[3] < 9 else np.add.reduceat(shares, starts, axis=3)
+
+
 def _refuse_odd(run: Run) -> None:
     n, k = len(run.symbols), len(run.weights)
     numbers = [run.levels_eV, run.occupations, run.weights, np.array([run.energy_eV, run.fermi_eV])]
     if run.projections is not None:
         numbers.append(run.projections)
-        if run.projections.shape[:3] != (*run.levels_eV.shape, n) or run.projections.shape[3] not in (3, 4):
+        if run.projections.shape[:3] != (*run.levels_eV.shape, n):
             raise OutputError(f"vasprun.xml has projections of shape {run.projections.shape}")
     if run.levels_eV.shape[0] != k or run.fractional.shape != (n, 3):
         raise OutputError(f"vasprun.xml has levels of {run.levels_eV.shape[0]} of {k} k points")
     if not all(np.isfinite(a).all() for a in numbers):
         raise OutputError("vasprun.xml has numbers that are none")
-    if (np.diff(run.levels_eV, axis=1) < -1e-3).any():
-        raise OutputError("vasprun.xml has levels out of order")
+    if (np.diff(run.levels_eV, axis=1) < -_OUT_OF_ORDER_EV).any():
+        raise OutputError("vasprun.xml has levels out of order: the empty bands were never found")

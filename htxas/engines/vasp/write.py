@@ -164,7 +164,7 @@ def _incar(key: str, ground: Ground, numerics: Mapping[str, Any]) -> list[tuple[
         ("SIGMA", f"{ground.smearing_eV:g}"),
         ("EDIFF", f"{ground.energy_tolerance_eV:.3E}"),
         ("NELM", limit(numerics)),
-        ("ALGO", numerics.get("algorithm", "Normal")),
+        ("ALGO", "Normal"),
         ("ISTART", 0),
         ("ICHARG", 2),
         ("IBRION", -1),

@@ -197,7 +197,7 @@ def outcar(run: Run) -> str:
             + "-" * 110
             + "\n"
         )
-        text += "".join(" " + "".join(f"{x:12.6f}" for x in row) + "\n" for row in run.table) + "\n"
+        text += "".join("".join(f"{x:12.6f}" for x in row) + "\n" for row in run.table) + "\n"
     text += " General timing and accounting informations for this job:\n " + "=" * 56 + "\n"
     text += "                  Total CPU time used (sec):       12.345\n"
     return text + "                 Voluntary context switches:          321\n"
