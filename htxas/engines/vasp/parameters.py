@@ -101,10 +101,14 @@ class Ground(_Strict):
 class Hole(_Strict):
     """What only the core-hole part depends on.
 
-    The hole is a full one in 1s, its electron is in the lowest empty level (``ICORELEVEL = 2``).
+    The hole is a full one in 1s (``ICORELEVEL = 2``).
 
     Attributes
     ----------
+    electron
+        ``kept``: the excited electron is in the lowest empty level, as VASP puts it there. ``removed``: a uniform
+        background is in its place; crystals only. VASP's makers found that better where the lowest empty levels are
+        localised (Unzog, Tal and Kresse, Phys. Rev. B 106, 155133 (2022)).
     window_eV
         How far above the first final state there shall be states: as many bands are asked for as free electrons in the
         cell would have.
@@ -115,14 +119,22 @@ class Hole(_Strict):
     reference_eV
         None: energies are on VASP's own axis, levels minus the core level, which sites must not be compared by.
         Otherwise the first peak is put at this plus the difference of the total energies with and without the hole,
-        which is right for shifts between sites of one element. VASP does not know the absolute energy: take the number
-        from a compound that was measured, computed with the same POTCARs and cutoff.
+        which is right for shifts between sites of one element whose first final state is bright. VASP does not know the
+        absolute energy: take the number from a compound that was measured, computed with the same POTCARs and cutoff.
+        The excited electron must be kept.
     """
 
+    electron: Literal["kept", "removed"] = "kept"
     window_eV: float = Field(25.0, ge=5, le=100)
     broadening_eV: float = Field(0.1, ge=0.01, le=1)
     points: int = Field(6000, ge=500, le=100_000)
     reference_eV: float | None = Field(None, ge=-200_000, le=200_000)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.reference_eV is not None and self.electron == "removed":
+            raise ValueError("reference_eV needs the total energy with the excited electron: electron: kept")
+        return self
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -172,7 +184,10 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         name = ground["potcars"][element]["name"]
         raise UserError(f"vasp: 1s is a valence state in {name}: it has no hole in its core")
     common = {"recipe": RECIPE, **ground_from(ground).model_dump(mode="json", exclude_none=True)}
-    hole = hole_from(values["hole"]).model_dump(mode="json", exclude_none=True)
+    hole_model = hole_from(values["hole"])
+    if "box" in common and hole_model.electron == "removed":
+        raise UserError("vasp: a charged molecule in a periodic box has no sound levels; electron: kept")
+    hole = hole_model.model_dump(mode="json", exclude_none=True)
     return ResolvedParameters(site={"ground": of_site(common), "hole": hole}, ground=common)
 
 

@@ -103,7 +103,7 @@ def run_directory(job: Job, directory: Path) -> dict[str, Any]:
         _run(program, directory, lay_out(job.structure, ground), ground, told)
         return told
     ground = ground_from(c.parameters["ground"])
-    layout = lay_out(job.structure, ground, c.atom)
+    layout = lay_out(job.structure, ground, c.atom)  # its species alone count here
     _run(program, directory, layout, ground, told)
     if energy_of(directory, c.key) is not None:
         _ground_energy(program, directory, job, told)

@@ -33,6 +33,9 @@ _SAME_PLACE = 1e-5  # of a lattice vector: vasprun.xml has eight decimals
 _SAME_EV = 1e-5
 _ELECTRON_ERROR = 0.02  # occupations have four decimals
 _MOST_F = 0.2  # of an occupied level: more is a state that s, p and d do not show
+_OWN_AXIS = (
+    "levels minus the core level, VASP's own axis: absolute energies and shifts between sites mean nothing"
+)
 _ZERO = "average potential of the cell"
 
 
@@ -195,7 +198,7 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
     """
     c = job.calculation
     ground, hole = ground_from(c.parameters["ground"]), hole_from(c.parameters["hole"])
-    layout = lay_out(job.structure, ground, c.atom)
+    layout = lay_out(job.structure, ground, c.atom, electron=hole.electron)
     state = _state(folder, c.key, layout, ground)
     if state.log.release < _FIRST_RIGHT:
         raise bad(
@@ -222,22 +225,15 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
     except OutputError as error:
         raise bad(Cause.BAD_OUTPUT, str(error), folder) from None
     provenance.extra.update({"total_energies_eV": total, "threshold_on_vasp_axis_eV": found.threshold_eV})
-    own = f"VASP {state.log.version}: "
-    if hole.reference_eV is None:
-        shift = 0.0
-        scale = (
-            own
-            + "levels minus the core level, on its own axis; absolute energies and shifts between sites mean nothing"
-        )
-    else:
+    own = f"VASP {state.log.version}, full hole, electron {hole.electron}: "
+    shift, scale = 0.0, own + _OWN_AXIS
+    if hole.reference_eV is not None:
         shift = total["excited"] - total["ground"] + hole.reference_eV - found.threshold_eV
-        scale = own + (
-            f"first peak at the difference of total energies, plus {hole.reference_eV:g} eV as the campaign says"
-        )
+        scale = f"{own}first peak at the difference of total energies plus {hole.reference_eV:g} eV (reference_eV)"
     curve = found.curve
     return CurveResult(
         convergence=state.log.convergence,
-        curve=Curve(curve.energies_eV + shift, curve.intensity) if shift else curve,
+        curve=Curve(curve.energies_eV + shift, curve.intensity),
         background=found.background,
         edge_eV=found.threshold_eV + shift,
         fermi_eV=state.run.fermi_eV,

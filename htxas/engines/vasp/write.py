@@ -41,22 +41,27 @@ class Layout:
         Index in the cell of each atom of the POSCAR: the absorber first, then element by element.
     species
         Element and number of atoms of each species of the POSCAR, in its order; the absorber is one of its own.
-    electrons
-        Valence electrons; of a cell with a hole one more than the POTCARs have.
-    has_hole
-        Whether the first atom has a core hole.
+    valence
+        Electrons that the POTCARs have.
+    excited
+        Electrons out of the core: 1 beside a hole, if it is kept.
     """
 
     cell: Cell
     order: tuple[int, ...]
     species: tuple[tuple[str, int], ...]
-    electrons: float
-    has_hole: bool
+    valence: float
+    excited: int = 0
+
+    @property
+    def electrons(self) -> float:
+        """Electrons in bands."""
+        return self.valence + self.excited
 
     @property
     def pairs(self) -> int:
         """Levels that are full: those of the cell without a hole."""
-        return round(self.electrons - self.has_hole) // 2
+        return round(self.valence) // 2
 
     @property
     def volume_a03(self) -> float:
@@ -64,8 +69,12 @@ class Layout:
         return abs(float(np.linalg.det(self.cell.cell_A))) / BOHR_A**3
 
 
-def lay_out(structure: Structure, ground: Ground, absorber: int | None = None) -> Layout:
+def lay_out(
+    structure: Structure, ground: Ground, absorber: int | None = None, *, electron: str = "kept"
+) -> Layout:
     """Return the cell of a structure; with an absorber (canonical index; its first copy) that one has a hole.
+
+    ``electron``: whether the excited one is ``kept`` or ``removed``.
 
     Raises
     ------
@@ -85,9 +94,9 @@ def lay_out(structure: Structure, ground: Ground, absorber: int | None = None) -
     species = [(e, len(list(group))) for e, group in groupby(cell.symbols[i] for i in others)]
     electrons = sum(ground.potcars[s].electrons for s in cell.symbols)
     if absorber is None:
-        return Layout(cell, tuple(others), tuple(species), electrons, False)
+        return Layout(cell, tuple(others), tuple(species), electrons)
     first = (cell.symbols[absorber], 1)
-    return Layout(cell, (absorber, *others), (first, *species), electrons + 1, True)
+    return Layout(cell, (absorber, *others), (first, *species), electrons, int(electron == "kept"))
 
 
 def title(key: str) -> str:
@@ -128,7 +137,7 @@ def site_texts(
     key: str, structure: Structure, atom: int, ground: Ground, hole: Hole, numerics: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the inputs of a core-hole calculation: self-consistency and the spectrum in one run."""
-    layout = lay_out(structure, ground, atom)
+    layout = lay_out(structure, ground, atom, electron=hole.electron)
     lines = [
         *_incar(key, ground, numerics),
         ("NBANDS", bands(layout, molecule=ground.box is not None, window_eV=hole.window_eV + _ABOVE_EV)),
@@ -137,6 +146,7 @@ def site_texts(
         ("CLN", 1),
         ("CLL", 0),
         ("CLZ", "1.0"),
+        *([("NELECT", f"{layout.electrons:g}")] if hole.electron == "removed" else []),  # else VASP adds it
         ("CH_LSPEC", ".TRUE."),
         ("CH_SIGMA", f"{hole.broadening_eV:g}"),
         ("CH_NEDOS", hole.points),

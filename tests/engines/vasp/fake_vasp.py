@@ -67,7 +67,7 @@ def main() -> int:
     levels = levels[None] + random.uniform(0, 0.2, (points, 1))
     occupations = np.zeros((points, bands))
     occupations[:, :pairs] = 1.0
-    if hole and mode != "no-hole":
+    if hole and mode != "no-hole" and float(incar.get("NELECT", electrons + 1)) > electrons:
         occupations[:, pairs] = 0.5
     run = Run(
         title=incar["SYSTEM"],

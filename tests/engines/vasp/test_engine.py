@@ -161,6 +161,16 @@ def test_with_a_reference_sites_stand_where_their_total_energies_are(mgo: Struct
     assert "541" in referred.scale
 
 
+def test_the_excited_electron_may_be_removed(mgo: Structure, run: Run) -> None:
+    job = replace(make_job(mgo, **SMALL, electron="removed"), ground_energy_eV=-12.0)
+    _, folder = run(job, "site")
+    assert tags(folder / "INCAR")["NELECT"] == "32"  # as without the hole
+    result = ENGINE.read(job, folder)
+    assert isinstance(result, CurveResult)
+    assert "electron removed" in result.scale
+    assert make_job(mgo, **SMALL).calculation.key != job.calculation.key
+
+
 def test_the_ground_state_is_read_stored_or_computed_again(
     mgo: Structure, run: Run, with_ground: Callable[[Job], Job]
 ) -> None:
@@ -275,6 +285,8 @@ def test_corrections_change_only_the_way(mgo: Structure, tmp_path: Path) -> None
         ({"potcars": {"O": "O_GW"}, "cutoff": 500}, "cutoff_eV"),
         ({"potcars": {"O": "O_GW"}, "box": {"side_A": 9.0}, "supercell": {"distance_A": 9.0}}, "say box"),
         ({"potcars": {"O": "O_GW"}, "window_eV": math.inf}, "no number"),
+        ({"potcars": {"O": "O_GW"}, "electron": "removed", "reference_eV": 540.0}, "electron: kept"),
+        ({"potcars": {"O": "O_GW"}, "electron": "removed", "box": {"side_A": 9.0}}, "charged molecule"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(overrides: dict[str, Any], words: str) -> None:
