@@ -33,7 +33,7 @@ _SYSTEM = re.compile(r"^\s*SYSTEM\s*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _STEP = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
 _LIMIT = re.compile(r"^\s*NELM\s*=\s*(\d+)", re.MULTILINE)
 _ENERGY = re.compile(r"energy\(sigma->0\)\s*=\s*(-?[\d.]+)")
-_TABLE = re.compile(r"frequency dependent\s+IMAGINARY DIELECTRIC FUNCTION.*\n")
+_TABLE = re.compile(r"frequency dependent\s+IMAGINARY DIELECTRIC FUNCTION(?!.*current-current).*\n")
 _BOX = re.compile(r"^\s*\|(.*)\|\s*$", re.MULTILINE)
 _WORDS = re.compile(
     r"VERY BAD NEWS|I REFUSE TO CONTINUE|internal error|Error reading item|^\s*ERROR\b|\bERROR:|forrtl: severe|"

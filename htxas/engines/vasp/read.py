@@ -30,7 +30,7 @@ GROUND = "ground"
 """Folder of a site's ground state if nobody has it any more."""
 _FIRST_RIGHT = (6, 2)
 _SAME_PLACE = 1e-5  # of a lattice vector: vasprun.xml has eight decimals
-_SAME_EV = 1e-5
+_SAME_EV = 1e-4
 _ELECTRON_ERROR = 0.02  # occupations have four decimals
 _MOST_F = 0.2  # of an occupied level: more is a state that s, p and d do not show
 _OWN_AXIS = (
@@ -220,6 +220,7 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
             element=c.element,
             edge=c.edge,
             complete_eV=float(state.run.levels_eV.max(axis=1).min()) - lowest,
+            window_eV=hole.window_eV,
             broadening_eV=hole.broadening_eV,
         )
     except OutputError as error:

@@ -76,12 +76,13 @@ def absorption(
     element: str,
     edge: str,
     complete_eV: float,
+    window_eV: float,
     broadening_eV: float,
 ) -> Absorption:
     """Return the spectrum from a table of ``OUTCAR``.
 
-    It is cut 1 eV below the highest energy up to which all k points have levels. Below its first energy VASP's table
-    goes on with zeros.
+    It ends at the window, or 1 eV below the highest energy up to which all k points have levels. Below its first energy
+    VASP's table goes on with zeros.
 
     Parameters
     ----------
@@ -93,6 +94,8 @@ def absorption(
         Absorber.
     complete_eV
         How far above the first final state all levels are there.
+    window_eV
+        How far above its first peak the spectrum is kept.
     broadening_eV
         Of the Gaussian VASP was told to put on.
 
@@ -124,7 +127,8 @@ def absorption(
     lack = math.ceil(max(0.0, energies_eV[0] - (threshold - _BEFORE_EV)) / step)
     energies = np.concatenate([energies_eV[0] + step * np.arange(-lack, 0), energies_eV])
     mu = np.concatenate([np.zeros((lack, 3)), mu])
-    kept = (energies >= threshold - _BEFORE_EV) & (energies <= threshold + complete_eV - _BELOW_TOP_EV)
+    end = threshold + min(window_eV, complete_eV - _BELOW_TOP_EV)
+    kept = (energies >= threshold - _BEFORE_EV) & (energies <= end)
     background = bare_atom_density(element, edge, energies[kept] - threshold)
     assert background is not None
     return Absorption(Curve(energies[kept], mu[kept]), background / jump, threshold, jump, tuple(doubts))

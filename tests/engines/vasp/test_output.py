@@ -113,8 +113,12 @@ def test_a_table_that_is_none(pattern: str, change: str, words: str) -> None:
 
 def test_doubts_of_a_spectrum() -> None:
     energies, table = read_table(SITE)
-    more = {"volume_a03": 250.0, "element": "O", "edge": "K", "complete_eV": 26.0}
-    assert absorption(energies, table, broadening_eV=0.1, **more).doubts == ()
+    more = {"volume_a03": 250.0, "element": "O", "edge": "K", "complete_eV": 26.0, "window_eV": 30.0}
+    found = absorption(energies, table, broadening_eV=0.1, **more)
+    assert found.doubts == ()
+    assert found.curve.energies_eV[-1] == pytest.approx(found.threshold_eV + 25.0, abs=0.1)
+    short = absorption(energies, table, broadening_eV=0.1, **{**more, "window_eV": 12.0})
+    assert short.curve.energies_eV[-1] == pytest.approx(short.threshold_eV + 12.0, abs=0.1)
     (coarse,) = absorption(energies[::3], table[::3], broadening_eV=0.1, **more).doubts
     assert "more points" in coarse
     inside = int(np.argmax(table[:, 0]))
