@@ -19,10 +19,11 @@ from htxas.engines.numerics import Numeric, refuse_numerics
 from htxas.engines.vasp.corrections import LADDER, NUMERICS
 from htxas.engines.vasp.output import read_log
 from htxas.engines.vasp.parameters import PRESETS, RECIPE, ground_from, hole_from, resolve
+from htxas.engines.vasp.potcar import library
 from htxas.engines.vasp.process import find_vasp
 from htxas.engines.vasp.read import GROUND, OUTPUT, bad, ground_result, site_result
 from htxas.engines.vasp.write import bands, ground_texts, lay_out, site_texts
-from htxas.errors import Cause, EngineFailure, UnsupportedInput
+from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 
 __all__ = ["ENGINE", "VaspEngine"]
 
@@ -146,10 +147,11 @@ class VaspEngine:
         return True
 
     def missing(self, environment: Mapping[str, str]) -> str | None:
-        """Look for the user's VASP."""
+        """Look for the user's VASP and POTCARs."""
         try:
             find_vasp(environment)
-        except EngineFailure as error:
+            library(environment)
+        except (EngineFailure, UserError) as error:
             return str(error)
         return None
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from htxas.errors import Cause, EngineFailure, UserError
 
-__all__ = ["VARIABLES", "Header", "fetch", "find", "read_header"]
+__all__ = ["VARIABLES", "Header", "fetch", "find", "library", "read_header"]
 
 VARIABLES = ("HTXAS_VASP_POTCARS", "PMG_VASP_PSP_DIR")
 _NAME = re.compile(r"[A-Z][a-z]?[\w.+-]*")
@@ -90,18 +90,18 @@ def find(name: str, environment: Mapping[str, str]) -> bytes:
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"vasp: {name!r} is no name of a POTCAR", hint="a name as Mg_sv_GW")
-    roots = _roots(environment)
-    contents = {content for root in roots for path in _places(root, name) if (content := _content(path))}
+    root = library(environment)
+    contents = {_content(path) for path in _places(root, name)}
     if not contents:
         raise UserError(
             f"vasp: there is no POTCAR {name} in your library",
-            where=", ".join(map(str, roots)),
+            where=str(root),
             hint="NAME/POTCAR or POTCAR.NAME there, or in a folder of it",
         )
     if len(contents) > 1:
         raise UserError(
             f"vasp: there are {len(contents)} different POTCARs called {name} in your library",
-            where=", ".join(map(str, roots)),
+            where=str(root),
             hint=f"name the folder of one release in {VARIABLES[0]}",
         )
     return contents.pop()
@@ -128,13 +128,20 @@ def fetch(name: str, digest: str, environment: Mapping[str, str]) -> bytes:
     return content
 
 
-def _roots(environment: Mapping[str, str]) -> list[Path]:
+def library(environment: Mapping[str, str]) -> Path:
+    """Return the folder of the user's library.
+
+    Raises
+    ------
+    UserError
+        None is named, or it is no folder.
+    """
     for variable in VARIABLES:
         if environment.get(variable):
             root = Path(environment[variable]).expanduser()
             if not root.is_dir():
                 raise UserError(f"vasp: {variable} is no folder", where=str(root))
-            return [root]
+            return root
     raise UserError(
         "vasp: there is no library of POTCARs: they are licensed, and yours",
         hint=f"name it in {VARIABLES[0]}",

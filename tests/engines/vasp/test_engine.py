@@ -368,7 +368,8 @@ def test_without_a_library_or_a_program(monkeypatch: pytest.MonkeyPatch, tmp_pat
     program = tmp_path / "vasp_std"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert ENGINE.missing({"PATH": str(tmp_path)}) is None
+    assert "library of POTCARs" in str(ENGINE.missing({"PATH": str(tmp_path)}))
+    assert ENGINE.missing({"PATH": str(tmp_path), "PMG_VASP_PSP_DIR": str(tmp_path)}) is None
     assert find_vasp({"PATH": "", "HTXAS_VASP": str(tmp_path)}).command("vasp_std") == [str(program)]
     monkeypatch.delenv("HTXAS_VASP_POTCARS")
     monkeypatch.delenv("PMG_VASP_PSP_DIR", raising=False)
