@@ -13,6 +13,7 @@ from htxas.errors import NotFound
 __all__ = ["adopters", "engine_names", "get_engine"]
 
 _ENGINES = {
+    "cp2k": "htxas.engines.cp2k.engine",
     "fake": "htxas.engines.fake.engine",
     "feff": "htxas.engines.feff.engine",
     "pyscf": "htxas.engines.pyscf.engine",
