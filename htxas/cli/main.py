@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "metrics": ("htxas.cli.metrics:metrics", "Tell Prometheus how things stand."),
     "site": ("htxas.cli.site:site", "Show or plot the spectrum of one site."),
     "molecule": ("htxas.cli.molecule:molecule", "Show or plot a molecule: its sites, their sum, its DOS."),
+    "compare": ("htxas.cli.compare:compare", "Compare the same sites by several engines."),
     "ingest": ("htxas.cli.ingest:ingest", "Adopt run folders that exist."),
     "query": ("htxas.cli.query:query", "Find calculations by composition, SMILES, state, energy."),
     "export": ("htxas.cli.export:export", "Write a campaign's results to HDF5 or Parquet."),

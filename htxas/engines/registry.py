@@ -13,10 +13,12 @@ from htxas.errors import NotFound
 __all__ = ["adopters", "engine_names", "get_engine"]
 
 _ENGINES = {
+    "castep": "htxas.engines.castep.engine",
     "cp2k": "htxas.engines.cp2k.engine",
     "fake": "htxas.engines.fake.engine",
     "feff": "htxas.engines.feff.engine",
     "pyscf": "htxas.engines.pyscf.engine",
+    "qe": "htxas.engines.qe.engine",
 }
 _ADOPTERS = {"feff": "htxas.engines.feff.adopt"}
 
