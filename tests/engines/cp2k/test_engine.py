@@ -91,7 +91,7 @@ def test_all_empty_levels_are_asked_for(methane: Structure, tmp_path: Path) -> N
     more = diffuse(core, smallest=0.1, ratio=2.2)
     assert [m for m, _ in more] == [2, 2]
     empty = count(core) + count(more) + 4 * count(hydrogen) - 5
-    texts = written(job(methane, preset="quick"), tmp_path)
+    texts = written(job(methane, diffuse_smallest=0.1), tmp_path)
     assert f"ADDED_MOS {empty} {empty}" in texts["half.inp"]
     assert "ADDED_MOS" not in texts["base.inp"]
 
@@ -133,7 +133,7 @@ def test_the_scale_of_the_neutral_takes_one_more_step(methane: Structure, tmp_pa
 
 def test_functionals(methane: Structure, tmp_path: Path) -> None:
     assert "&XC_FUNCTIONAL PBE" in written(job(methane), tmp_path / "a")["base.inp"]
-    assert "&MGGA_C_R2SCAN" in written(job(methane, preset="accurate"), tmp_path / "b")["base.inp"]
+    assert "&MGGA_C_R2SCAN" in written(job(methane, preset="ionisation"), tmp_path / "b")["base.inp"]
 
 
 def test_core_levels_up_to_the_hole(acetic_acid: Structure) -> None:
@@ -196,6 +196,12 @@ def test_parameters_are_refused_by_name(overrides: dict[str, Any], message: str)
         (["C", "H"], None, {}, "odd number of electrons"),
         (["C", "Se"], None, {}, "no functions for Se"),
         (["C", "O"], None, {"box": {"side_A": 5.0}}, "touches its own images"),
+        (
+            ["C", "O"],
+            None,
+            {"box": {"vacuum_A": 6.5}},
+            "diffuse_smallest 0.03 do not fit beside CO in a box of 7.7 A",
+        ),
     ],
 )
 def test_structures_are_refused(
@@ -216,7 +222,9 @@ def test_estimates_grow_with_what_is_computed(methane: Structure, acetic_acid: S
     assert (
         seconds(methane, "standard", Kind.GROUND) < seconds(methane, "quick") < seconds(methane, "standard")
     )
-    assert seconds(methane, "standard") < seconds(acetic_acid, "standard") < seconds(acetic_acid, "accurate")
+    assert (
+        seconds(methane, "standard") < seconds(acetic_acid, "standard") < seconds(acetic_acid, "ionisation")
+    )
 
 
 def test_another_basis_library_is_refused(methane: Structure, tmp_path: Path) -> None:
@@ -366,10 +374,6 @@ def test_without_cp2k(runs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.cp2k
-@pytest.mark.slow
-@pytest.mark.skipif(
-    ENGINE.missing(os.environ) is not None, reason="no CP2K: name it in HTXAS_CP2K, or put it on the path"
-)
 def test_the_real_cp2k(runs: Path, tmp_path: Path) -> None:
     one = read_job(runs / "methane")
     kept = {k: v for k, v in os.environ.items() if k in ("HTXAS_CP2K", "HTXAS_ENGINE_COMMAND")}
