@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import lru_cache
 
+from htxas.engines.gaussians import contractions
 from htxas.errors import UserError
 
 __all__ = ["OTHERS", "Shell", "basis_text", "content_hash", "count", "diffuse", "potential_text", "shells"]
@@ -37,36 +37,16 @@ def shells(basis: str, element: str) -> tuple[Shell, ...] | None:
     Raises
     ------
     UserError
-        Unknown basis, one with an effective core potential, or one with f functions (the PDOS knows s, p and d).
+        See :func:`htxas.engines.gaussians.contractions`.
     """
-    import basis_set_exchange as bse
-
-    try:
-        data = bse.get_basis(basis, header=False)
-    except KeyError:
-        near = get_close_matches(basis, bse.get_all_basis_names(), n=3, cutoff=0.4)
-        raise UserError(
-            f"no basis set is called {basis!r}", hint="close: " + ", ".join(near) if near else None
-        ) from None
-    entry = data["elements"].get(str(bse.lut.element_Z_from_sym(element)))
-    if entry is None:
+    found = contractions(basis, element, engine="cp2k")
+    if found is None:
         return None
-    if "ecp_potentials" in entry:
-        raise UserError(
-            f"basis {basis} replaces the core of {element} by a potential; the cp2k engine is all-electron",
-            hint="use pcX-1 / pcseg-1 or another all-electron basis",
-        )
     out: list[Shell] = []
-    for shell in entry["electron_shells"]:
-        momenta, columns = shell["angular_momentum"], shell["coefficients"]
-        if max(momenta) > 2:
-            raise UserError(
-                f"basis {basis} has f functions on {element}; the projected DOS knows s, p and d",
-                hint="use pcX-1 / pcseg-1 or another basis without f functions",
-            )
-        for momentum, column in zip(momenta * (len(columns) // len(momenta)), columns, strict=True):
-            pairs = zip(shell["exponents"], column, strict=True)
-            out.append((momentum, tuple((float(x), float(c)) for x, c in pairs if float(c) != 0.0)))
+    for c in found:
+        for momentum, column in zip(c.momenta * (len(c.columns) // len(c.momenta)), c.columns, strict=True):
+            pairs = zip(c.exponents, column, strict=True)
+            out.append((momentum, tuple((x, k) for x, k in pairs if k != 0.0)))
     return tuple(out)
 
 
