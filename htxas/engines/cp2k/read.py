@@ -164,6 +164,10 @@ def site_result(
         raise _bad(Cause.BAD_OUTPUT, f"{name}: {error}", directory) from None
     if table.atom != calculation.atom:
         raise _bad(Cause.BAD_OUTPUT, f"{name} is of atom {table.atom}", directory)
+    if table.first != sum(job.structure.atomic_numbers) // 2:
+        raise _bad(
+            Cause.BAD_OUTPUT, f"{name} begins with level {table.first}, not with the lowest empty", directory
+        )
     energies_Ha = {"ground": ground_Ha}
     energies_Ha |= {n: done[n].log.energies_Ha[-1] for n in ("ion", "neutral") if n in done}
     ionization_Ha = energies_Ha["ion"] - ground_Ha

@@ -43,6 +43,8 @@ class SpectrumTable:
         Counted from 0.
     hole
         Index of the hole's level, counted from 0.
+    first
+        Index of the first level, counted from 0; the others follow one by one.
     distances_eV
         Of each empty level from the hole's, shape (n,).
     dipoles_a0
@@ -51,6 +53,7 @@ class SpectrumTable:
 
     atom: int
     hole: int
+    first: int
     distances_eV: FloatArray
     dipoles_a0: FloatArray
 
@@ -92,6 +95,9 @@ def read_spectrum(text: str) -> SpectrumTable:
         raise TableError(f"it has {len(table)} lines and says it has {head[3]}")
     if not len(table):
         raise TableError("it has no empty levels")
+    first_level = int(table[0, 0])
+    if not np.array_equal(table[:, 0], np.arange(first_level, first_level + len(table))):
+        raise TableError("a level is missing")
     distances_eV = table[:, 1]
     squared = (distances_eV / HARTREE_EV)[:, None] ** 2
     if (distances_eV <= 0).any():
@@ -100,7 +106,7 @@ def read_spectrum(text: str) -> SpectrumTable:
     sums = (dipoles**2).sum(axis=1) * squared[:, 0]
     if np.abs(sums - table[:, 5]).max() > _SQUARES * table[:, 5].max() + 1e-7:
         raise TableError("its fourth strength is not the sum of the squares of the other three")
-    return SpectrumTable(int(head[1]) - 1, int(head[2]) - 1, distances_eV, dipoles)
+    return SpectrumTable(int(head[1]) - 1, int(head[2]) - 1, first_level - 1, distances_eV, dipoles)
 
 
 def read_pdos(text: str) -> PdosTable:

@@ -173,6 +173,9 @@ def test_tables_that_are_missing_or_cut_short(copied: Callable[[str], Path]) -> 
     assert failure(folder).cause is Cause.BAD_OUTPUT
     spectrum.write_text(whole.replace("for atom      5", "for atom      4"))
     assert "is of atom 3" in str(failure(folder))
+    lines = whole.replace("# of lines     67", "# of lines     66").splitlines(keepends=True)
+    spectrum.write_text("".join([lines[0], *lines[2:]]))
+    assert "begins with level 6, not with the lowest empty" in str(failure(folder))
     spectrum.unlink()
     assert "there is no half-" in str(failure(folder))
     spectrum.write_text(whole)

@@ -19,7 +19,7 @@ def spectrum(runs: Path) -> str:
 
 def test_a_spectrum(runs: Path) -> None:
     table = read_spectrum(spectrum(runs))
-    assert (table.atom, table.hole, len(table.distances_eV)) == (4, 0, 67)
+    assert (table.atom, table.hole, table.first, len(table.distances_eV)) == (4, 0, 5, 67)
     assert table.distances_eV[0] == pytest.approx(288.39215989)
     assert table.dipoles_a0[3] == pytest.approx(
         np.array([-2.59112759, -2.59108893, -2.59110429]) / (289.92137116 / HARTREE_EV) ** 2, rel=1e-5
@@ -33,6 +33,7 @@ def test_a_spectrum(runs: Path) -> None:
     [
         (lambda t: t[: len(t) // 2], "cut short|columns"),
         (lambda t: t.rsplit("\n", 3)[0], "it has 65 lines and says it has 67"),
+        (lambda t: t.replace("    10  ", "    11  "), "a level is missing"),
         (lambda t: t + t, "no numbers"),  # CP2K appends to a file that is there
         (lambda t: t.replace("-2.59108893", "-4.59108893"), "sum of the squares"),
         (lambda t: t.replace("288.39215989", "-89.10044279"), "below the hole"),
