@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from htxas.engines.gaussians import contractions
@@ -50,7 +50,7 @@ def shells(basis: str, element: str) -> tuple[Shell, ...] | None:
     return tuple(out)
 
 
-def diffuse(core: Iterable[Shell], *, smallest: float, ratio: float) -> tuple[Shell, ...]:
+def diffuse(core: Sequence[Shell], *, smallest: float, ratio: float) -> tuple[Shell, ...]:
     """Return s, p and d functions that go on from the smallest exponents of ``core``, each ``ratio`` times smaller.
 
     Parameters
@@ -61,10 +61,21 @@ def diffuse(core: Iterable[Shell], *, smallest: float, ratio: float) -> tuple[Sh
         No exponent is below it, a0^-2.
     ratio
         Of one exponent to the next.
+
+    Raises
+    ------
+    UserError
+        ``core`` has no s, p or d functions to go on from.
     """
     out: list[Shell] = []
-    for momentum in range(3):
-        exponent = min(x for m, pairs in core if m == momentum for x, _ in pairs) / ratio
+    for momentum, letter in enumerate("spd"):
+        exponents = [x for m, pairs in core if m == momentum for x, _ in pairs]
+        if not exponents:
+            raise UserError(
+                f"the absorber's core_basis has no {letter} functions that diffuse ones could go on from",
+                hint="use pcX-1 or another core-valence basis",
+            )
+        exponent = min(exponents) / ratio
         while exponent >= smallest:
             out.append((momentum, ((exponent, 1.0),)))
             exponent /= ratio

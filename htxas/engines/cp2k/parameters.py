@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Box
-from htxas.engines.cp2k.basis import OTHERS, content_hash
+from htxas.engines.cp2k.basis import OTHERS, Shell, content_hash, diffuse, shells
 from htxas.errors import UserError
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "RECIPE",
     "Ground",
     "Hole",
+    "absorber_basis",
     "ground_of",
     "hole_of",
     "other_content",
@@ -155,6 +156,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         **hole_model.model_dump(mode="json"),
         "core_sha256": content_hash(hole_model.core_basis, (element,)),
     }
+    absorber_basis(hole_model, element)
     return ResolvedParameters(site={"ground": ground, "hole": hole}, ground=ground)
 
 
@@ -170,6 +172,20 @@ def hole_of(parameters: Mapping[str, Any]) -> Hole:
     """Return the hole's part of a site's document."""
     document = parameters["hole"]
     return Hole.model_validate_json(json.dumps({k: v for k, v in document.items() if k in Hole.model_fields}))
+
+
+def absorber_basis(hole: Hole, element: str) -> tuple[Shell, ...]:
+    """Return the functions on the absorber.
+
+    Raises
+    ------
+    UserError
+        The basis has none for the element, or no s, p or d functions.
+    """
+    core = shells(hole.core_basis, element)
+    if core is None:
+        raise UserError(f"basis {hole.core_basis} has no functions for {element}", hint="try pcX-1")
+    return core + diffuse(core, smallest=hole.diffuse_smallest, ratio=hole.diffuse_ratio)
 
 
 def other_content(parameters: Mapping[str, Any], element: str | None) -> str | None:

@@ -15,9 +15,9 @@ from typing import Any
 from htxas.domain.calculation import Calculation, Kind
 from htxas.domain.elements import atomic_number
 from htxas.domain.structure import Structure
-from htxas.engines.cp2k.basis import Shell, basis_text, count, diffuse, potential_text, shells
+from htxas.engines.cp2k.basis import Shell, basis_text, count, potential_text, shells
 from htxas.engines.cp2k.corrections import DEFAULTS
-from htxas.engines.cp2k.parameters import Ground, ground_of, hole_of
+from htxas.engines.cp2k.parameters import Ground, absorber_basis, ground_of, hole_of
 from htxas.errors import Cause, EngineFailure
 
 __all__ = ["ABSORBER", "START", "Step", "core_count", "files", "project", "steps_of"]
@@ -144,9 +144,7 @@ def _basis(calculation: Calculation, structure: Structure) -> dict[str, tuple[Sh
     for element in dict.fromkeys(others):
         out[element] = _known(name, element)
     if calculation.element is not None:
-        hole = hole_of(calculation.parameters)
-        core = _known(hole.core_basis, calculation.element)
-        out[ABSORBER] = core + diffuse(core, smallest=hole.diffuse_smallest, ratio=hole.diffuse_ratio)
+        out[ABSORBER] = absorber_basis(hole_of(calculation.parameters), calculation.element)
     return out
 
 

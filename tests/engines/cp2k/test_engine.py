@@ -176,6 +176,7 @@ def test_corrections_change_only_the_way(methane: Structure, tmp_path: Path) -> 
         ({"box": {"side_A": 10.0, "vacuum_A": 5.0}}, "say side_A or vacuum_A"),
         ({"valence_basis": "pcseg-11"}, "no basis set is called 'pcseg-11'"),
         ({"valence_basis": "def2-QZVP"}, "f functions"),
+        ({"core_basis": "6-31G"}, "has no d functions"),
         ({"edge": "L3"}, "computes K edges"),
         ({"element": "S"}, "not relativistic"),
         ({"preset": "fast"}, "no preset 'fast'"),
