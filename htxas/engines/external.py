@@ -18,6 +18,7 @@ import ctypes
 import json
 import os
 import platform
+import re
 import resource
 import shlex
 import shutil
@@ -26,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -36,12 +38,28 @@ from htxas.domain.result import Provenance
 from htxas.engines.base import Job, read_job
 from htxas.errors import Cause, EngineFailure
 
-__all__ = ["Program", "call", "find_program", "log_tail", "provenance_of", "read_outcome", "run_and_tell"]
+__all__ = [
+    "OUTCOME",
+    "Program",
+    "call",
+    "exhausted",
+    "find_program",
+    "log_tail",
+    "provenance_of",
+    "read_outcome",
+    "run_and_tell",
+]
 
 OUTCOME = "outcome.json"
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 12
 _LINE_BYTES = 400
+_SIGNALLED = 128  # launchers and shells say so when a signal ended what they started
+_MEMORY = re.compile(
+    r"error (?:in )?allocating|allocat\w* (?:of \w+ )?fail|out of memory|cannot allocate memory|insufficient memory",
+    re.IGNORECASE,
+)
+_DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +151,9 @@ def call(command: Sequence[str], folder: Path, output: Path, *, stdin: Path | No
     """Run a step, appending what it prints to ``output``; return its status, 0 or more.
 
     It ends when this process does, however that ends: nobody else would end it. SIGTERM is passed on, so that a
-    launcher can end what it has started elsewhere. If a signal ended the step this process ends by the same one, as a
-    shell would: whoever waits for it looks for that.
+    launcher can end what it has started elsewhere. If a signal ended the step, or a launcher says that one did, this
+    process ends by the same one, as a shell would: whoever waits for it looks for that. So it does if it was told to
+    end itself, whatever the step made of it.
 
     Raises
     ------
@@ -156,14 +175,30 @@ def call(command: Sequence[str], folder: Path, output: Path, *, stdin: Path | No
             raise EngineFailure(
                 Cause.BAD_INPUT, f"the program cannot be started: {error.strerror}", where=command[0]
             ) from None
-    before = signal.signal(signal.SIGTERM, lambda *_: step.terminate())
+    told_to_end = False
+
+    def pass_on(*_: object) -> None:
+        nonlocal told_to_end
+        told_to_end = True
+        step.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
     try:
         status = step.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
-    if status < 0:
-        os.kill(os.getpid(), -status)
+    number = -status if status < 0 else status - _SIGNALLED
+    if told_to_end:
+        number = signal.SIGTERM
+    if number in signal.valid_signals():
+        _end_by(number)
     return status
+
+
+def _end_by(number: int) -> None:
+    with suppress(OSError):  # SIGKILL has no handler
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def run_and_tell(directory: Path, inputs: Iterable[Path], run: Callable[[Job], dict[str, Any]]) -> int:
@@ -262,6 +297,13 @@ def provenance_of(
         directory=str(directory),
         extra=dict(extra),
     )
+
+
+def exhausted(text: str) -> Cause | None:
+    """Return OUT_OF_MEMORY or DISK_FULL if what a code printed says so, as Fortran and C libraries do; else None."""
+    if _DISK.search(text):
+        return Cause.DISK_FULL
+    return Cause.OUT_OF_MEMORY if _MEMORY.search(text) else None
 
 
 def log_tail(text: str) -> list[str]:

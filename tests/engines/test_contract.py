@@ -42,7 +42,12 @@ CASES = {
         ("killed",),
         ("refused",),
     ),
-    "qe": Cases(("ground", "site"), ("unconverged",), ("killed-in-pw", "killed-in-xspectra"), ("refused",)),
+    "qe": Cases(
+        ("ground", "site", "half", "crystal-ground", "crystal"),
+        ("unconverged",),
+        ("killed-in-pw", "killed-in-xspectra"),
+        ("refused",),
+    ),
 }
 
 

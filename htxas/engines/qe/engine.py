@@ -18,11 +18,21 @@ from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
 from htxas.engines.external import provenance_of, read_outcome
 from htxas.engines.numerics import Numeric, refuse_numerics
 from htxas.engines.qe.corrections import LADDER, NUMERICS
-from htxas.engines.qe.parameters import PRESETS, RECIPE, ground_from, resolve
+from htxas.engines.qe.parameters import RECIPE, ground_from, hole_from
+from htxas.engines.qe.presets import PRESETS, resolve
 from htxas.engines.qe.process import find_espresso
 from htxas.engines.qe.read import bad, ground_result, site_result
 from htxas.engines.qe.recipes import RECIPES
-from htxas.engines.qe.write import ground_inputs, lay_out, pseudo_inputs, site_inputs
+from htxas.engines.qe.restart import take_over
+from htxas.engines.qe.write import (
+    EXCITED,
+    GROUND,
+    ground_bands,
+    ground_inputs,
+    lay_out,
+    pseudo_inputs,
+    site_inputs,
+)
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
 
 __all__ = ["ENGINE", "EspressoEngine"]
@@ -43,7 +53,7 @@ class EspressoEngine:
     @property
     def presets(self) -> Mapping[str, str]:
         """Preset name -> one line for the user."""
-        return {name: text for name, (text, _, _) in PRESETS.items()}
+        return {name: text for name, (text, _, _, _) in PRESETS.items()}
 
     @property
     def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
@@ -59,12 +69,13 @@ class EspressoEngine:
     def keep(self) -> tuple[str, ...]:
         """Inputs, logs and what is read of them; not densities, wave functions, and what ``ld1.x`` makes again."""
         names = ("*.json", "*.in", "*.out", "pw.xml", "lanczos-*.sav", "vacuum-*.dat")
-        return (*names, "pw.save/atomic_proj.xml", "ground/pw.in", "ground/pw.out", "ground/pw.xml")
+        parts = (f"{folder}/pw.{kind}" for folder in (GROUND, EXCITED) for kind in ("in", "out", "xml"))
+        return (*names, "pw.save/atomic_proj.xml", *parts)
 
     def resolve(
         self, preset: str, overrides: Mapping[str, Any], *, element: str, edge: str
     ) -> ResolvedParameters:
-        """See :func:`htxas.engines.qe.parameters.resolve`."""
+        """See :func:`htxas.engines.qe.presets.resolve`."""
         return resolve(preset, overrides, element=element, edge=edge)
 
     def check(self, structure: Structure, parameters: ResolvedParameters) -> None:
@@ -72,13 +83,13 @@ class EspressoEngine:
         assert parameters.ground is not None
         ground = ground_from(parameters.ground)
         recipes = RECIPES[ground.pseudopotentials]
-        lacking = [e for e in structure.composition if e not in recipes]
+        lacking = [e for e in structure.composition if e not in recipes and e not in ground.upf]
         if lacking:
             raise UnsupportedInput(
                 f"the set {ground.pseudopotentials} has no pseudopotential of {lacking[0]} in {structure.formula}",
-                hint="it has " + " ".join(recipes),
+                hint="it has " + " ".join(recipes) + "; name files of your own for others: upf",
             )
-        layout = lay_out(structure, ground, None)
+        layout = lay_out(structure, ground)
         if round(layout.electrons) % 2:
             raise UnsupportedInput(
                 f"{structure.formula} has an odd number of electrons; its ground state is not a closed shell",
@@ -93,13 +104,13 @@ class EspressoEngine:
         """
         is_ground = kind is Kind.GROUND
         ground = ground_from(parameters if is_ground else parameters["ground"])
-        layout = lay_out(structure, ground, None)
+        layout = lay_out(structure, ground)
         volume_a03 = abs(float(np.linalg.det(layout.cell.cell_A))) / BOHR_A**3
         waves = volume_a03 * ground.cutoff_Ry**1.5 / (6 * np.pi**2)
         points = 1 if ground.kpoints is None else float(np.prod(ground.kpoints.build(layout.cell.cell_A)))
         bands = layout.electrons / 2
         if is_ground:
-            return float(2.0 + points * waves * 1e-5 * (bands + ground.empty_bands))
+            return float(2.0 + points * waves * 1e-5 * ground_bands(layout, ground))
         steps = (0.5 / float(parameters["hole"]["resolution_eV"])) ** 0.8
         return float(4.0 + points * (6.3 * (waves / 16900) ** 1.75 * steps + 5.2e-5 * waves * bands))
 
@@ -123,12 +134,20 @@ class EspressoEngine:
             )
         write_job(job, directory)
         ground = ground_from(document)
-        electrons = 1 if is_ground else c.parameters["hole"]["electrons"]
-        layout = lay_out(job.structure, ground, c.atom, hole_electrons=electrons)
         title = f"{job.structure.formula} {c.kind.value} htxas {c.key[:12]}"
-        make = ground_inputs if is_ground else site_inputs
-        for name, text in (pseudo_inputs(layout, ground) | make(title, layout, ground, job.numerics)).items():
+        if is_ground:
+            layout = lay_out(job.structure, ground)
+            texts = ground_inputs(title, layout, ground, job.numerics)
+        else:
+            hole = hole_from(c.parameters["hole"])
+            layout = lay_out(job.structure, ground, c.atom, hole)
+            texts = site_inputs(title, layout, ground, hole, job.numerics)
+        texts |= pseudo_inputs(layout, ground, c.element)
+        for name, text in texts.items():
+            (directory / name).parent.mkdir(exist_ok=True)
             (directory / name).write_text(text)
+        if job.previous_directory is not None:
+            take_over(job.previous_directory, directory, texts)
 
     def command(self, directory: Path) -> list[str]:
         """Return the argument list that runs ``directory`` once."""

@@ -30,10 +30,20 @@ _NOT = re.compile(r"NOT CONVERGED|did not converge|not converged", re.IGNORECASE
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Poles:
-    """Energies (eV, on the scale of ``pw.x``) and squared matrix elements (bohr^2, times k weights), shape (n,)."""
+    """One polarisation.
+
+    Attributes
+    ----------
+    energies_eV, squares_a02
+        Energies on the scale of ``pw.x``, and squared matrix elements (bohr^2, times k weights), shape (n,).
+    converged
+        Whether the recursion ended before its limit at every k point. What ``xspectra.x`` prints is of some of them
+        only if it ran in pools.
+    """
 
     energies_eV: FloatArray
     squares_a02: FloatArray
+    converged: bool
 
 
 def read_poles(path: Path, k_weights: FloatArray, axis: tuple[float, float, float]) -> Poles:
@@ -66,7 +76,7 @@ def read_poles(path: Path, k_weights: FloatArray, axis: tuple[float, float, floa
 
     try:
         spins, _ = next(reading), next(reading)
-        _, points, _, stored = (int(next(reading)) for _ in range(4))
+        _, points, limit, stored = (int(next(reading)) for _ in range(4))
         numbers(5)  # tabulated core level, Fermi level, wave vector
         found = numbers(3)
         if spins != "F" or points != len(k_weights):
@@ -92,7 +102,9 @@ def read_poles(path: Path, k_weights: FloatArray, axis: tuple[float, float, floa
         energies.append(e)
         squares.append(weight * square)
     order = np.argsort(np.concatenate(energies), kind="stable")
-    return Poles(np.concatenate(energies)[order], np.concatenate(squares)[order])
+    return Poles(
+        np.concatenate(energies)[order], np.concatenate(squares)[order], bool((counts < limit).all())
+    )
 
 
 def _poles(diagonal: FloatArray, beside: FloatArray, norm: float) -> tuple[FloatArray, FloatArray]:
@@ -103,7 +115,7 @@ def _poles(diagonal: FloatArray, beside: FloatArray, norm: float) -> tuple[Float
 
 
 def is_converged(output: str) -> bool | None:
-    """Return whether the recursion says it converged at every k point; None if it says nothing."""
+    """Return whether the recursion says it converged; None if it says nothing."""
     if _NOT.search(output):
         return False
     return True if _CONVERGED.search(output) else None

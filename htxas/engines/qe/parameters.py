@@ -1,4 +1,4 @@
-"""Parameters of Quantum ESPRESSO, their presets, and what pseudopotentials they mean."""
+"""Parameters of Quantum ESPRESSO: what a calculation depends on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Box, Mesh, Supercell
-from htxas.engines.qe.recipes import RECIPES
 from htxas.errors import UserError
 
-__all__ = ["PRESETS", "RECIPE", "Ground", "Hole", "ground_from", "hole_from", "resolve"]
+__all__ = [
+    "RECIPE",
+    "Ground",
+    "Hole",
+    "UserHole",
+    "UserUpf",
+    "ground_from",
+    "hole_from",
+    "nearest",
+    "of_site",
+]
 
 RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
@@ -27,6 +35,30 @@ class _Strict(BaseModel):
 _Model = TypeVar("_Model", bound=_Strict)
 
 
+class UserUpf(_Strict):
+    """A pseudopotential file of the user's: its name, its content, and the valence electrons it says it has."""
+
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    electrons: float = Field(gt=0)
+
+
+class UserHole(UserUpf):
+    """The user's pseudopotential of the absorber with a full core hole.
+
+    Attributes
+    ----------
+    atom_eV
+        (all-electron - pseudo) of the isolated atom with the hole, minus the same without: what the pseudopotentials do
+        not know of the excitation. Whoever made the files has these energies, ``ld1.x`` prints them.
+    radius_a0
+        Greatest cutoff radius of its p waves, bohr; the files do not say it.
+    """
+
+    atom_eV: float
+    radius_a0: float = Field(gt=0.3, lt=5)
+
+
 class Ground(_Strict):
     """What the ground state depends on; the core-hole state is computed with the same.
 
@@ -36,29 +68,35 @@ class Ground(_Strict):
         Of the pseudopotentials too.
     pseudopotentials
         Set of recipes, see :mod:`htxas.engines.qe.recipes`.
+    upf
+        Pseudopotentials of the user's own in place of the set's, by element. Given as names of files in the folders of
+        ``HTXAS_QE_PSEUDOS``; the identity has their checksums.
     cutoff_Ry
-        Of the wave functions; the density's is four times that.
+        Of the wave functions. A preset says it in shares of what the absorber needs, see
+        :class:`~htxas.engines.qe.recipes.Recipe`.
+    density_cutoff_Ry
+        Of the density; four times the other unless said, which is right for norm-conserving pseudopotentials only.
     box, supercell
         One of them: a molecule's box, or the crystal's supercell around the hole (the ground state is of the same one).
     kpoints
         Of a crystal; a molecule has one.
-    empty_bands
-        Empty levels of the ground state that are computed, for its PDOS.
+    pdos_window_eV
+        The ground state's levels are computed to about this far above its vacuum, or above a crystal's gap, for its
+        PDOS; to where exactly, it says.
     energy_tolerance_Ry
         Self-consistency: estimated error of the total energy.
-    max_iterations
-        Limit of self-consistency.
     """
 
     functional: Literal["PBE"] = "PBE"
     pseudopotentials: str = "tm-pbe-1"
-    cutoff_Ry: float = Field(60.0, ge=20, le=400)
+    upf: dict[str, UserUpf] = Field(default_factory=dict)
+    cutoff_Ry: float = Field(ge=20, le=400)
+    density_cutoff_Ry: float | None = Field(None, ge=80, le=4000)
     box: Box | None = None
     supercell: Supercell | None = None
     kpoints: Mesh | None = None
-    empty_bands: int = Field(12, ge=1, le=2000)
+    pdos_window_eV: float = Field(5.0, gt=0, le=60)
     energy_tolerance_Ry: float = Field(1e-8, gt=0, le=1e-5)
-    max_iterations: int = Field(100, ge=2, le=1000)
 
     @model_validator(mode="after")
     def _one_cell(self) -> Self:
@@ -75,8 +113,13 @@ class Hole(_Strict):
     Attributes
     ----------
     electrons
-        Taken out of the 1s shell: 1, as published, kept in the lowest empty level, so that the cell is neutral; or 0,
-        the ground state's own empty levels, to see what the hole does.
+        Taken out of the 1s shell: 1, as published; 0.5, the transition potential; or 0, the ground state's own empty
+        levels, to see what the hole does.
+    excited_electron
+        Whether what was taken out is in the lowest empty level, as published: the cell is neutral. Otherwise it has
+        gone; a uniform background makes up for it.
+    hole_upf
+        The user's own pseudopotential of the absorber with a full hole; ``upf`` must have the one without.
     paw_radius
         Radius of the reconstruction, in cutoff radii of the absorber's pseudopotential.
     window_eV
@@ -85,78 +128,32 @@ class Hole(_Strict):
         Half width to which the spectrum has to be converged, eV.
     tolerance
         Relative change of the spectrum at that width, at which the recursion ends.
-    max_recursions
-        Limit of the recursion, for each polarisation.
     """
 
-    electrons: Literal[0, 1] = 1
+    electrons: float = 1.0
+    excited_electron: bool = True
+    hole_upf: UserHole | None = None
     paw_radius: float = Field(1.5, ge=1, le=3)
     window_eV: float = Field(40.0, ge=5, le=200)
     resolution_eV: float = Field(0.3, ge=0.05, le=2)
     tolerance: float = Field(1e-3, gt=0, le=0.01)
-    max_recursions: int = Field(4000, ge=50, le=20000)
+
+    @field_validator("electrons")
+    @classmethod
+    def _one_of(cls, value: float) -> float:
+        if value not in (0.0, 0.5, 1.0):
+            raise ValueError("one of 1, 0.5, 0")
+        return value
+
+    @property
+    def is_scale(self) -> bool:
+        """Whether the state the spectrum is made of is the one of the total-energy difference, too."""
+        return self.electrons == 1.0 and self.excited_electron
 
 
-PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "molecule": (
-        "a molecule in a cubic box of 15 A as published, 60 Ry",
-        {"box": {"side_A": 15.0}},
-        {},
-    ),
-    "light": (
-        "a molecule with 6 A between its images, 45 Ry: shifts within about 0.1 eV, Rydberg states squeezed",
-        {"box": {"vacuum_A": 6.0}, "cutoff_Ry": 45.0},
-        {"resolution_eV": 0.5, "tolerance": 2e-3},
-    ),
-}
-
-
-def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: str) -> ResolvedParameters:
-    """Return the full parameters of a preset with the user's overrides.
-
-    Raises
-    ------
-    UserError
-        Unknown preset, key or value; an edge or element that has no recipe.
-    """
-    if preset not in PRESETS:
-        raise UserError(f"qe has no preset {preset!r}", hint=_nearest(preset, PRESETS))
-    if edge != "K":
-        raise UserError(f"qe computes K edges, not {element} {edge}", hint="use feff for other edges")
-    _, ground, hole = PRESETS[preset]
-    values = {"ground": dict(ground), "hole": dict(hole)}
-    for key, value in overrides.items():
-        part = "ground" if key in Ground.model_fields else "hole" if key in Hole.model_fields else None
-        if part is None:
-            known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"qe has no parameter {key!r}", hint=_nearest(key, known))
-        if key in ("box", "supercell"):  # one takes the place of the other
-            values["ground"] = {k: v for k, v in values["ground"].items() if k not in ("box", "supercell")}
-        values[part][key] = value
-    ground_model = ground_from(values["ground"])
-    hole_model = _validated(Hole, values["hole"])
-    recipes = RECIPES.get(ground_model.pseudopotentials)
-    if recipes is None:
-        raise UserError(
-            f"qe has no set of pseudopotentials {ground_model.pseudopotentials!r}",
-            hint=_nearest(ground_model.pseudopotentials, RECIPES),
-        )
-    if element not in recipes or not recipes[element].spectral:
-        able = " ".join(e for e, r in recipes.items() if r.spectral)
-        raise UserError(
-            f"the set {ground_model.pseudopotentials} has no {element} with a core hole",
-            hint=f"it has {able}",
-        )
-    document = ground_model.model_dump(mode="json", exclude_none=True)
-    common = {"recipe": RECIPE, **document}
-    return ResolvedParameters(
-        site={
-            "ground": common,
-            "hole": hole_model.model_dump(mode="json"),
-            "absorber": recipes[element].to_dict(),
-        },
-        ground=common,
-    )
+def of_site(ground: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a ground state's parameters its sites depend on: not how far up its PDOS reaches."""
+    return {k: v for k, v in ground.items() if k != "pdos_window_eV"}
 
 
 def ground_from(document: Mapping[str, Any]) -> Ground:
@@ -180,6 +177,7 @@ def _validated(model: type[_Model], values: Mapping[str, Any]) -> _Model:
         raise UserError(f"qe: a parameter is no number, word, list or mapping: {error}") from None
 
 
-def _nearest(word: str, known: Any) -> str:
+def nearest(word: str, known: Any) -> str:
+    """Return a hint: the known word nearest to one that is not, or all of them."""
     near = get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)

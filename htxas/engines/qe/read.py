@@ -15,9 +15,9 @@ from htxas.domain.spectrum import Sticks
 from htxas.domain.structure import Structure
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Job
-from htxas.engines.external import log_tail
+from htxas.engines.external import exhausted, log_tail
 from htxas.engines.qe.lanczos import Poles, is_converged, read_poles
-from htxas.engines.qe.parameters import ground_from, hole_from
+from htxas.engines.qe.parameters import Hole, ground_from, hole_from
 from htxas.engines.qe.scf import (
     Bands,
     OutputError,
@@ -27,7 +27,7 @@ from htxas.engines.qe.scf import (
     refusal,
     wrong_pseudo,
 )
-from htxas.engines.qe.write import AXES, Layout, lay_out
+from htxas.engines.qe.write import AXES, EXCITED, GROUND, Layout, lay_out, scale_layout
 from htxas.errors import Cause, EngineFailure
 
 __all__ = ["bad", "ground_result", "site_result"]
@@ -35,10 +35,8 @@ __all__ = ["bad", "ground_result", "site_result"]
 _SAME_LEVEL_EV = 0.03
 _NO_LEVEL = 1e-3  # of the spectrum, the tolerance of the recursion; 75 recursions of molecules had less than 1e-8 there
 _FLAT_EV = 0.3
-_SCALE = {
-    1: "total energies and isolated atoms' (Mizoguchi 2009); spin-unpolarised hole, excited electron kept",
-    0: "no hole: the first empty level at what taking a 1s electron out of the isolated atom costs",
-}
+_SCALE = "total energies and isolated atoms' (Mizoguchi 2009); spin-unpolarised hole, excited electron kept"
+_NO_HOLE = "no hole: the first empty level at what taking a 1s electron out of the isolated atom costs"
 _ROUNDING = 1e-12  # of all weight: eigenvalues that rounding doubled have less
 _CORE_ELECTRONS = 2  # in the 1s shell before the excitation: both count, see htxas.domain.spectrum
 _INPUT_ROUTINES = ("read_", "iosys", "setup", "readpp", "card_", "ld1_", "checkallsym", "namelist")
@@ -55,10 +53,20 @@ def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
-def _scf(folder: Path, layout: Layout, outcome: Mapping[str, Any]) -> Bands:
-    """Return the self-consistent state, or say why there is none."""
+def _scf(folder: Path, layout: Layout, outcome: Mapping[str, Any], part: str = "") -> Bands:
+    """Return the self-consistent state of a run or of a part of it, or say why there is none."""
+    ran_in = str(Path(outcome["folder"], part)) if "folder" in outcome else ""
+    folder = folder / part
     output = _text(folder / "pw.out")
     said = refusal(output)
+    ended = "JOB DONE." in output
+    cause = None if ended else exhausted(output)
+    if cause is not None:
+        raise bad(
+            cause,
+            "pw.x ended: the disk is full" if cause is Cause.DISK_FULL else "pw.x got no memory",
+            folder,
+        )
     if "convergence NOT achieved" in output:
         raise bad(Cause.SCF_UNCONVERGED, "self-consistency did not converge", folder)
     if "Maximum CPU time exceeded" in output:
@@ -67,13 +75,13 @@ def _scf(folder: Path, layout: Layout, outcome: Mapping[str, Any]) -> Bands:
         refused = said.startswith(_INPUT_ROUTINES)
         verb = "refuses the input" if refused else "stopped"
         raise bad(Cause.BAD_INPUT if refused else Cause.ENGINE_CRASH, f"pw.x {verb}: {said}", folder)
-    if "JOB DONE." not in output:
+    if not ended:
         raise bad(Cause.ENGINE_CRASH, "pw.x ended before its end", folder)
     try:
         bands = read_bands(folder)
     except OutputError as error:
         raise bad(Cause.BAD_OUTPUT, str(error), folder) from None
-    wrong = wrong_pseudo(output, outcome["folder"], outcome["pseudopotentials_md5"])
+    wrong = wrong_pseudo(output, ran_in, outcome["pseudopotentials_md5"])
     if wrong is not None:
         raise bad(Cause.BAD_OUTPUT, wrong, folder)
     if abs(bands.electrons - layout.electrons) > 1e-6:
@@ -94,14 +102,14 @@ def ground_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance
         SCF_UNCONVERGED, ENGINE_CRASH, BAD_INPUT, WALLTIME or BAD_OUTPUT.
     """
     ground = ground_from(job.calculation.parameters)
-    layout = lay_out(job.structure, ground, None)
+    layout = lay_out(job.structure, ground)
     bands = _scf(folder, layout, outcome)
     try:
         shares = read_projections(folder, _text(folder / "projwfc.out"), len(layout.cell))
         if shares.shape[:2] != bands.energies_eV.shape:
             raise OutputError("atomic_proj.xml has other levels than pw.xml")
         zero_eV, spread_eV = read_vacuum(folder) if ground.box is not None else (0.0, 0.0)
-        homo, lumo = bands.frontier_eV()
+        homo, lumo = bands.frontier_eV(layout.pairs)
     except OutputError as error:
         name = "pp1.out" if "vacuum" in str(error) else "projwfc.out"
         raise bad(Cause.BAD_OUTPUT, str(error), folder, name) from None
@@ -111,7 +119,7 @@ def ground_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance
         reference = "vacuum" if spread_eV < _FLAT_EV else "average potential along the edges of the box"
     return GroundResult(
         convergence=bands.convergence,
-        total_energy_eV=bands.energy_eV,
+        total_energy_eV=bands.energy_eV / layout.cell.copies,
         homo_eV=homo - zero_eV,
         lumo_eV=lumo - zero_eV,
         dipole_D=None,
@@ -152,7 +160,7 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
     """
     parameters = job.calculation.parameters
     ground, hole = ground_from(parameters["ground"]), hole_from(parameters["hole"])
-    layout = lay_out(job.structure, ground, job.calculation.atom, hole_electrons=hole.electrons)
+    layout = lay_out(job.structure, ground, job.calculation.atom, hole)
     bands = _scf(folder, layout, outcome)
     if bands.gamma_only:
         raise bad(
@@ -172,26 +180,31 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
                 folder,
                 name,
             )
-        convergence.append(Convergence.CONVERGED if converged else Convergence.UNCONVERGED)
         try:
-            poles.append(read_poles(folder / f"lanczos-{axis}.sav", bands.k_weights, vector))
+            found = read_poles(folder / f"lanczos-{axis}.sav", bands.k_weights, vector)
         except OutputError as error:
             raise bad(Cause.BAD_OUTPUT, str(error), folder, name) from None
-    energies = _energies(job, folder, outcome, bands)
-    first_eV = (
-        energies["excited"] - energies["ground"] + energies["atom"] if hole.electrons else energies["atom"]
-    )
+        poles.append(found)
+        done = converged and found.converged
+        convergence.append(Convergence.CONVERGED if done else Convergence.UNCONVERGED)
+    excited = bands
+    if hole.electrons and not hole.is_scale:
+        excited = _scf(folder, scale_layout(layout), outcome, EXCITED)
+        convergence.append(excited.convergence)
+    energies = _energies(job, layout, folder, outcome, excited)
+    first_eV = energies["atom"]
+    if hole.electrons:
+        first_eV += energies["excited"] - energies["ground"]
     try:
-        sticks = _sticks(poles, bands, first_eV, hole.window_eV)
+        sticks = _sticks(poles, bands.frontier_eV(layout.pairs), first_eV, hole.window_eV)
     except OutputError as error:
         raise bad(Cause.BAD_OUTPUT, str(error), folder) from None
-    worst = Convergence.UNCONVERGED if Convergence.UNCONVERGED in convergence else bands.convergence
     return SiteResult(
-        convergence=worst,
+        convergence=_worst(convergence),
         sticks=sticks,
         excitation_energy_eV=first_eV,
         ionization_eV=None,
-        scale=_SCALE[hole.electrons],
+        scale=_scale(hole),
         energies_eV=energies,
         hole_overlap=1.0,  # frozen in the pseudopotential of this very atom
         window_eV=hole.window_eV,
@@ -199,26 +212,53 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
     )
 
 
-def _energies(job: Job, folder: Path, outcome: Mapping[str, Any], bands: Bands) -> dict[str, float]:
-    ground, atoms = outcome.get("ground"), outcome["atoms_eV"]
+def _worst(convergence: list[Convergence]) -> Convergence:
+    order = (Convergence.UNKNOWN, Convergence.UNCONVERGED)
+    return next((c for c in order if c in convergence), Convergence.CONVERGED)
+
+
+def _scale(hole: Hole) -> str:
+    if not hole.electrons:
+        return _NO_HOLE
+    if hole.is_scale:
+        return _SCALE
+    what = "half a hole" if hole.electrons < 1 else "a hole"
+    return (
+        f"{_SCALE}; levels above the first those of {what}, {'neutral' if hole.excited_electron else 'ion'}"
+    )
+
+
+def _energies(
+    job: Job, layout: Layout, folder: Path, outcome: Mapping[str, Any], excited: Bands
+) -> dict[str, float]:
+    """Return the energies the scale is made of, eV: of the cell without a hole and with it, and of the atoms."""
+    ground = outcome.get("ground")
     if ground is None:
         raise bad(Cause.BAD_OUTPUT, "there is no energy of the ground state", folder)
-    element = job.calculation.element
-    without, with_hole = atoms[element], atoms[f"{element}-hole"]
-    if not job.calculation.parameters["hole"]["electrons"]:
-        removal = with_hole["all_electron"] - without["all_electron"]
-        return {"ground": float(ground["energy_eV"]), "atom": removal}
-    return {
-        "ground": float(ground["energy_eV"]),
-        "excited": bands.energy_eV,
-        "atom": (with_hole["all_electron"] - with_hole["pseudo"])
-        - (without["all_electron"] - without["pseudo"]),
-    }
+    if ground["from"] == GROUND:
+        again = _scf(
+            folder, lay_out(job.structure, ground_from(job.calculation.parameters["ground"])), outcome, GROUND
+        )
+        if abs(again.energy_eV / layout.cell.copies - ground["energy_eV"]) > 1e-6:
+            raise bad(Cause.BAD_OUTPUT, "the ground state is not the one the run tells of", folder / GROUND)
+    hole = hole_from(job.calculation.parameters["hole"])
+    element, atoms = job.calculation.element, outcome["atoms_eV"]
+    if hole.hole_upf is not None:
+        atom_eV = hole.hole_upf.atom_eV
+    else:
+        without, with_hole = atoms[element], atoms[f"{element}-hole"]
+        atom_eV = with_hole["all_electron"] - without["all_electron"]
+        if hole.electrons:
+            atom_eV -= with_hole["pseudo"] - without["pseudo"]
+    energies = {"ground": float(ground["energy_eV"]) * layout.cell.copies, "atom": float(atom_eV)}
+    return {**energies, "excited": excited.energy_eV} if hole.electrons else energies
 
 
-def _sticks(poles: list[Poles], bands: Bands, first_eV: float, window_eV: float) -> Sticks:
+def _sticks(
+    poles: list[Poles], frontier_eV: tuple[float, float], first_eV: float, window_eV: float
+) -> Sticks:
     """Return the transitions to all levels that are not full, the first of them at ``first_eV``."""
-    full_eV, lowest_eV = bands.frontier_eV()
+    full_eV, lowest_eV = frontier_eV
     if lowest_eV - full_eV < 2 * _SAME_LEVEL_EV:
         raise OutputError(f"full and empty levels beside the hole are {lowest_eV - full_eV:.3f} eV apart")
     energies, strengths = [np.array([first_eV])], [np.zeros((1, 3))]

@@ -73,12 +73,15 @@ class Bands:
     version: str
     iterations: int
 
-    def frontier_eV(self) -> tuple[float, float]:
-        """Return the highest full level and the lowest that is not, eV; a hole's last electron fills none."""
-        full = self.occupations > 0.99
-        if not full.any() or full.all():
-            raise OutputError("pw.xml: no level is empty, or none is full")
-        return float(self.energies_eV[full].max()), float(self.energies_eV[~full].min())
+    def frontier_eV(self, pairs: int) -> tuple[float, float]:
+        """Return the highest of the lowest ``pairs`` levels of all k points, and the lowest of the others, eV.
+
+        Which these are, occupations do not say: the electron a hole has set free fills levels of the conduction band at
+        some k points.
+        """
+        if not 0 < pairs < self.energies_eV.shape[1]:
+            raise OutputError(f"pw.xml has {self.energies_eV.shape[1]} levels, {pairs} of them full")
+        return float(self.energies_eV[:, :pairs].max()), float(self.energies_eV[:, pairs:].min())
 
 
 def _parse(path: Path) -> ElementTree.Element:

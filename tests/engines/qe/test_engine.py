@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,14 @@ from htxas.domain.calculation import Calculation, Kind
 from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.result import GroundResult, SiteResult
 from htxas.domain.structure import Structure
-from htxas.engines.base import Engine, Job
+from htxas.engines.base import Engine, Job, read_job
 from htxas.engines.numerics import check_numerics
 from htxas.engines.qe.corrections import LADDER, NUMERICS
 from htxas.engines.qe.engine import ENGINE
-from htxas.engines.qe.recipes import RECIPES
+from htxas.engines.qe.recipes import RECIPES, ld1_input
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 
-COARSE = {"box": {"vacuum_A": 4.0}, "cutoff_Ry": 25.0, "empty_bands": 4}
+COARSE = {"box": {"vacuum_A": 4.0}, "cutoff_Ry": 25.0}
 COARSE_SITE = {**COARSE, "tolerance": 0.01, "resolution_eV": 0.5, "window_eV": 25.0}
 
 
@@ -108,6 +110,76 @@ def test_without_a_hole_the_absorber_is_one_of_its_kind(carbon_monoxide: Structu
     assert (tmp_path / "C-hole.ld1.in").exists()  # its energy fixes the scale
 
 
+@pytest.mark.parametrize(
+    ("overrides", "file", "charge", "levels"),
+    [
+        ({"electrons": 0.5}, "C-half.UPF", None, "smearing"),
+        ({"electrons": 0.5, "excited_electron": False}, "C-half.UPF", "0.5", "fixed"),
+        ({"excited_electron": False}, "C-hole.UPF", "1", "fixed"),
+    ],
+)
+def test_other_holes_are_put_on_the_scale_of_the_full_one(
+    carbon_monoxide: Structure,
+    tmp_path: Path,
+    overrides: dict[str, Any],
+    file: str,
+    charge: str | None,
+    levels: str,
+) -> None:
+    ENGINE.write(jobs(carbon_monoxide, **overrides)[1], tmp_path)
+    text, scale = (tmp_path / "pw.in").read_text(), (tmp_path / "excited/pw.in").read_text()
+    assert f"C1   1.0 {file}" in text
+    assert (f"tot_charge={charge}\n" in text) == (charge is not None)
+    assert f"occupations='{levels}'" in text
+    assert "C1   1.0 C-hole.UPF" in scale
+    assert "tot_charge" not in scale
+    names = {p.name for p in tmp_path.glob("C*.ld1.in")}
+    assert names == {"C.ld1.in", "C-hole.ld1.in", file.replace("UPF", "ld1.in")}
+
+
+def test_cutoffs_are_what_the_absorber_needs() -> None:
+    found = {
+        (preset, e): ENGINE.resolve(preset, {}, element=e, edge="K").site["ground"]["cutoff_Ry"]
+        for preset in ("molecule", "light")
+        for e in "CNO"
+    }
+    assert found == {
+        ("molecule", "C"): 60.0,
+        ("molecule", "N"): 80.0,
+        ("molecule", "O"): 110.0,
+        ("light", "C"): 45.0,
+        ("light", "N"): 60.0,
+        ("light", "O"): 82.5,
+    }
+
+
+def test_how_far_a_pdos_reaches_changes_no_spectrum() -> None:
+    few, many = (ENGINE.resolve("light", {"pdos_window_eV": e}, element="C", edge="K") for e in (2.0, 10.0))
+    assert few.site == many.site
+    assert few.ground != many.ground
+
+
+def test_an_attempt_cut_short_is_gone_on_with(carbon_monoxide: Structure, tmp_path: Path, runs: Path) -> None:
+    before, again, other = (tmp_path / name for name in ("before", "again", "other"))
+    job = read_job(runs / "killed-in-xspectra")
+    before.mkdir()
+    ENGINE.write(job, before)
+    shutil.copytree(runs / "killed-in-xspectra", before, dirs_exist_ok=True)
+    (before / "pw.save").mkdir()
+    for name in ("C.UPF", "C-hole.UPF", "C.ld1.out", "pw.save/wfc1.dat", "xspectra-x.in"):
+        (before / name).write_text(name)
+    again.mkdir()
+    ENGINE.write(replace(job, previous_directory=before), again)
+    taken = {str(p.relative_to(again)) for p in again.rglob("*") if p.is_file() and p.suffix != ".in"}
+    assert taken == {
+        "calculation.json", "pw.out", "pw.xml", "C.UPF", "C-hole.UPF", "C.ld1.out", "pw.save/wfc1.dat",
+        "xspectra-x.out", "lanczos-x.sav",
+    }  # fmt: skip
+    other.mkdir()  # another way to the answer: nothing of it
+    ENGINE.write(replace(job, previous_directory=before, numerics={"mixing_beta": 0.2}), other)
+    assert not list(other.glob("*.out"))
+
+
 def test_corrections_change_the_way_only(carbon_monoxide: Structure, tmp_path: Path) -> None:
     _, site = jobs(carbon_monoxide)
     gentle = Job(site.calculation, carbon_monoxide, numerics={"mixing_beta": 0.1, "iterations_factor": 3.0})
@@ -131,6 +203,17 @@ def test_corrections_change_the_way_only(carbon_monoxide: Structure, tmp_path: P
         ("C", "K", {"cutoff_Ry": 3}, "cutoff_Ry"),
         ("C", "K", {"supercell": {"repeats": [2, 2, 2]}}, "kpoints go with a supercell"),
         ("C", "K", {"pseudopotentials": "tm-pbe"}, "did you mean 'tm-pbe-1'"),
+        ("C", "K", {"electrons": 0.7}, "one of 1, 0.5, 0"),
+        (
+            "C",
+            "K",
+            {"box": {"side_A": 12}, "supercell": {"repeats": [1, 1, 1]}},
+            "say box (a molecule) or supercell",
+        ),
+        ("C", "K", {"upf": {"C": "mine.UPF"}}, "HTXAS_QE_PSEUDOS is not set"),
+        ("C", "K", {"upf": {"C": "/home/me/mine.UPF"}}, "not the name of a file"),
+        ("C", "K", {"upf": ["C.UPF"]}, "upf: element: name of a file"),
+        ("C", "K", {"hole_upf": {"file": "C-hole.UPF"}}, "file, atom_eV and radius_a0"),
     ],
 )
 def test_parameters_are_refused(element: str, edge: str, overrides: dict[str, Any], message: str) -> None:
@@ -159,16 +242,15 @@ def test_structures_are_refused(symbols: list[str], positions: Any, message: str
 
 def test_a_set_of_recipes_never_changes() -> None:
     """An identity relies on its name: a better recipe is a new set."""
-    radii = {e: [c[3] for c in r.channels] for e, r in RECIPES["tm-pbe-1"].items()}
-    assert radii == {
-        "H": [1.1],
-        "B": [1.6, 1.6],
-        "C": [1.5, 1.5],
-        "N": [1.4, 1.4],
-        "O": [1.35, 1.35],
-        "F": [1.3, 1.3],
-        "Mg": [2.1, 2.1],
-    }
+    inputs = "".join(
+        ld1_input(e, e, recipe, hole=hole)
+        for e, recipe in sorted(RECIPES["tm-pbe-1"].items())
+        for hole in ((0.0, 0.5, 1.0) if recipe.spectral else (0.0,))
+    )
+    assert (
+        sha256(inputs.encode()).hexdigest()
+        == "70486dd33aa2bb9f716c4c0cf0bd2bafdb09d610d56319ac89658c737ff195e0"
+    )
 
 
 def run(job: Job, folder: Path, **environment: str) -> int:

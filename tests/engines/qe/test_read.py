@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,7 +115,7 @@ def test_the_energy_of_an_occupation_has_no_entropy(runs: Path) -> None:
 
 def test_occupied_levels_are_no_final_states(runs: Path) -> None:
     bands = read_bands(runs / "site")
-    full, first = bands.frontier_eV()
+    full, first = bands.frontier_eV(5)
     poles = read_poles(runs / "site/lanczos-x.sav", bands.k_weights, (1.0, 0.0, 0.0))
     occupied = poles.energies_eV < full + 0.05
     assert poles.squares_a02[occupied].sum() > 0  # they are in the recursion
@@ -209,9 +208,73 @@ def test_ground_files_that_lack(copied: Copy) -> None:
         shutil.rmtree(folder)
 
 
-def test_the_state_of_a_crystal_counts_as_much_as_its_k_point(runs: Path) -> None:
-    """Made of the molecule's: a second cell and a second k point would share."""
-    result = ground(runs / "ground")
-    assert result.pdos.shares is None
-    told = json.loads((runs / "ground/outcome.json").read_text())
-    assert set(told["pseudopotentials_md5"]) == {"C.UPF", "O.UPF"}
+def test_the_ground_state_of_a_crystal(runs: Path) -> None:
+    result = ground(runs / "crystal-ground")
+    assert inspect(result, GateLimits()) is None
+    assert result.pdos.shares is not None
+    assert result.pdos.shares.sum() == pytest.approx(len(result.pdos.energies_eV) / 3)  # of three k points
+    electrons = (result.pdos.occupations * result.pdos.shares) @ np.ones(len(result.pdos.energies_eV))
+    assert electrons == pytest.approx(8.0)
+    first, second = (result.pdos.weights * result.pdos.shares[:, None, None]).sum(axis=0)
+    assert first == pytest.approx(second, rel=1e-3)  # equivalent atoms
+
+
+def test_the_freed_electron_fills_no_level_of_a_crystal(runs: Path) -> None:
+    """It lies at the bottom of the conduction band, whose levels there may be as full as any."""
+    bands = read_bands(runs / "crystal")
+    assert bands.occupations[0, 4] > 0.8  # another half than one of a molecule
+    full, first = bands.frontier_eV(4)
+    assert first == bands.energies_eV[:, 4].min()
+    assert first > full + 1
+    result = site(runs / "crystal")
+    assert result.sticks.energies_eV[0] == pytest.approx(result.excitation_energy_eV)
+
+
+def test_half_a_hole_is_on_the_scale_of_a_full_one(runs: Path) -> None:
+    half, full = site(runs / "half"), site(runs / "site")
+    assert inspect(half, GateLimits(), element="C", edge="K") is None
+    assert half.excitation_energy_eV == pytest.approx(full.excitation_energy_eV, abs=1e-3)
+    assert "levels above the first those of half a hole, neutral" in half.scale
+    first = [
+        r.sticks.isotropic[r.sticks.energies_eV < r.excitation_energy_eV + 0.05].sum() for r in (half, full)
+    ]
+    assert (
+        0.8 < first[0] / first[1] < 0.95
+    )  # the hole draws the level to it; all-electron, half a hole: 0.153
+    assert first[0] == pytest.approx(0.153, abs=0.003)
+
+
+@pytest.mark.parametrize("part", ["excited", "ground"])
+def test_states_of_the_scale_are_judged_too(copied: Copy, part: str) -> None:
+    folder = copied("half")
+    edit(folder, f"{part}/pw.out", "JOB DONE.", "")
+    with pytest.raises(EngineFailure, match="before its end"):
+        site(folder)
+    edit(folder, f"{part}/pw.out", "convergence has been achieved", "JOB DONE. convergence NOT achieved")
+    with pytest.raises(EngineFailure) as caught:
+        site(folder)
+    assert caught.value.cause is Cause.SCF_UNCONVERGED
+
+
+def test_a_recursion_that_reached_its_limit_is_refused(copied: Copy) -> None:
+    """Whatever is printed: in pools, it is of some of the k points only."""
+    folder = copied("site")
+    count = (folder / "lanczos-z.sav").read_text().splitlines()[8].split()
+    assert len(count) == 1
+    edit(folder, "lanczos-z.sav", "4000\n", f"{count[0]}\n")
+    assert site(folder).convergence is Convergence.UNCONVERGED
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("Error allocating 23887872 bytes: Cannot allocate memory", Cause.OUT_OF_MEMORY),
+        ("forrtl: No space left on device", Cause.DISK_FULL),
+    ],
+)
+def test_what_the_machine_ran_out_of(copied: Copy, words: str, cause: Cause) -> None:
+    folder = copied("site")
+    edit(folder, "pw.out", "JOB DONE.", words)
+    with pytest.raises(EngineFailure) as caught:
+        site(folder)
+    assert caught.value.cause is cause
