@@ -117,7 +117,7 @@ class Cp2kEngine:
         side_A = float(p.box.build(structure).cell_A[0, 0])
         functions = sum(count(shells(p.valence_basis, e) or ()) for e in structure.symbols)
         points = side_A**3 * p.cutoff_Ry**1.5 / 1e6
-        cycle = 0.18 * points * (1 + (functions / 400) ** 2) * (1.6 if p.functional == "r2SCAN" else 1.0)
+        cycle = 0.18 * points * (1 + (functions / 400) ** 2) * (2.0 if p.functional == "r2SCAN" else 1.0)
         cycles = 12
         if kind is Kind.SITE:
             holes = 3 if hole_of(parameters).scale == "neutral" else 2

@@ -171,7 +171,7 @@ def test_corrections_change_only_the_way(methane: Structure, tmp_path: Path) -> 
     ("overrides", "message"),
     [
         ({"cutof_Ry": 200.0}, "did you mean 'cutoff_Ry'"),
-        ({"cutoff_Ry": 60.0}, "cutoff_Ry = 60.0: Input should be greater than or equal to 120"),
+        ({"cutoff_Ry": 60.0}, "cutoff_Ry = 60.0: Input should be greater than or equal to 150"),
         ({"functional": "LDA"}, "'PBE' or 'r2SCAN'"),
         ({"box": {"side_A": 10.0, "vacuum_A": 5.0}}, "say side_A or vacuum_A"),
         ({"valence_basis": "pcseg-11"}, "no basis set is called 'pcseg-11'"),
