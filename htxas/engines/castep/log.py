@@ -1,4 +1,11 @@
-"""What CASTEP says in its ``.castep``: atoms, pseudopotentials, energies, convergence, whether it came to its end."""
+"""What CASTEP says in its ``.castep``: atoms, pseudopotentials, energies, convergence, whether it came to its end.
+
+Of convergence it says little. A density that has not converged is told in one way (``max. SCF cycles performed but
+system has not reached the groundstate``), levels that have not in several (``Warning: band structure not converged``).
+So any words after the first cycle that deny that something converged are taken at their word. Nothing is printed when
+levels converge; but a core-loss run that went well tells the time its matrix elements took (20.1, and castep-docs), and
+without that line its convergence is unknown.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +18,7 @@ import numpy.typing as npt
 
 from htxas.domain.calculation import Convergence
 
-__all__ = ["SPECTRAL_PART", "CastepLog", "LabelledAtom", "read_log"]
-
-SPECTRAL_PART = "the spectral part"
-"""Where a run stands whose density has converged."""
+__all__ = ["CastepLog", "LabelledAtom", "read_log"]
 
 _BANNER = "Welcome to"
 _VERSION = re.compile(r"CASTEP version\s+([0-9][0-9A-Za-z.]*)")
@@ -32,16 +36,22 @@ _CUTOFF = re.compile(rf"plane wave basis set cut-off\s*:\s*{_NUMBER}")
 _TOTAL = re.compile(rf"^\s*Total time\s*=\s*{_NUMBER}\s*s", re.MULTILINE)
 _PEAK = re.compile(r"^\s*Peak Memory Use\s*=\s*(\d+)\s*kB", re.MULTILINE)
 _CYCLE = re.compile(r"^\s*(\d+)\s+\S+\s+\S+\s+\S+\s+\S+\s+<-- SCF", re.MULTILINE)
-_WARNING = re.compile(
-    r"max\. SCF cycles performed but system has not reached the groundstate"
-    r"|electronic minimi[sz]ation did not converge"
-    r"|^.*warning.*not.{0,30}converge.*$",
-    re.IGNORECASE | re.MULTILINE,
+_SCF, _SPECTRUM = "<-- SCF", "Calculation of Spectral Properties"
+_IS_SPECTRAL = re.compile(r"type of calculation\s*:\s*Electronic Spectroscopy")
+_IS_CORE_LOSS = re.compile(r"spectroscopy calculation\s*:\s*core loss")
+_MATRIX_ELEMENTS = "Total time to compute matrix elements"
+_SPEAKS = re.compile(r"converg|groundstate|ground state", re.IGNORECASE)
+_DENIES = re.compile(
+    r"\bnot\b|n't\b|\bun-?converg|\bnon-?converg|\bno converg|\bfail|\bunable\b|\bcannot\b", re.IGNORECASE
+)
+_LIMIT = re.compile(
+    r"max\w*\.?\s+(?:\w+\.?\s+)*(?:iterations|steps|cycles)\s+(?:\w+\s+)*(?:reached|exceeded|performed|taken|done)",
+    re.IGNORECASE,
 )
 _STAGES = (
-    ("Calculation of Spectral Properties", SPECTRAL_PART),
+    (_SPECTRUM, "the spectral part"),
     ("Final energy", "what follows self-consistency"),
-    ("<-- SCF", "self-consistency"),
+    (_SCF, "self-consistency"),
     ("calculation performed for", "making the pseudopotentials"),
     (_BANNER, "reading the input"),
 )
@@ -142,11 +152,11 @@ def read_log(text: str) -> CastepLog:
     ae, pa, configurations = _atoms(lines)
     final = _last(_FINAL, text)
     total, peak = _last(_TOTAL, text), _last(_PEAK, text)
-    warning = _WARNING.search(text)
-    if warning:
+    complaint = _complaint(text)
+    if complaint:
         convergence = Convergence.UNCONVERGED
     else:
-        convergence = Convergence.UNKNOWN if final is None else Convergence.CONVERGED
+        convergence = Convergence.CONVERGED if final is not None and _went_well(text) else Convergence.UNKNOWN
     version = _VERSION.search(text)
     cycles = [int(n) for n in _CYCLE.findall(text)]
     return CastepLog(
@@ -170,8 +180,33 @@ def read_log(text: str) -> CastepLog:
         total_s=total,
         peak_MB=None if peak is None else peak / 1024,
         stood_in=next((words for mark, words in _STAGES if mark in text), "starting"),
-        complaint=" ".join(warning[0].split()) if warning else None,
+        complaint=complaint,
     )
+
+
+def _complaint(text: str) -> str | None:
+    """Return what is said, once the density is sought, of something that did not converge."""
+    starts = [at for at in (text.find(_SCF), text.find(_SPECTRUM)) if at >= 0]
+    if not starts:
+        return None
+    lines = [" ".join(line.split()) for line in text[min(starts) :].splitlines()]
+    for i, line in enumerate(lines):
+        if _ATOM_ENERGY.search(line):  # an isolated atom's: it stops the run if it does not converge
+            continue
+        if _LIMIT.search(line) or (_SPEAKS.search(line) and _DENIES.search(line)):
+            return line
+        both = " ".join(lines[i : i + 2])  # a sentence broken in two
+        if _SPEAKS.search(both) and _DENIES.search(both) and not _ATOM_ENERGY.search(both):
+            return both
+    return None
+
+
+def _went_well(text: str) -> bool:
+    """Return whether all that a run is for was brought to its end, where CASTEP says so."""
+    if not _IS_SPECTRAL.search(text):
+        return True
+    _, banner, after = text.partition(_SPECTRUM)
+    return bool(banner) and (_MATRIX_ELEMENTS in after or not _IS_CORE_LOSS.search(text))
 
 
 def _last(pattern: re.Pattern[str], text: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +15,12 @@ from htxas.engines.castep.bands import Bands, OutputError, read_bands
 from htxas.engines.castep.binary import CoreElements, parse_elnes_fmt, read_core_elements, read_projections
 from htxas.engines.castep.judge import refuse_other_cell, sound_log
 from htxas.engines.castep.log import CastepLog
-from htxas.engines.castep.parameters import CastepParameters, Ground, ground_of, site_of
+from htxas.engines.castep.parameters import CastepParameters, State, ground_of, site_of
 from htxas.engines.castep.pdos import pdos_of
-from htxas.engines.castep.process import ground_key
-from htxas.engines.castep.pseudopotentials import hole_string, site_label
+from htxas.engines.castep.process import state_key
+from htxas.engines.castep.pseudopotentials import site_label
 from htxas.engines.castep.spectrum import Scale, transition_energy, transitions
-from htxas.engines.castep.write import GROUND, SITE, Layout, lay_out
+from htxas.engines.castep.write import GROUND, SITE, Layout, extra_bands, lay_out
 from htxas.engines.external import provenance_of
 from htxas.errors import Cause, EngineFailure
 
@@ -29,6 +30,11 @@ T = TypeVar("T")
 _SAME_GROUND_EV = 0.005
 _SAME_CELL_A = 1e-4
 _SAME_ATOM_EV = 0.005
+_COVERED = 0.9  # of the window that was asked for
+_SCALE = {
+    which: f"pseudo total energies ({energy}, excited electron kept) and isolated all-electron atoms; not aligned"
+    for which, energy in (("final", "E"), ("zero_kelvin", "E - TS/2"))
+}
 _ZERO = "CASTEP's own: the average electrostatic potential of the cell, no vacuum level"
 
 
@@ -42,7 +48,7 @@ def read_ground(job: Job, directory: Path, outcome: Mapping[str, Any]) -> Ground
     """
     ground = ground_of(job.calculation.parameters)
     layout = lay_out(job.structure, ground, None)
-    log = sound_log(directory, GROUND, job.calculation.key, _strings(ground, layout))
+    log = sound_log(directory, GROUND, job.calculation.key, _strings(ground, layout, {}))
 
     def read() -> GroundResult:
         bands = _bands(directory, GROUND, log, layout)
@@ -77,7 +83,8 @@ def read_site(job: Job, directory: Path, outcome: Mapping[str, Any]) -> SiteResu
     Raises
     ------
     EngineFailure
-        As :func:`read_ground`; GATE_REJECTED if the ground state here is not the stored one.
+        As :func:`read_ground`; GATE_REJECTED if the ground state here is not the stored one, or the levels do not reach
+        as far as was asked.
     """
     c = job.calculation
     assert c.atom is not None
@@ -86,12 +93,12 @@ def read_site(job: Job, directory: Path, outcome: Mapping[str, Any]) -> SiteResu
     ground = parameters.ground
     without = lay_out(job.structure, ground, None)
     layout = lay_out(job.structure, ground, c.atom)
-    ground_log = sound_log(directory, GROUND, ground_key(job), _strings(ground, without))
-    log = sound_log(directory, SITE, c.key, _strings(ground, layout))
     label = site_label(c.element)
+    ground_log = sound_log(directory, GROUND, state_key(job), _strings(ground, without, {}))
+    log = sound_log(directory, SITE, c.key, _strings(ground, layout, {label: parameters.absorber}))
 
     def read() -> SiteResult:
-        _refuse_other_hole(parameters, ground_log, log, label)
+        _refuse_other_hole(ground_log, log, label)
         scale = transition_energy(
             ground_log, log, ground_label=c.element or "", excited_label=label, which=ground.total_energy
         )
@@ -103,6 +110,7 @@ def read_site(job: Job, directory: Path, outcome: Mapping[str, Any]) -> SiteResu
         _refuse_other_atoms(elements, indices)
         squared = elements.squared_1s(species, rank)
         sticks, window = transitions(bands, squared, scale.transition_eV)
+        _refuse_narrow(parameters, layout, window, directory)
         extra = {
             "first_band": bands.first_empty + 1,
             "bands": bands.levels_eV.shape[1],
@@ -116,7 +124,7 @@ def read_site(job: Job, directory: Path, outcome: Mapping[str, Any]) -> SiteResu
             sticks=sticks,
             excitation_energy_eV=scale.transition_eV,
             ionization_eV=None,
-            scale=_scale_words(parameters),
+            scale=_SCALE[ground.total_energy],
             energies_eV=_energies(scale, ground_log, log, c.element or "", label),
             hole_overlap=1.0,  # it is in the pseudopotential of this atom: it cannot leave
             window_eV=window,
@@ -133,13 +141,9 @@ def _told(read: Callable[[], T], directory: Path) -> T:
         raise EngineFailure(Cause.BAD_OUTPUT, str(error), where=str(directory)) from None
 
 
-def _strings(ground: Ground, layout: Layout) -> dict[str, str]:
+def _strings(ground: State, layout: Layout, absorber: Mapping[str, str]) -> dict[str, str]:
     """Return the pseudopotential string of each species."""
-    strings = {}
-    for label, element in zip(layout.labels, layout.cell.symbols, strict=True):
-        string = ground.pseudopotentials[element]
-        strings[label] = string if label == element else hole_string(string)
-    return strings
+    return {label: absorber.get(label) or ground.string(label) or "" for label in layout.labels}
 
 
 def _one_of(directory: Path, *names: str) -> Path:
@@ -173,7 +177,7 @@ def _refuse_other_atoms(elements: CoreElements, indices: Mapping[tuple[int, int]
         raise OutputError("the matrix elements are of other atoms than those of the log")
 
 
-def _refuse_other_hole(parameters: CastepParameters, ground: CastepLog, log: CastepLog, label: str) -> None:
+def _refuse_other_hole(ground: CastepLog, log: CastepLog, label: str) -> None:
     """Refuse a run without the hole, or with another number of electrons than the hole leaves."""
     made_of = log.configurations.get(label, "")
     if made_of.split()[:1] != ["1s1"]:
@@ -181,15 +185,28 @@ def _refuse_other_hole(parameters: CastepParameters, ground: CastepLog, log: Cas
             f"the pseudopotential of {label} was made of {made_of or 'nothing'}, without a hole in 1s"
         )
     _refuse_other_potentials(ground, log)
-    more = 1 if parameters.hole.electron == "kept" else 0
-    if (
-        ground.electrons is None
-        or log.electrons is None
-        or abs(log.electrons - ground.electrons - more) > 1e-3
-    ):
+    with_hole, without = log.electrons, ground.electrons
+    if with_hole is None or without is None or abs(with_hole - without - 1) > 1e-3:
         raise OutputError(
-            f"there are {log.electrons} electrons with the hole and {ground.electrons} without: not {more} more"
+            f"there are {with_hole} electrons with the hole and {without} without: not one more"
         )
+
+
+def _refuse_narrow(parameters: CastepParameters, layout: Layout, window_eV: float, directory: Path) -> None:
+    """Refuse levels that end well below what was asked for, and say how many would do."""
+    hole = parameters.hole
+    if hole.extra_bands is not None or window_eV >= _COVERED * hole.window_eV:
+        return
+    asked = extra_bands(layout.cell, hole.window_eV)
+    # free electrons' levels grow with the power 3/2 from the bottom of the band, with less from the gap
+    enough = math.ceil(asked * (hole.window_eV / max(window_eV, 1.0)) ** 1.5)
+    raise EngineFailure(
+        Cause.GATE_REJECTED,
+        f"{asked} empty bands reach {window_eV:.1f} eV above the first final state; window_eV is {hole.window_eV:g}",
+        evidence={"window_eV": window_eV, "extra_bands": asked},
+        where=str(directory),
+        hint=f"say extra_bands: {enough}",
+    )
 
 
 def _refuse_other_potentials(ground: CastepLog, log: CastepLog) -> None:
@@ -216,12 +233,6 @@ def _refuse_other_ground(job: Job, found_eV: float, directory: Path) -> None:
             evidence={"ground_eV": found_eV, "stored_eV": stored},
             where=str(directory),
         )
-
-
-def _scale_words(parameters: CastepParameters) -> str:
-    energy = {"final": "E", "zero_kelvin": "E - TS/2"}[parameters.ground.total_energy]
-    electron = {"kept": "excited electron kept", "removed": "charge +1"}[parameters.hole.electron]
-    return f"pseudo total energies ({energy}, {electron}) and isolated all-electron atoms; not aligned"
 
 
 def _energies(scale: Scale, ground: CastepLog, log: CastepLog, element: str, label: str) -> dict[str, float]:
