@@ -11,7 +11,7 @@ import numpy as np
 from htxas.domain.calculation import Convergence
 from htxas.engines.castep.log import CastepLog, read_log
 from htxas.engines.castep.pseudopotentials import is_library
-from htxas.engines.castep.write import Layout
+from htxas.engines.castep.write import SITE, Layout
 from htxas.engines.external import log_tail
 from htxas.errors import Cause, EngineFailure
 
@@ -79,13 +79,11 @@ def sound_log(directory: Path, seed: str, key: str, strings: Mapping[str, str]) 
             directory,
             seed,
         )
-    if log.convergence is Convergence.UNKNOWN:
-        raise _bad(
-            Cause.BAD_OUTPUT,
-            f"{seed}.castep ends without a word that the density and the levels were brought to their end",
-            directory,
-            seed,
+    if log.convergence is Convergence.UNKNOWN or (seed == SITE and not log.matrix_elements):
+        lacking = (
+            "matrix elements were computed" if log.convergence is Convergence.CONVERGED else "it converged"
         )
+        raise _bad(Cause.BAD_OUTPUT, f"{seed}.castep ends without saying that {lacking}", directory, seed)
     for label, string in strings.items():
         used = log.pseudopotentials.get(label)
         if used is None or not (used == string or is_library(string)):

@@ -4,7 +4,7 @@ Of convergence it says little. A density that has not converged is told in one w
 system has not reached the groundstate``), levels that have not in several (``Warning: band structure not converged``).
 So any words after the first cycle that deny that something converged are taken at their word. Nothing is printed when
 levels converge; but a core-loss run that went well tells the time its matrix elements took (20.1, and castep-docs), and
-without that line its convergence is unknown.
+the readers want that line.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ _TOTAL = re.compile(rf"^\s*Total time\s*=\s*{_NUMBER}\s*s", re.MULTILINE)
 _PEAK = re.compile(r"^\s*Peak Memory Use\s*=\s*(\d+)\s*kB", re.MULTILINE)
 _CYCLE = re.compile(r"^\s*(\d+)\s+\S+\s+\S+\s+\S+\s+\S+\s+<-- SCF", re.MULTILINE)
 _SCF, _SPECTRUM = "<-- SCF", "Calculation of Spectral Properties"
-_IS_SPECTRAL = re.compile(r"type of calculation\s*:\s*Electronic Spectroscopy")
-_IS_CORE_LOSS = re.compile(r"spectroscopy calculation\s*:\s*core loss")
 _MATRIX_ELEMENTS = "Total time to compute matrix elements"
 _SPEAKS = re.compile(r"converg|groundstate|ground state", re.IGNORECASE)
 _DENIES = re.compile(
@@ -95,6 +93,8 @@ class CastepLog:
         Of self-consistency and of all else that says when it does not converge.
     cycles
         Of self-consistency.
+    matrix_elements
+        Whether it says that the matrix elements of core orbitals were computed: nothing of the spectrum comes after.
     all_electron_eV, pseudo_eV
         Energies of the isolated atoms, by species: all electrons, and the pseudopotential's valence electrons.
     configurations
@@ -121,6 +121,7 @@ class CastepLog:
     finished: bool
     convergence: Convergence
     cycles: int
+    matrix_elements: bool
     all_electron_eV: Mapping[str, float]
     pseudo_eV: Mapping[str, float]
     configurations: Mapping[str, str]
@@ -156,7 +157,7 @@ def read_log(text: str) -> CastepLog:
     if complaint:
         convergence = Convergence.UNCONVERGED
     else:
-        convergence = Convergence.CONVERGED if final is not None and _went_well(text) else Convergence.UNKNOWN
+        convergence = Convergence.UNKNOWN if final is None else Convergence.CONVERGED
     version = _VERSION.search(text)
     cycles = [int(n) for n in _CYCLE.findall(text)]
     return CastepLog(
@@ -166,6 +167,7 @@ def read_log(text: str) -> CastepLog:
         finished=total is not None,
         convergence=convergence,
         cycles=cycles[-1] if cycles else 0,
+        matrix_elements=_MATRIX_ELEMENTS in text,
         all_electron_eV=ae,
         pseudo_eV=pa,
         configurations=configurations,
@@ -199,14 +201,6 @@ def _complaint(text: str) -> str | None:
         if _SPEAKS.search(both) and _DENIES.search(both) and not _ATOM_ENERGY.search(both):
             return both
     return None
-
-
-def _went_well(text: str) -> bool:
-    """Return whether all that a run is for was brought to its end, where CASTEP says so."""
-    if not _IS_SPECTRAL.search(text):
-        return True
-    _, banner, after = text.partition(_SPECTRUM)
-    return bool(banner) and (_MATRIX_ELEMENTS in after or not _IS_CORE_LOSS.search(text))
 
 
 def _last(pattern: re.Pattern[str], text: str) -> float | None:

@@ -61,6 +61,12 @@ def test_the_inputs_of_a_molecule(formaldehyde: Structure, tmp_path: Path) -> No
     ground = (tmp_path / "ground.param").read_text()
     assert "TASK : SINGLEPOINT\n" in ground
     assert state_key(one) in ground
+    with_pdos = tmp_path / "ground"
+    with_pdos.mkdir()
+    ENGINE.write(make_job(formaldehyde, "C", kind=Kind.GROUND), with_pdos)
+    title = (with_pdos / "ground.param").read_text().splitlines()[0].removeprefix("COMMENT : ")
+    assert state_key(one) in title  # so that the site takes it for its own
+    assert len(title) <= 80  # CASTEP's limit
     assert "C 2|1.4|10|12|13|20:21(qc=7)\n" in (tmp_path / "ground.cell").read_text()
 
 
@@ -382,7 +388,7 @@ def test_a_crystal(mgo: Structure, run: Run) -> None:
     [
         ("unconverged", Cause.SCF_UNCONVERGED, "not reached the groundstate.*, after 11 cycles"),
         ("levels", Cause.SCF_UNCONVERGED, "band structure not converged"),
-        ("no-elements", Cause.BAD_OUTPUT, "without a word that"),
+        ("no-elements", Cause.BAD_OUTPUT, "without saying that matrix elements were computed"),
         ("refused", Cause.BAD_INPUT, "unrecognised keyword"),
         ("memory", Cause.OUT_OF_MEMORY, "wave_allocate"),
         ("disk", Cause.DISK_FULL, "disk full"),
