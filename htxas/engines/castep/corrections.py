@@ -48,7 +48,7 @@ NUMERICS: Mapping[str, Numeric] = MappingProxyType(
 
 LADDER: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType(
     {
-        Cause.SCF_UNCONVERGED: (
+        Cause.SCF_UNCONVERGED: (  # of the density or the levels: one cause, so the first rung is for both
             Correction(
                 "more_iterations",
                 "120 cycles of the density, 500 iterations of 25 steps for the levels of the spectrum",
@@ -59,13 +59,13 @@ LADDER: Mapping[Cause, tuple[Correction, ...]] = MappingProxyType(
                 "gentle_mixing",
                 "Pulay mixing with 20 % of the new density, 200 cycles",
                 {"mixing": "Pulay", "mix": 0.2, "cycles": 200},
-                walltime_factor=2.0,
+                walltime_factor=1.5,
             ),
             Correction(
                 "edft",
                 "ensemble DFT: the free energy is minimised, no density is mixed; several times slower",
                 {"method": "edft", "cycles": 300},
-                walltime_factor=3.0,
+                walltime_factor=2.0,
             ),
         ),
     }

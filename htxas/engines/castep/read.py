@@ -30,6 +30,7 @@ T = TypeVar("T")
 _SAME_GROUND_EV = 0.005
 _SAME_CELL_A = 1e-4
 _SAME_ATOM_EV = 0.005
+_SAME_CUTOFF_EV = 1e-3
 _COVERED = 0.9  # of the window that was asked for
 _SCALE = {
     which: f"pseudo total energies ({energy}, excited electron kept) and isolated all-electron atoms; not aligned"
@@ -51,6 +52,7 @@ def read_ground(job: Job, directory: Path, outcome: Mapping[str, Any]) -> Ground
     log = sound_log(directory, GROUND, job.calculation.key, _strings(ground, layout, {}))
 
     def read() -> GroundResult:
+        _refuse_other_settings(log, ground)
         bands = _bands(directory, GROUND, log, layout)
         if round(bands.electrons) % 2:
             raise OutputError(f"there are {bands.electrons:g} electrons, which leaves a shell open")
@@ -98,6 +100,8 @@ def read_site(job: Job, directory: Path, outcome: Mapping[str, Any]) -> SiteResu
     log = sound_log(directory, SITE, c.key, _strings(ground, layout, {label: parameters.absorber}))
 
     def read() -> SiteResult:
+        _refuse_other_settings(ground_log, ground)
+        _refuse_other_settings(log, ground)
         _refuse_other_hole(ground_log, log, label)
         scale = transition_energy(
             ground_log, log, ground_label=c.element or "", excited_label=label, which=ground.total_energy
@@ -175,6 +179,14 @@ def _refuse_other_atoms(elements: CoreElements, indices: Mapping[tuple[int, int]
     species = {s for s, _ in there}
     if there != {place for place in indices if place[0] in species}:
         raise OutputError("the matrix elements are of other atoms than those of the log")
+
+
+def _refuse_other_settings(log: CastepLog, ground: State) -> None:
+    """Refuse a run that CASTEP says it did with another cutoff, or in a charged cell."""
+    if log.cutoff_eV is None or abs(log.cutoff_eV - ground.cutoff_eV) > _SAME_CUTOFF_EV:
+        raise OutputError(f"the cutoff was {log.cutoff_eV} eV, not {ground.cutoff_eV:g}")
+    if log.charge != 0:
+        raise OutputError(f"the cell had the charge {log.charge}")
 
 
 def _refuse_other_hole(ground: CastepLog, log: CastepLog, label: str) -> None:

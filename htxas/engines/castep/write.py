@@ -205,7 +205,7 @@ def _param(comment: str, ground: State, cell: Cell, numerics: Mapping[str, Any])
         ("FINITE_BASIS_CORR", "0"),
         ("IPRINT", "1"),
         ("WRITE_CELL_STRUCTURE", "TRUE"),
-        ("WRITE_CHECKPOINT", "NONE"),  # as large as all else together, and nothing reads it
+        ("WRITE_CHECKPOINT", "NONE"),  # large, and nothing reads them
     ]
 
 

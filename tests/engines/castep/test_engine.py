@@ -348,6 +348,25 @@ def test_an_element_of_a_library(run: Run) -> None:
     assert (found.cause, "the same CASTEP?" in str(found)) == (Cause.BAD_OUTPUT, True)
 
 
+def test_a_run_with_other_settings(formaldehyde: Structure, run: Run) -> None:
+    one = make_job(formaldehyde, "C")
+    _, folder = run(one, "run")
+    log = folder / "site.castep"
+    text = log.read_text()
+    for old, new, message in (
+        (":   500.0000   eV", ":   450.0000   eV", "cutoff was 450"),
+        (
+            "net charge of system                           :  0.000",
+            "net charge of system : +1.000",
+            "charge 1",
+        ),
+    ):
+        assert old in text
+        log.write_text(text.replace(old, new))
+        found = failure(one, folder)
+        assert (found.cause, message in str(found)) == (Cause.BAD_OUTPUT, True)
+
+
 def test_older_versions(formaldehyde: Structure, run: Run) -> None:
     one = make_job(formaldehyde, "C")
     _, folder = run(one, "new")

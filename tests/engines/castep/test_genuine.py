@@ -193,10 +193,10 @@ def test_our_inputs_are_the_genuine_ones(sodium_germanide: tuple[Job, Structure]
 def test_a_calculation_read_from_genuine_files(
     sodium_germanide: tuple[Job, Structure], tmp_path: Path
 ) -> None:
-    """From ``ENGINE.read``; changed are the label ``Ge:exc``, the empty titles, and at last the number of electrons.
+    """From ``ENGINE.read``; changed are the label ``Ge:exc``, empty titles, at last charge and electrons.
 
     The example has the excited electron removed, which is refused: its first final state is not at the difference of
-    total energies. With the number changed, everything else is read as it would be.
+    total energies. With those changed, everything else is read as it would be.
     """
     job, _ = sodium_germanide
     ENGINE.write(job, tmp_path)
@@ -213,6 +213,10 @@ def test_a_calculation_read_from_genuine_files(
     outcome = {"status": "ran", "key": job.calculation.key, "host": "", "started": "", "ended": ""}
     outcome |= {"wall_s": 26.35, "cpu_s": 26.35, "inputs_sha256": {}, "program": [], "steps_s": {}}
     (tmp_path / "outcome.json").write_text(json.dumps(outcome))
+    with pytest.raises(EngineFailure, match=r"the cell had the charge 1\.0"):
+        ENGINE.read(job, tmp_path)
+    log = tmp_path / "site.castep"
+    log.write_text(log.read_text().replace(": +1.000", ":  0.000"))
     with pytest.raises(EngineFailure, match=r"58\.0 electrons with the hole and 58\.0 without: not one more"):
         ENGINE.read(job, tmp_path)
     for name, old, new in (
