@@ -16,7 +16,8 @@ from htxas.domain.structure import Structure
 from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
 from htxas.engines.castep.corrections import LADDER, NUMERICS
 from htxas.engines.castep.judge import unfinished
-from htxas.engines.castep.parameters import PRESETS, ground_of, resolve, site_of
+from htxas.engines.castep.parameters import ground_of, site_of
+from htxas.engines.castep.presets import PRESETS, resolve
 from htxas.engines.castep.process import find_castep, state_key
 from htxas.engines.castep.read import read_ground, read_site
 from htxas.engines.castep.write import (
@@ -75,7 +76,7 @@ class CastepEngine:
     def resolve(
         self, preset: str, overrides: Mapping[str, Any], *, element: str, edge: str
     ) -> ResolvedParameters:
-        """See :func:`htxas.engines.castep.parameters.resolve`."""
+        """See :func:`htxas.engines.castep.presets.resolve`."""
         return resolve(preset, overrides, element=element, edge=edge)
 
     def check(self, structure: Structure, parameters: ResolvedParameters) -> None:
