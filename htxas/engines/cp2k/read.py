@@ -24,7 +24,8 @@ from htxas.engines.cp2k.log import Cp2kLog, read_log
 from htxas.engines.cp2k.parameters import hole_of
 from htxas.engines.cp2k.tables import PdosTable, TableError, read_pdos, read_spectrum
 from htxas.engines.cp2k.write import ABSORBER, Step, project, steps_of
-from htxas.engines.external import log_tail
+from htxas.engines.external import exhausted, log_tail
+from htxas.engines.transitions import oscillator_strengths
 from htxas.errors import Cause, EngineFailure
 
 __all__ = ["Finished", "ground_result", "read_steps", "site_result", "unfinished"]
@@ -183,7 +184,8 @@ def site_result(
     reach_eV = float(absolute_Ha[-1] - absolute_Ha[0]) * HARTREE_EV
     window_eV = min(hole.window_eV, reach_eV)
     kept = (absolute_Ha - absolute_Ha[0]) * HARTREE_EV <= window_eV
-    sticks = Sticks(absolute_Ha[kept] * HARTREE_EV, 4.0 * absolute_Ha[kept, None] * dipoles[kept] ** 2)
+    energies_eV = absolute_Ha[kept] * HARTREE_EV
+    sticks = Sticks(energies_eV, oscillator_strengths(energies_eV, dipoles[kept] ** 2))
     provenance.extra["hole_share"] = shares
     return SiteResult(
         convergence=_worst(done),
@@ -270,6 +272,10 @@ def _failure(
     if log.unconverged:
         what = "the hole" if log.cycles or log.core_Ha is not None else "the ground state"
         return _bad(Cause.SCF_UNCONVERGED, f"{name}: {what} did not converge", directory, text)
+    cause = None if log.ended else exhausted(text)
+    if cause is not None:
+        what = "the disk is full" if cause is Cause.DISK_FULL else "it got no memory"
+        return _bad(cause, f"{name}: CP2K ended: {what}", directory, text)
     if log.abort is not None:
         cause = Cause.ENGINE_CRASH if log.begun else Cause.BAD_INPUT
         verb = "gave up" if log.begun else "refuses the input"
