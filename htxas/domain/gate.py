@@ -132,6 +132,13 @@ def _inspect_ground(result: GroundResult, limits: GateLimits) -> Rejection | Non
             homo_lumo_eV=[result.homo_eV, result.lumo_eV],
             frontier_eV=list(frontier),
         )
+    complete_to = result.pdos.complete_to_eV
+    if complete_to is not None and not complete_to >= result.lumo_eV - 1e-3:
+        return _reject(
+            f"the levels are complete to {complete_to:.3f} eV, which is below the LUMO",
+            complete_to_eV=complete_to,
+            lumo_eV=result.lumo_eV,
+        )
     if weights.min() < -1e-6:
         return _reject("a PDOS weight is negative", smallest=float(weights.min()))
     if (shares <= 0).any():

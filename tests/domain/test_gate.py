@@ -97,6 +97,11 @@ def test_unsound_sites_are_refused(change: dict[str, object], cause: Cause, mess
         ({"pdos": replace(GROUND.pdos, occupations=np.array([2.0, 2.0]))}, "between 0 and 2"),
         ({"pdos": replace(GROUND.pdos, energies_eV=np.array([-1.0, -6.0]))}, "not in order"),
         ({"pdos": replace(GROUND.pdos, weights=WEIGHTS - [1.2, -1.2, 0])}, "negative"),
+        (
+            {"pdos": replace(GROUND.pdos, complete_to_eV=-1.5)},
+            "complete to -1.500 eV, which is below the LUMO",
+        ),
+        ({"pdos": replace(GROUND.pdos, complete_to_eV=float("nan"))}, "complete to nan eV"),
     ],
 )
 def test_ground_states_that_contradict_themselves_are_refused(
