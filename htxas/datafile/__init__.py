@@ -25,7 +25,7 @@ Reading::
                 atoms=molecule.structure.indices_of("C"),
                 angular=("s", "p"),
                 zero_eV=molecule.ground.homo_eV,
-                where=molecule.name,
+                where=f"molecule {molecule.name}",
             )  # refuses a grid that goes beyond the levels the code has computed: see Pdos.curve_to_eV
             for site in molecule.sites:
                 site.file_atom, site.multiplicity, site.sticks
