@@ -166,6 +166,9 @@ def load_campaign(path: Path) -> CampaignFile:
     for key, value in given.items():
         if isinstance(value, tuple) and value[0] >= value[1]:
             raise lines.error(("gate", key), "the lower limit comes first")
+    if "strength_range" in given and "strength_ratio" in given:
+        hint = "write strength_ratio, which holds for every element"
+        raise lines.error(("gate", "strength_range"), "it takes the place of strength_ratio", hint)
     return CampaignFile(
         name=model.campaign,
         path=path,
@@ -251,13 +254,27 @@ def _source_document(source: Source) -> Mapping[str, Any]:
 
 
 def gate_document(gate: GateLimits) -> Mapping[str, Any]:
-    """Return the limits; those that came later only where they are not the default, as campaigns were before."""
+    """Return the limits as they are recorded, such that the same limits are the same document in every version.
+
+    Those that came later are left out where they are the default, as campaigns were before. Of the two limits of the
+    strength there is the one that holds: a file that says ``strength_range: [0.05, 1.0]`` gives what older versions
+    recorded of one that said nothing.
+    """
     later = ("level_range",)
+    idle = "strength_range" if gate.strength_range is None else "strength_ratio"
     return {
         k: list(v) if isinstance(v, tuple) else v
         for k, v in asdict(gate).items()
-        if k not in later or v != getattr(GateLimits(), k)
+        if k != idle and (k not in later or v != getattr(GateLimits(), k))
     }
+
+
+def other_limits(
+    one: Mapping[str, Any], another: Mapping[str, Any], *, curves: bool = False
+) -> tuple[str, ...]:
+    """Return the names of the limits in which two recorded gates differ; ``curves``: of those that judge curves."""
+    of_sticks = ("strength_ratio", "strength_range") if curves else ()
+    return tuple(k for k in {**one, **another} if one.get(k) != another.get(k) and k not in of_sticks)
 
 
 def _geometry_document(geometry: Geometry) -> Mapping[str, Any]:

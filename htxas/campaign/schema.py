@@ -82,6 +82,7 @@ class GateModel(_Section):
 
     min_hole_overlap: Number | None = None
     window_eV: Positive | None = None
+    strength_ratio: tuple[Number, Number] | None = None
     strength_range: tuple[Number, Number] | None = None
     level_range: tuple[Number, Number] | None = None
     edge_range_eV: tuple[Number, Number] | None = None

@@ -15,7 +15,7 @@ from fireworks import LaunchPad
 
 from htxas.campaign.batches import Task, Work, pack, useful_target_s
 from htxas.campaign.cost import Calibration
-from htxas.campaign.file import CampaignFile
+from htxas.campaign.file import CampaignFile, other_limits
 from htxas.campaign.plan import Plan, PlannedMolecule
 from htxas.domain.calculation import Kind, State
 from htxas.domain.identity import content_key
@@ -114,30 +114,47 @@ def submit(
 def _refuse_another_gate(store: Store, plan: Plan) -> None:
     """Refuse what would serve results as accepted that this campaign's own gate has never seen.
 
-    A calculation is judged once, by the limits of the campaign that computes it.
+    A calculation is judged once, by the limits of the campaign that computes it; a campaign keeps its limits.
     """
     campaign = plan.campaign
     mine = campaign.document
     others = {
         document["name"]: document["gate"]
         for document in store.campaigns()
-        if document["name"] != campaign.name
-        and document["engine"] == mine["engine"]
+        if document["engine"] == mine["engine"]
         and document["gate"] != mine["gate"]
         and any(_same(document["parameters"][kind], mine["parameters"][kind]) for kind in Kind)
     }
+    before = others.pop(campaign.name, None)
+    if before is not None:
+        names = other_limits(mine["gate"], before)
+        raise UserError(
+            f"was submitted with other limits of the gate ({', '.join(names)})",
+            where=campaign.name,
+            hint=f"to go on with it, {_to_write(before, names)}; or give the campaign another name",
+        )
     molecules = plan.molecules() if others else iter(())
     while chunk := list(islice(molecules, CHUNK)):
         found = store.wanted([p.calculation.key for m in chunk for p in m.calculations], sorted(others))
         if found is None:
             continue
         name = found[1]
-        limits = ", ".join(k for k in mine["gate"] if mine["gate"][k] != others[name].get(k))
+        names = other_limits(mine["gate"], others[name])
         raise UserError(
-            f"campaign {name} has some of these calculations, judged with other limits of the gate ({limits})",
+            f"campaign {name} has some of these calculations, judged with other limits of the gate "
+            f"({', '.join(names)})",
             where=campaign.name,
-            hint=f"use the limits of {name}: a result is judged once, for all campaigns that share it",
+            hint=f"a result is judged once, for all campaigns that share it: {_to_write(others[name], names)}",
         )
+
+
+def _to_write(gate: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return in words what a campaign file needs to have the limits of ``gate``."""
+    given = ", ".join(f"{k}: {gate[k]}" for k in names if gate.get(k) is not None)
+    left_out = " and ".join(k for k in names if gate.get(k) is None)
+    return " and ".join(
+        filter(None, (given and f"write gate: {{{given}}}", left_out and f"leave out {left_out}"))
+    )
 
 
 def _same(parameters: Mapping[str, Any] | None, others: Mapping[str, Any] | None) -> bool:

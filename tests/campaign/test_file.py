@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from htxas.campaign.file import load_campaign
+from htxas.campaign.file import gate_document, load_campaign, other_limits
 from htxas.errors import CampaignFileError
+from htxas.launch.work.compute import gate_limits
 
 Write = Callable[..., Path]
 
@@ -28,6 +29,34 @@ def test_the_document_depends_on_content_only(write: Write) -> None:
     assert first == listed
     assert first != wider
     assert first != other
+
+
+def test_a_gate_is_recorded_with_the_limit_of_the_strength_that_holds(write: Write) -> None:
+    usual = load_campaign(write())
+    assert gate_document(usual.gate) == {
+        "min_hole_overlap": 0.8,
+        "window_eV": 20.0,
+        "strength_ratio": [0.4, 5.0],
+        "edge_range_eV": None,
+        "min_gap_eV": 0.1,
+    }
+    older = gate_document(
+        load_campaign(write(("spectrum: {sigma_eV: 0.5}", "gate: {strength_range: [0.05, 1]}"))).gate
+    )
+    assert older == {  # of 0.1.0, where nothing was said
+        "min_hole_overlap": 0.8,
+        "window_eV": 20.0,
+        "strength_range": [0.05, 1.0],
+        "edge_range_eV": None,
+        "min_gap_eV": 0.1,
+    }
+    assert gate_limits(older).strength_range == (0.05, 1.0)
+    assert gate_limits(gate_document(usual.gate)) == usual.gate
+    assert other_limits(gate_document(usual.gate), older) == ("strength_ratio", "strength_range")
+    assert other_limits(gate_document(usual.gate), older, curves=True) == ()
+    assert other_limits({"level_range": [0, 1]}, older, curves=True) == (
+        "level_range", "min_hole_overlap", "window_eV", "min_gap_eV",
+    )  # fmt: skip
 
 
 WRONG = {
@@ -60,6 +89,12 @@ WRONG = {
         6,
         "gate.strength_range",
         "lower limit",
+    ),
+    "two limits of the strength": (
+        ("spectrum: {sigma_eV: 0.5}", "gate: {strength_range: [0.1, 2.0], strength_ratio: [0.4, 5.0]}"),
+        6,
+        "gate.strength_range",
+        "strength_ratio",
     ),
 }
 

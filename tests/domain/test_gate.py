@@ -11,6 +11,7 @@ from htxas.domain.elements import edge_range_eV
 from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.domain.spectrum import Sticks
+from htxas.domain.strength import bare_atom_strength
 from htxas.errors import Cause
 
 PROVENANCE = Provenance("0", {}, "h", "t", "t", 1.0, 1.0, {}, "/d")
@@ -39,7 +40,7 @@ GROUND = GroundResult(
 
 
 def test_sound_results_pass() -> None:
-    assert inspect(SITE, GateLimits()) is None
+    assert inspect(SITE, GateLimits(), element="C", edge="K") is None
     assert inspect(GROUND, GateLimits()) is None
 
 
@@ -96,6 +97,11 @@ def test_unsound_sites_are_refused(change: dict[str, object], cause: Cause, mess
         ({"pdos": replace(GROUND.pdos, occupations=np.array([2.0, 2.0]))}, "between 0 and 2"),
         ({"pdos": replace(GROUND.pdos, energies_eV=np.array([-1.0, -6.0]))}, "not in order"),
         ({"pdos": replace(GROUND.pdos, weights=WEIGHTS - [1.2, -1.2, 0])}, "negative"),
+        (
+            {"pdos": replace(GROUND.pdos, complete_to_eV=-1.5)},
+            "complete to -1.500 eV, which is below the LUMO",
+        ),
+        ({"pdos": replace(GROUND.pdos, complete_to_eV=float("nan"))}, "complete to nan eV"),
     ],
 )
 def test_ground_states_that_contradict_themselves_are_refused(
@@ -150,3 +156,61 @@ def test_edges_without_a_table_have_no_default_range() -> None:
     assert edge_range_eV("Cu", "K") == pytest.approx((8979 * 0.92, 8979 * 1.08))
     low, high = edge_range_eV("N", "K") or (0, 0)
     assert low < 399 < 411 < high
+
+
+def strong(total: float) -> SiteResult:
+    return replace(SITE, sticks=Sticks(np.array([285.0]), np.full((1, 3), total)))
+
+
+# What PySCF gives in 20 eV, and CASTEP's Ge K of NaGe: all of them sound.
+STRENGTHS = [
+    ("B", 0.43), ("C", 0.197), ("C", 0.31), ("C", 0.409), ("N", 0.16), ("N", 0.22), ("O", 0.13), ("O", 0.15),
+    ("F", 0.09), ("Al", 0.0386), ("Si", 0.0261), ("Si", 0.0391), ("P", 0.0274), ("S", 0.0196),
+    ("Cl", 0.0145), ("Ge", 0.0047),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("element", "total"), STRENGTHS)
+def test_a_strength_is_judged_by_the_bare_atoms(element: str, total: float) -> None:
+    limits = GateLimits(edge_range_eV=(0.0, 1e6))
+    assert inspect(strong(total), limits, element=element, edge="K") is None
+    for wrong in (total / 7, total * 6):
+        rejection = inspect(strong(wrong), limits, element=element, edge="K")
+        assert rejection is not None
+        assert "of the bare atom's" in rejection.message
+        assert rejection.evidence["strength_in_window"] == pytest.approx(wrong)
+
+
+def test_an_oxygen_without_most_of_its_strength_is_refused() -> None:
+    """Sums that Quantum ESPRESSO gave before the waves of the pseudopotential joined their tails; 0.139 after."""
+    limits = GateLimits(edge_range_eV=(0.0, 1e6))
+    for total in (0.0249, 0.0281):
+        assert inspect(strong(total), limits, element="O", edge="K") is not None
+    assert inspect(strong(0.139), limits, element="O", edge="K") is None
+
+
+def test_the_limits_of_carbon_are_about_what_they_were() -> None:
+    atom = bare_atom_strength("C", "K", 20.0)
+    assert atom is not None
+    low, high = GateLimits().strength_ratio
+    assert (low * atom, high * atom) == pytest.approx((0.060, 0.754), abs=1e-3)
+
+
+def test_a_strength_range_takes_the_place_of_the_ratio() -> None:
+    limits = GateLimits(edge_range_eV=(0.0, 1e6), strength_range=(0.05, 1.0))
+    for element, edge in (("Ge", "K"), ("Ge", "L3"), (None, None)):
+        assert inspect(strong(0.06), limits, element=element, edge=edge) is None
+        rejection = inspect(strong(0.0047), limits, element=element, edge=edge)
+        assert rejection is not None
+        assert "outside the strength_range 0.05..1.0" in rejection.message
+
+
+@pytest.mark.parametrize(
+    ("element", "edge"), [("H", "K"), ("Si", "L2,3"), ("Np", "K"), (None, "K"), (None, None)]
+)
+def test_an_absorber_whose_bare_atom_is_not_known_is_not_guessed(
+    element: str | None, edge: str | None
+) -> None:
+    rejection = inspect(SITE, GateLimits(edge_range_eV=(0.0, 1e6)), element=element, edge=edge)
+    assert rejection is not None
+    assert "is not known: the gate needs a strength_range" in rejection.message

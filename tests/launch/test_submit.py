@@ -131,7 +131,11 @@ def test_what_another_gate_has_judged_is_not_served(
     wide = '{"gate": {"strength_range": [0.0001, 99.0]}}'
     with plan("wide", (1, 2), wide) as first:
         submit(store, launchpad, first)
-    refused = pytest.raises(UserError, match=r"campaign wide has some.*\(strength_range\)")
+    limits = (
+        r"campaign wide has some.*\(strength_ratio, strength_range\).*"
+        r"write gate: \{strength_range: \[0.0001, 99.0\]\} and leave out strength_ratio"
+    )
+    refused = pytest.raises(UserError, match=limits)
     with plan("strict", (2, 3)) as second, refused:
         submit(store, launchpad, second)
     assert [c["name"] for c in store.campaigns()] == ["wide"]  # nothing of it was submitted
@@ -139,6 +143,24 @@ def test_what_another_gate_has_judged_is_not_served(
         submit(store, launchpad, second)
     with plan("wide_too", (2, 5), wide) as third:
         assert submit(store, launchpad, third).known == 3
+
+
+def test_a_campaign_of_an_older_version_goes_on_with_its_own_limits(
+    store: Store, launchpad: LaunchPad, write: Callable[..., Path]
+) -> None:
+    path = write("old", sizes=(1, 2))
+    now = path.read_text()
+    older = json.dumps({**json.loads(now), "gate": {"strength_range": [0.05, 1.0]}})
+    path.write_text(older)
+    with Plan(load_campaign(path)) as plan:
+        assert submit(store, launchpad, plan).calculations == 5
+    path.write_text(now)
+    hint = r"submitted with other limits.*to go on with it, write gate: \{strength_range: \[0.05, 1.0\]\}"
+    with Plan(load_campaign(path)) as plan, pytest.raises(UserError, match=hint):
+        submit(store, launchpad, plan)
+    path.write_text(older)
+    with Plan(load_campaign(path)) as plan:
+        assert (submit(store, launchpad, plan).calculations, sum(store.counts("old").values())) == (0, 5)
 
 
 def test_preview_counts_without_writing(

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from fireworks import LaunchPad
 
-from htxas.campaign.file import gate_document
+from htxas.campaign.file import gate_document, other_limits
 from htxas.domain.calculation import Calculation, State
 from htxas.domain.gate import GateLimits, Rejection, inspect
 from htxas.domain.identity import content_key
+from htxas.domain.result import CurveResult
 from htxas.domain.site import Site
 from htxas.engines.adoption import Adopted
 from htxas.errors import DatabaseUnavailable, StoreError, UserError
@@ -169,7 +170,7 @@ class _Books:
     def __init__(self, store: Store, name: str, tolerance_A: float, sigma_eV: float, step_eV: float) -> None:
         self._store = store
         self._name = name
-        self._common = {
+        self._common: dict[str, Any] = {
             "symmetry_tolerance_A": tolerance_A,
             "preset": "adopted",
             "spectrum": {"sigma_eV": sigma_eV, "step_eV": step_eV},
@@ -179,7 +180,7 @@ class _Books:
         }
         self._names: dict[str, str] = {}
         self._number = 1
-        self._strict: list[str] | None = None
+        self._strict: dict[bool, list[str]] = {}
 
     def campaign(self, adopted: Adopted) -> str:
         """Return the campaign of a calculation; it is made if it is not there."""
@@ -198,10 +199,10 @@ class _Books:
         }
         about = content_key(document)
         if about not in self._names:
-            self._names[about] = self._make(document)
+            self._names[about] = self._make(document, curves=isinstance(adopted.result, CurveResult))
         return self._names[about]
 
-    def _make(self, document: Mapping[str, Any]) -> str:
+    def _make(self, document: Mapping[str, Any], *, curves: bool) -> str:
         while True:
             name = self._name if self._number == 1 else f"{self._name}-{self._number}"
             self._number += 1
@@ -210,21 +211,42 @@ class _Books:
             except (DatabaseUnavailable, StoreError):
                 raise
             except UserError:  # another set of parameters has it
-                continue
+                if not self._judged_alike(self._store.campaign(name), document, curves=curves):
+                    continue
             self._store.seal_campaign(name)
             return name
 
-    def refuse_another_gate(self, keys: Iterable[str]) -> None:
+    @staticmethod
+    def _judged_alike(made: Mapping[str, Any], document: Mapping[str, Any], *, curves: bool) -> bool:
+        """Tell whether a campaign of an older version differs only in limits that these results do not meet."""
+        if other_limits(made["gate"], document["gate"], curves=curves):
+            return False
+        ours = {k: v for k, v in document.items() if k != "gate"}
+        return content_key({k: made.get(k) for k in ours}) == content_key(ours)
+
+    def refuse_another_gate(self, keys: Iterable[str], *, curves: bool) -> None:
         """Refuse calculations that a campaign with other limits wants: a result is judged once.
+
+        Parameters
+        ----------
+        keys
+            Calculations.
+        curves
+            Whether they give continuous spectra.
 
         Raises
         ------
         UserError
             With the name of that campaign.
         """
-        if self._strict is None:
-            self._strict = [c["name"] for c in self._store.campaigns() if c["gate"] != self._common["gate"]]
-        found = self._store.wanted(keys, self._strict) if self._strict else None
+        if curves not in self._strict:
+            self._strict[curves] = [
+                c["name"]
+                for c in self._store.campaigns()
+                if other_limits(self._common["gate"], c["gate"], curves=curves)
+            ]
+        strict = self._strict[curves]
+        found = self._store.wanted(keys, strict) if strict else None
         if found is not None:
             raise UserError(
                 f"campaign {found[1]} wants some of these calculations, by other limits of the gate than the default",
@@ -320,7 +342,8 @@ def _bring(
     for one in part:  # of twins in one part the last is the sound one
         by_campaign.setdefault(books.campaign(one.adopted), {})[one.key] = one
     for name, mine in by_campaign.items():
-        books.refuse_another_gate(mine)
+        curves = all(isinstance(one.adopted.result, CurveResult) for one in mine.values())
+        books.refuse_another_gate(mine, curves=curves)
         _put_molecules(store, name, mine, told)
         told.campaigns[name] = told.campaigns.get(name, 0) + len(mine)
         structures = {one.adopted.structure.key: _structure(one.adopted) for one in mine.values()}

@@ -49,7 +49,7 @@ def test_results_pass_the_gate_and_repeat(kind: Kind, result_type: type, tmp_pat
     assert [run(work, tmp_path / n) for n in "ab"] == [0, 0]
     first, second = (ENGINE.read(work, tmp_path / n) for n in "ab")
     assert isinstance(first, result_type)
-    assert inspect(first, GateLimits()) is None
+    assert inspect(first, GateLimits(), element="C", edge="K") is None
     assert first.provenance.engine_version == "fake-2"
     if isinstance(first, SiteResult) and isinstance(second, SiteResult):
         assert (first.sticks.energies_eV == second.sticks.energies_eV).all()
@@ -130,7 +130,7 @@ def test_the_second_attempt_writes_a_whole_file(tmp_path: Path) -> None:
         run(work, tmp_path / attempt)
     with pytest.raises(EngineFailure, match="unreadable"):
         ENGINE.read(work, tmp_path / "1")
-    assert inspect(ENGINE.read(work, tmp_path / "2"), GateLimits()) is None
+    assert inspect(ENGINE.read(work, tmp_path / "2"), GateLimits(), element="C", edge="K") is None
 
 
 def test_durations_follow_their_quantiles() -> None:

@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from fireworks import LaunchPad
 
-from htxas.campaign.file import load_campaign
+from htxas.campaign.file import gate_document, load_campaign
 from htxas.campaign.plan import Plan
 from htxas.cli.main import cli
 from htxas.domain.calculation import State
+from htxas.domain.gate import GateLimits
 from htxas.domain.result import CurveResult
 from htxas.errors import UserError
 from htxas.launch.ingest.bring import Ingested, ingest
@@ -191,6 +192,21 @@ def test_a_campaign_shares_what_was_adopted(
         assert submit(store, launchpad, usual).known == 1
     with plan("strict", window_eV=25.0) as strict, pytest.raises(UserError, match="judged with other limits"):
         submit(store, launchpad, strict)
+
+
+def test_a_collection_of_an_older_version_goes_on(
+    tree: Path, bring: Bring, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gate had another limit of the strength, which continuous spectra do not meet."""
+    older = {k: v for k, v in gate_document(GateLimits()).items() if k != "strength_ratio"}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "htxas.launch.ingest.bring.gate_document", lambda _: {**older, "strength_range": [0.05, 1.0]}
+        )
+        assert bring(tree).stored == 2
+    told = bring(tree)
+    assert (told.stored, told.known, told.refused_before) == (0, 2, 1)
+    assert {c["name"] for c in store.campaigns()} == {"old", "old-2", "old-3"}
 
 
 def test_what_a_strict_campaign_wants_is_not_judged_by_others(
