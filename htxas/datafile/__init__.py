@@ -25,7 +25,8 @@ Reading::
                 atoms=molecule.structure.indices_of("C"),
                 angular=("s", "p"),
                 zero_eV=molecule.ground.homo_eV,
-            )
+                where=f"molecule {molecule.name}",
+            )  # refuses a grid that goes beyond the levels the code has computed: see Pdos.curve_to_eV
             for site in molecule.sites:
                 site.file_atom, site.multiplicity, site.sticks
 
@@ -49,7 +50,9 @@ Root attributes: ``format`` (``htxas-dataset``), ``format_version``, ``campaign`
     multiplicity-weighted, orientation-averaged mean of the sites, so x = y = z = total); ``pdos/energies``
     (float64, eV from ``energy_reference``), ``pdos/occupations`` (float32), ``pdos/weights`` (levels, file atoms,
     s p d; uint16, times ``weights_scale`` of ``pdos``: absolute error 8e-6), ``pdos/shares`` (float64, how much of a
-    level belongs to the structure; absent: all); ``complete`` of ``pdos``: whether the weights of a level add up to 1.
+    level belongs to the structure; absent: all); ``complete`` of ``pdos``: whether the weights of a level add up to 1;
+    ``complete_to_eV`` of ``pdos``: up to where every level is there, eV from ``energy_reference`` (absent: to the end
+    of a basis of functions of atoms; of other codes' levels: not told).
 ``/molecules/{name}/sites/{file_atom}``
     attributes ``key``, ``element``, ``edge``, ``multiplicity``, ``equivalent_file_atoms``,
     ``excitation_energy_eV``, ``ionization_eV`` (absent if the engine has none), ``scale``,

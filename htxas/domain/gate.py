@@ -46,7 +46,9 @@ class GateLimits:
     strength_ratio
         Accepted ratio of the sum of isotropic oscillator strengths inside ``window_eV`` to what the K shell of the bare
         atom absorbs there (:func:`htxas.domain.strength.bare_atom_strength`). Found in 20 eV: 1.31 to 2.45 at 1,421
-        organic carbon sites, 1.4 to 2.1 at B, N, O and F of small molecules, 1.2 at the germanium of NaGe (CASTEP).
+        organic carbon sites (PySCF), 0.9 to 2.8 at others from boron to chlorine and germanium (PySCF, CP2K, Quantum
+        ESPRESSO, Elk, CASTEP); 0.31 to 0.35 of an oxygen with a wrong pseudopotential. A window that begins
+        with weak states far below the main edge (3d levels of metals) holds less.
     strength_range
         Accepted sum of those strengths itself; it takes the place of the ratio, and is needed for sticks of an absorber
         whose bare atom is not known. None: by the ratio. Campaigns of older versions have (0.05, 1.0) here.
@@ -134,6 +136,13 @@ def _inspect_ground(result: GroundResult, limits: GateLimits) -> Rejection | Non
             "HOMO and LUMO are not the frontier levels of the PDOS",
             homo_lumo_eV=[result.homo_eV, result.lumo_eV],
             frontier_eV=list(frontier),
+        )
+    complete_to = result.pdos.complete_to_eV
+    if complete_to is not None and not complete_to >= result.lumo_eV - 1e-3:
+        return _reject(
+            f"the levels are complete to {complete_to:.3f} eV, which is below the LUMO",
+            complete_to_eV=complete_to,
+            lumo_eV=result.lumo_eV,
         )
     if weights.min() < -1e-6:
         return _reject("a PDOS weight is negative", smallest=float(weights.min()))

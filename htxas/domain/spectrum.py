@@ -24,12 +24,13 @@ import numpy.typing as npt
 
 from htxas.domain.units import BOHR_A, HARTREE_EV
 
-__all__ = ["Curve", "Quantity", "Spectrum", "Sticks", "broaden", "combine", "dsf_A2", "smear"]
+__all__ = ["REACH", "Curve", "Quantity", "Spectrum", "Sticks", "broaden", "combine", "dsf_A2", "smear"]
 
 FloatArray = npt.NDArray[np.float64]
 
 
-_REACH = 4.0  # sigmas: what lies farther away has 6e-5 of the weight
+REACH = 4.0
+"""In sigmas: what lies farther away has 6e-5 of the weight."""
 
 
 class Quantity(StrEnum):
@@ -179,8 +180,8 @@ def smear(curve: Curve, *, sigma_eV: float = 0.5, step_eV: float = 0.1) -> Spect
 
     per_eV = _steps_per_eV(step_eV)
     e, y = curve.energies_eV, curve.intensity
-    first = math.ceil((e[0] + _REACH * sigma_eV) * per_eV - 1e-6) if len(e) else 0
-    last = math.floor((e[-1] - _REACH * sigma_eV) * per_eV + 1e-6) if len(e) else -1
+    first = math.ceil((e[0] + REACH * sigma_eV) * per_eV - 1e-6) if len(e) else 0
+    last = math.floor((e[-1] - REACH * sigma_eV) * per_eV + 1e-6) if len(e) else -1
     if last < first:
         raise ValueError("the curve is too short to be broadened")
     grid = np.arange(first, last + 1) * step_eV
@@ -188,7 +189,7 @@ def smear(curve: Curve, *, sigma_eV: float = 0.5, step_eV: float = 0.1) -> Spect
     # Straight lines are their own convolution but near the points where they meet: a change of slope by k at e adds
     # k sigma (N(z) - |z| Phi(-|z|)), z = (grid - e) / sigma. Beyond the ends they are taken to go on.
     kinks = np.diff(np.diff(y, axis=0) / np.diff(e)[:, None], axis=0)
-    reach = math.ceil(2 * _REACH * sigma_eV * per_eV)
+    reach = math.ceil(2 * REACH * sigma_eV * per_eV)
     index = np.rint(e[1:-1] * per_eV).astype(np.int64)[:, None] - first + np.arange(-reach, reach + 1)
     inside = (index >= 0) & (index < len(grid))
     z = np.abs((index + first) * step_eV - e[1:-1, None]) / sigma_eV

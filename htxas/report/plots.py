@@ -322,7 +322,15 @@ def _draw_pdos(axes: Axes, view: MoleculeView, sigma_eV: float) -> None:
         )
         clean(axes, y_ticks=False)
         return
-    grid = np.linspace(*_PDOS_RANGE_eV, 801)
+    low, high = _PDOS_RANGE_eV
+    end = ground.pdos.curve_to_eV(sigma_eV=sigma_eV, zero_eV=ground.homo_eV)
+    grid = np.linspace(low, high, 801)
+    grid = grid[grid <= end]
+    if len(grid) < 2:
+        words = f"PDOS: too few levels to be broadened by {sigma_eV:g} eV"
+        axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color=GREY)
+        clean(axes, y_ticks=False)
+        return
     element = view.record.sites[0].element if view.record.sites else "C"
     everything = _curve(ground, grid, range(len(view.atoms)), ("s", "p", "d"), sigma_eV)
     axes.fill_between(grid, everything, color=LIGHT, linewidth=0, label="all atoms")
@@ -340,6 +348,12 @@ def _draw_pdos(axes: Axes, view: MoleculeView, sigma_eV: float) -> None:
             axes.axvline(energy, color=GREY, linewidth=0.8, linestyle="--")
             shift = -0.2 if side == "right" else 0.2
             axes.text(energy + shift, 0.97 * top, name, ha=side, va="top", fontsize=8, color=GREY)
+    if end < high:
+        axes.axvspan(end, high, facecolor="none", edgecolor=LIGHT, hatch="////", linewidth=0, zorder=0)
+        known = ground.pdos.known_to_eV - ground.homo_eV
+        words = f"unknown: levels\ncomputed to {known:.1f} eV"
+        room = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axes.text(high - 0.3, 0.5 * top, words, ha="right", va="center", fontsize=8, color=GREY, bbox=room)
     axes.set_xlabel("energy relative to HOMO (eV)")
     axes.set_ylabel("PDOS (states/eV)")
     axes.legend(

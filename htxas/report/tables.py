@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from htxas.domain.calculation import State
-from htxas.domain.result import CurveResult, SiteResult
+from htxas.domain.result import CurveResult, GroundResult, SiteResult
 from htxas.report.results import (
     MoleculeView,
     SiteView,
@@ -310,8 +311,14 @@ def _ground_document(view: MoleculeView) -> dict[str, Any] | None:
             "gap_eV": ground.gap_eV,
             "dipole_D": None if ground.dipole_D is None else ground.dipole_D.tolist(),
             "reference": ground.reference,
+            "levels_known_to_eV": _known_to_eV(ground),
         },
     }
+
+
+def _known_to_eV(ground: GroundResult) -> float | None:
+    known = ground.pdos.known_to_eV
+    return known if math.isfinite(known) else None
 
 
 def molecule_table(view: MoleculeView) -> RenderableType:
@@ -330,6 +337,9 @@ def molecule_table(view: MoleculeView) -> RenderableType:
             f"{ground.gap_eV:.3f} eV  (HOMO {ground.homo_eV:.3f}, LUMO {ground.lumo_eV:.3f}"
             + (")" if ground.reference == "vacuum" else f"; from {ground.reference})"),
         )
+        known = _known_to_eV(ground)
+        if known is not None:
+            facts.add_row("levels", f"computed to {known - ground.homo_eV:.1f} eV above the HOMO")
         if ground.dipole_norm_D is not None:
             facts.add_row("dipole", f"{ground.dipole_norm_D:.3f} D")
     done = len(view.sites) - len(view.missing)

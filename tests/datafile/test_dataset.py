@@ -68,7 +68,7 @@ def test_a_ground_state_of_plane_waves_comes_back(tmp_path: Path, entry: Make, m
     one = entry("gdb_3")
     assert one.ground is not None
     shares = np.linspace(0.1, 1.0, 30)
-    pdos = dataclasses.replace(one.ground.pdos, shares=shares, complete=False)
+    pdos = dataclasses.replace(one.ground.pdos, shares=shares, complete=False, complete_to_eV=12.5)
     wanted = dataclasses.replace(one.ground, dipole_D=None, reference="average potential", pdos=pdos)
     with DatasetWriter(tmp_path / "plane.h5", meta) as writer:
         writer.add(dataclasses.replace(one, ground=wanted))
@@ -77,6 +77,17 @@ def test_a_ground_state_of_plane_waves_comes_back(tmp_path: Path, entry: Make, m
     assert got is not None
     assert (got.dipole_D, got.dipole_norm_D, got.reference) == (None, None, "average potential")
     assert not got.pdos.complete
+    assert got.pdos.complete_to_eV == 12.5
+    with h5py.File(tmp_path / "plane.h5") as file:
+        assert file["molecules/gdb_3/pdos"].attrs["complete_to_eV"] == 12.5
+    with DatasetWriter(tmp_path / "atoms.h5", meta) as writer:
+        writer.add(one)
+    with h5py.File(tmp_path / "atoms.h5") as file:  # as files of 0.1.0 are
+        assert "complete_to_eV" not in file["molecules/gdb_3/pdos"].attrs
+    with DatasetFile(tmp_path / "atoms.h5") as data:
+        before = data.molecule("gdb_3").ground
+    assert before is not None
+    assert (before.pdos.complete_to_eV, before.pdos.complete) == (None, True)
     np.testing.assert_array_equal(got.pdos.shares, shares)
 
 

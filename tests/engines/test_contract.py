@@ -36,6 +36,12 @@ CASES = {
         ("killed-in-pot", "killed-in-fms"),
         ("refused", "bad-word"),
     ),
+    "cp2k": Cases(
+        ("methane-ground", "methane", "carbon-monoxide", "acetylene-neutral"),
+        ("unconverged", "hole-unconverged"),
+        ("killed",),
+        ("refused",),
+    ),
     "qe": Cases(
         ("ground", "site", "half", "crystal-ground", "crystal"),
         ("unconverged",),

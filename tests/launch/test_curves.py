@@ -212,3 +212,17 @@ def test_an_engine_that_is_not_here_is_left_alone(
     run_workers(store, launchpad, jobs=1)
     assert store.counts("scattered")[State.READY] == 2
     assert store.counts("chains")[State.DONE] == 3
+
+
+def test_an_engine_of_a_newer_version_is_left_alone(
+    store: Store, launchpad: LaunchPad, home: Path, write: Callable[..., Path], monkeypatch: Any
+) -> None:
+    """An agent goes on for days; meanwhile somebody upgrades, and submits what it has never heard of."""
+    for name, size in (("chains", 2), ("newer", 3)):
+        with Plan(load_campaign(write(name, sizes=(size,)))) as plan:
+            submit(store, launchpad, plan)
+    engines = {"chains": "fake", "newer": "unheard-of"}
+    monkeypatch.setattr(Store, "campaign_engines", lambda _: engines)
+    run_workers(store, launchpad, jobs=1)
+    assert store.counts("newer")[State.READY] > 0
+    assert store.counts("chains")[State.DONE] == 3

@@ -68,6 +68,18 @@ def test_molecule_without_ground_state_or_sites(tmp_path: Path, results: Any) ->
     assert "no finished site" in plot_molecule(no_sites, tmp_path / "b.svg").read_text()
 
 
+def test_a_pdos_ends_where_its_levels_do(tmp_path: Path, results: Any) -> None:
+    view = load_molecule(results, "ethanol")
+    assert "unknown" not in plot_molecule(view, tmp_path / "a.svg").read_text()
+    assert view.ground is not None
+    pdos = dataclasses.replace(view.ground.pdos, complete_to_eV=view.ground.homo_eV + 11.0)
+    few = dataclasses.replace(view, ground=dataclasses.replace(view.ground, pdos=pdos))
+    text = plot_molecule(few, tmp_path / "b.svg").read_text()
+    for word in ("unknown: levels", "computed to 11.0 eV", "C p"):
+        assert word in text
+    assert "too few levels" in plot_molecule(few, tmp_path / "c.svg", sigma_eV=8.0).read_text()
+
+
 def test_nothing_to_draw_is_one_line(tmp_path: Path, results: Any) -> None:
     with pytest.raises(UserError, match="nothing to draw"):
         plot_molecule(load_molecule(results, "methane"), tmp_path / "a.png")

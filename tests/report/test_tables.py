@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stdout
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,6 +43,18 @@ def test_finished_site(results: Any) -> None:
         "CCO",
     ):
         assert word in text
+
+
+def test_a_molecule_tells_how_far_its_levels_are_known(results: Any) -> None:
+    view = load_molecule(results, "ethanol")
+    assert "levels" not in rendered(molecule_table(view))
+    assert molecule_document(view)["ground"]["result"]["levels_known_to_eV"] is None
+    assert view.ground is not None
+    homo = view.ground.homo_eV
+    pdos = replace(view.ground.pdos, complete_to_eV=homo + 11.0)
+    few = replace(view, ground=replace(view.ground, pdos=pdos))
+    assert "computed to 11.0 eV above the HOMO" in rendered(molecule_table(few))
+    assert molecule_document(few)["ground"]["result"]["levels_known_to_eV"] == homo + 11.0
 
 
 def test_failed_site_says_why(results: Any) -> None:

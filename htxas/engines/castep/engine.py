@@ -8,17 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
 from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
 from htxas.engines.castep.corrections import LADDER, NUMERICS
 from htxas.engines.castep.judge import unfinished
-from htxas.engines.castep.parameters import PRESETS, Ground, ground_of, resolve, site_of
-from htxas.engines.castep.process import find_castep, ground_key
+from htxas.engines.castep.parameters import ground_of, site_of
+from htxas.engines.castep.presets import PRESETS, resolve
+from htxas.engines.castep.process import find_castep, state_key
 from htxas.engines.castep.read import read_ground, read_site
-from htxas.engines.castep.restart import take_checkpoint
-from htxas.engines.castep.write import GROUND, SITE, ground_texts, site_texts
+from htxas.engines.castep.write import (
+    GROUND,
+    SITE,
+    ground_texts,
+    site_texts,
+    state_texts,
+    title,
+    valence_electrons,
+)
 from htxas.engines.external import read_outcome
 from htxas.engines.numerics import Numeric, refuse_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
@@ -66,7 +76,7 @@ class CastepEngine:
     def resolve(
         self, preset: str, overrides: Mapping[str, Any], *, element: str, edge: str
     ) -> ResolvedParameters:
-        """See :func:`htxas.engines.castep.parameters.resolve`."""
+        """See :func:`htxas.engines.castep.presets.resolve`."""
         return resolve(preset, overrides, element=element, edge=edge)
 
     def check(self, structure: Structure, parameters: ResolvedParameters) -> None:
@@ -75,7 +85,7 @@ class CastepEngine:
         The calculations are not spin-polarised: the ground state must have an even number of electrons.
         """
         site = site_of(parameters.site)
-        lacking = [e for e in structure.composition if e not in site.ground.pseudopotentials]
+        lacking = [e for e in structure.composition if site.ground.string(e) is None]
         if lacking:
             raise UnsupportedInput(
                 f"htxas knows no on-the-fly string of {' and '.join(lacking)} in {structure.formula}",
@@ -102,18 +112,21 @@ class CastepEngine:
         """
         ground = site_of(parameters).ground if kind is Kind.SITE else ground_of(parameters)
         cell = ground.cell.build(structure)
-        electrons = cell.copies * sum(_valence(z) for z in structure.atomic_numbers)
-        volume = _volume_A3(ground, structure)
+        volume = abs(float(np.linalg.det(cell.cell_A)))
         size = volume / _PUBLISHED_VOLUME_A3 * (ground.cutoff_eV / _PUBLISHED_CUTOFF_EV) ** 1.5
         points = 1.0
-        if ground.mesh is not None:
+        if ground.kpoints is not None:
             a, b, c = ground.divisions(cell)
             points = max(1.0, a * b * c / 2)
         share = 1.0 if kind is Kind.SITE else _GROUND_SHARE
-        return float(share * points * size * (960.0 + 11.1 * electrons))
+        return float(share * points * size * (960.0 + 11.1 * valence_electrons(cell)))
 
     def write(self, job: Job, directory: Path) -> None:
         """Write ``calculation.json`` and CASTEP's inputs; for a site also those of its ground state's energy.
+
+        Each attempt starts anew. CASTEP's checkpoints do not serve spectral tasks, and its own way of restarting them
+        (castep-docs, "Spectral/restarts": SPECTRAL_RESTART in a block for developers, files of each process) goes from
+        k point to k point and needs the same number of processes, which is not known here; it is untested.
 
         Raises
         ------
@@ -126,21 +139,16 @@ class CastepEngine:
         try:
             if c.kind is Kind.GROUND:
                 ground = ground_of(c.parameters)
-                seed = GROUND
-                texts = ground_texts(c.key, job.structure, ground, job.numerics, with_pdos=True)
+                texts = ground_texts(title(c.key, state_key(job)), job.structure, ground, job.numerics)
             else:
-                site = site_of(c.parameters)
-                seed = SITE
                 assert c.atom is not None
-                texts = site_texts(c.key, job.structure, c.atom, site, job.numerics)
+                site = site_of(c.parameters)
+                stored = job.numerics if job.ground_energy_eV is None else job.ground_numerics
+                refuse_numerics(self.name, NUMERICS, stored)
+                texts = site_texts(title(c.key), job.structure, c.atom, site, job.numerics)
+                texts |= state_texts(title(state_key(job)), job.structure, site.ground, stored)
         except ValueError as error:
             raise EngineFailure(Cause.BAD_INPUT, str(error), where=str(directory)) from None
-        if job.previous_directory is not None:
-            texts = take_checkpoint(job.previous_directory, directory, seed, c.key, texts)
-        if c.kind is Kind.SITE:
-            stored = job.numerics if job.ground_energy_eV is None else job.ground_numerics
-            refuse_numerics(self.name, NUMERICS, stored)
-            texts |= ground_texts(ground_key(job), job.structure, site.ground, stored, with_pdos=False)
         for name, text in texts.items():
             (directory / name).write_text(text)
 
@@ -182,17 +190,6 @@ class CastepEngine:
     def versions(self) -> dict[str, str]:
         """CASTEP is the user's own: its version is known once it has run."""
         return {}
-
-
-def _valence(number: int) -> int:
-    """Return electrons beyond the last noble gas, roughly what a pseudopotential leaves."""
-    return number - max((z for z in (2, 10, 18, 36, 54, 86) if z < number), default=0)
-
-
-def _volume_A3(ground: Ground, structure: Structure) -> float:
-    import numpy as np
-
-    return abs(float(np.linalg.det(ground.cell.build(structure).cell_A)))
 
 
 ENGINE = CastepEngine()

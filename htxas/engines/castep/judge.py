@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,11 @@ import numpy as np
 from htxas.domain.calculation import Convergence
 from htxas.engines.castep.log import CastepLog, read_log
 from htxas.engines.castep.pseudopotentials import is_library
-from htxas.engines.castep.write import Layout
+from htxas.engines.castep.write import SITE, Layout
 from htxas.engines.external import log_tail
 from htxas.errors import Cause, EngineFailure
 
-__all__ = ["BEFORE", "is_done", "log_of", "refuse_other_cell", "sound_log", "unfinished"]
-
-BEFORE = "before"
-"""Seed of what an attempt that was cut short left, and this one goes on from."""
+__all__ = ["is_done", "log_of", "refuse_other_cell", "sound_log", "unfinished"]
 
 _MEMORY = re.compile(
     r"error in allocating|allocat\w* (?:of \w+ )?fail|out of memory|cannot allocate memory|insufficient memory",
@@ -32,40 +28,9 @@ _SAME_PLACE = 2e-5  # fractions in the log have six decimals
 
 
 def log_of(directory: Path, seed: str) -> CastepLog | None:
-    """Return what the log of a run tells, or None without one; of a continued one, with what its first part told."""
+    """Return what the log of a run tells, or None without one."""
     path = directory / f"{seed}.castep"
-    if not path.is_file():
-        return None
-    log = read_log(path.read_text(errors="replace"))
-    before = directory / f"{BEFORE}.castep"
-    if not before.is_file() or not _is_continued(directory, seed):
-        return log
-    first = read_log(before.read_text(errors="replace"))
-    if first.title != log.title or first.convergence is not Convergence.CONVERGED:
-        return log
-    log = replace(
-        log,
-        all_electron_eV={**first.all_electron_eV, **log.all_electron_eV},
-        pseudo_eV={**first.pseudo_eV, **log.pseudo_eV},
-        configurations={**first.configurations, **log.configurations},
-        pseudopotentials=log.pseudopotentials or first.pseudopotentials,
-        atoms=log.atoms or first.atoms,
-        electrons=first.electrons if log.electrons is None else log.electrons,
-    )
-    if log.final_eV is None and log.convergence is Convergence.UNKNOWN:
-        log = replace(
-            log,
-            final_eV=first.final_eV,
-            free_eV=first.free_eV,
-            zero_kelvin_eV=first.zero_kelvin_eV,
-            convergence=first.convergence,
-            cycles=first.cycles,
-        )
-    return log
-
-
-def _is_continued(directory: Path, seed: str) -> bool:
-    return f"CONTINUATION : {BEFORE}." in _text(directory / f"{seed}.param")
+    return read_log(path.read_text(errors="replace")) if path.is_file() else None
 
 
 def is_done(log: CastepLog | None, key: str) -> bool:
@@ -114,6 +79,11 @@ def sound_log(directory: Path, seed: str, key: str, strings: Mapping[str, str]) 
             directory,
             seed,
         )
+    if log.convergence is Convergence.UNKNOWN or (seed == SITE and not log.matrix_elements):
+        lacking = (
+            "matrix elements were computed" if log.convergence is Convergence.CONVERGED else "it converged"
+        )
+        raise _bad(Cause.BAD_OUTPUT, f"{seed}.castep ends without saying that {lacking}", directory, seed)
     for label, string in strings.items():
         used = log.pseudopotentials.get(label)
         if used is None or not (used == string or is_library(string)):
@@ -179,9 +149,6 @@ def _broken(directory: Path, seed: str, log: CastepLog | None, complaint: str, s
     if _MEMORY.search(said):
         return _bad(Cause.OUT_OF_MEMORY, f"CASTEP got no memory: {words}", directory, seed)
     computing = log is not None and log.started and "<-- SCF" in said
-    if complaint and not computing and _is_continued(directory, seed):
-        # A retry without the checkpoint may help: nothing is wrong with the input.
-        return _bad(Cause.ENGINE_CRASH, f"CASTEP does not go on from before: {complaint}", directory, seed)
     if complaint and not computing:
         return _bad(Cause.BAD_INPUT, f"CASTEP refuses the input: {complaint}", directory, seed)
     where = "before it said anything" if log is None or not log.started else f"in {log.stood_in}"

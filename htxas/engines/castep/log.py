@@ -1,4 +1,11 @@
-"""What CASTEP says in its ``.castep``: atoms, pseudopotentials, energies, convergence, whether it came to its end."""
+"""What CASTEP says in its ``.castep``: atoms, pseudopotentials, energies, convergence, whether it came to its end.
+
+Of convergence it says little. A density that has not converged is told in one way (``max. SCF cycles performed but
+system has not reached the groundstate``), levels that have not in several (``Warning: band structure not converged``).
+So any words after the first cycle that deny that something converged are taken at their word. Nothing is printed when
+levels converge; but a core-loss run that went well tells the time its matrix elements took (20.1, and castep-docs), and
+the readers want that line.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +18,7 @@ import numpy.typing as npt
 
 from htxas.domain.calculation import Convergence
 
-__all__ = ["SPECTRAL_PART", "CastepLog", "LabelledAtom", "read_log"]
-
-SPECTRAL_PART = "the spectral part"
-"""Where a run stands whose density has converged."""
+__all__ = ["CastepLog", "LabelledAtom", "read_log"]
 
 _BANNER = "Welcome to"
 _VERSION = re.compile(r"CASTEP version\s+([0-9][0-9A-Za-z.]*)")
@@ -32,16 +36,20 @@ _CUTOFF = re.compile(rf"plane wave basis set cut-off\s*:\s*{_NUMBER}")
 _TOTAL = re.compile(rf"^\s*Total time\s*=\s*{_NUMBER}\s*s", re.MULTILINE)
 _PEAK = re.compile(r"^\s*Peak Memory Use\s*=\s*(\d+)\s*kB", re.MULTILINE)
 _CYCLE = re.compile(r"^\s*(\d+)\s+\S+\s+\S+\s+\S+\s+\S+\s+<-- SCF", re.MULTILINE)
-_WARNING = re.compile(
-    r"max\. SCF cycles performed but system has not reached the groundstate"
-    r"|electronic minimi[sz]ation did not converge"
-    r"|^.*warning.*not.{0,30}converge.*$",
-    re.IGNORECASE | re.MULTILINE,
+_SCF, _SPECTRUM = "<-- SCF", "Calculation of Spectral Properties"
+_MATRIX_ELEMENTS = "Total time to compute matrix elements"
+_SPEAKS = re.compile(r"converg|groundstate|ground state", re.IGNORECASE)
+_DENIES = re.compile(
+    r"\bnot\b|n't\b|\bun-?converg|\bnon-?converg|\bno converg|\bfail|\bunable\b|\bcannot\b", re.IGNORECASE
+)
+_LIMIT = re.compile(
+    r"max\w*\.?\s+(?:\w+\.?\s+)*(?:iterations|steps|cycles)\s+(?:\w+\s+)*(?:reached|exceeded|performed|taken|done)",
+    re.IGNORECASE,
 )
 _STAGES = (
-    ("Calculation of Spectral Properties", SPECTRAL_PART),
+    (_SPECTRUM, "the spectral part"),
     ("Final energy", "what follows self-consistency"),
-    ("<-- SCF", "self-consistency"),
+    (_SCF, "self-consistency"),
     ("calculation performed for", "making the pseudopotentials"),
     (_BANNER, "reading the input"),
 )
@@ -85,6 +93,8 @@ class CastepLog:
         Of self-consistency and of all else that says when it does not converge.
     cycles
         Of self-consistency.
+    matrix_elements
+        Whether it says that the matrix elements of core orbitals were computed: nothing of the spectrum comes after.
     all_electron_eV, pseudo_eV
         Energies of the isolated atoms, by species: all electrons, and the pseudopotential's valence electrons.
     configurations
@@ -111,6 +121,7 @@ class CastepLog:
     finished: bool
     convergence: Convergence
     cycles: int
+    matrix_elements: bool
     all_electron_eV: Mapping[str, float]
     pseudo_eV: Mapping[str, float]
     configurations: Mapping[str, str]
@@ -142,8 +153,8 @@ def read_log(text: str) -> CastepLog:
     ae, pa, configurations = _atoms(lines)
     final = _last(_FINAL, text)
     total, peak = _last(_TOTAL, text), _last(_PEAK, text)
-    warning = _WARNING.search(text)
-    if warning:
+    complaint = _complaint(text)
+    if complaint:
         convergence = Convergence.UNCONVERGED
     else:
         convergence = Convergence.UNKNOWN if final is None else Convergence.CONVERGED
@@ -156,6 +167,7 @@ def read_log(text: str) -> CastepLog:
         finished=total is not None,
         convergence=convergence,
         cycles=cycles[-1] if cycles else 0,
+        matrix_elements=_MATRIX_ELEMENTS in text,
         all_electron_eV=ae,
         pseudo_eV=pa,
         configurations=configurations,
@@ -170,8 +182,25 @@ def read_log(text: str) -> CastepLog:
         total_s=total,
         peak_MB=None if peak is None else peak / 1024,
         stood_in=next((words for mark, words in _STAGES if mark in text), "starting"),
-        complaint=" ".join(warning[0].split()) if warning else None,
+        complaint=complaint,
     )
+
+
+def _complaint(text: str) -> str | None:
+    """Return what is said, once the density is sought, of something that did not converge."""
+    starts = [at for at in (text.find(_SCF), text.find(_SPECTRUM)) if at >= 0]
+    if not starts:
+        return None
+    lines = [" ".join(line.split()) for line in text[min(starts) :].splitlines()]
+    for i, line in enumerate(lines):
+        if _ATOM_ENERGY.search(line):  # an isolated atom's: it stops the run if it does not converge
+            continue
+        if _LIMIT.search(line) or (_SPEAKS.search(line) and _DENIES.search(line)):
+            return line
+        both = " ".join(lines[i : i + 2])  # a sentence broken in two
+        if _SPEAKS.search(both) and _DENIES.search(both) and not _ATOM_ENERGY.search(both):
+            return both
+    return None
 
 
 def _last(pattern: re.Pattern[str], text: str) -> float | None:

@@ -1,21 +1,19 @@
-"""What a CASTEP calculation's result depends on, and its presets. Everything that CASTEP is told is in the identity."""
+"""What a CASTEP calculation's result depends on. Everything that CASTEP is told is in the identity."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from htxas.domain.elements import atomic_number
-from htxas.engines.base import ResolvedParameters
-from htxas.engines.castep.pseudopotentials import KNOWN, holds_1s, is_library, refusal
+from htxas.engines.castep.pseudopotentials import SETS, refusal
 from htxas.engines.cells import Box, Cell, Mesh, Supercell
-from htxas.errors import StructureError, UserError
+from htxas.errors import StructureError
 
-__all__ = ["PRESETS", "RECIPE", "CastepParameters", "Ground", "Hole", "ground_of", "resolve", "site_of"]
+__all__ = ["RECIPE", "CastepParameters", "Ground", "Hole", "State", "ground_of", "site_of", "state_document"]
 
 RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
@@ -25,8 +23,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Ground(_Strict):
-    """What the ground state depends on.
+class State(_Strict):
+    """What the ground state's density and energy depend on; the core-hole state is computed with the same.
 
     Attributes
     ----------
@@ -34,7 +32,7 @@ class Ground(_Strict):
         As CASTEP calls them; the published campaign has PBE and 500 eV.
     box
         A molecule's, at the zone's centre. The published one is 15 A wide.
-    supercell, mesh
+    supercell, kpoints
         Instead: a crystal's.
     smearing_eV
         Width of the Gaussian smearing of occupations, CASTEP's default. A half-filled level of a core-excited molecule
@@ -45,30 +43,35 @@ class Ground(_Strict):
         ``zero_kelvin`` is the estimate E - TS/2 for a continuum of levels, as OptaDOS's own tool takes it.
     energy_tolerance_eV, eigenvalue_tolerance_eV
         Of self-consistency, per atom, and of the levels.
-    pdos_window_eV
-        How far above the lowest empty level there are levels in the projected density of states.
+    pseudopotential_set
+        Name of a set of :data:`htxas.engines.castep.pseudopotentials.SETS`.
     pseudopotentials
-        Element -> on-the-fly string, without a hole; or, not of the absorber, a library of CASTEP's.
+        The user's own, before the set's: element -> on-the-fly string, without a hole; or, not of the absorber, a
+        library of CASTEP's.
     """
 
     functional: Literal["PBE", "PBESOL", "RPBE", "LDA"] = "PBE"
     cutoff_eV: float = Field(500.0, ge=100, le=3000)
     box: Box | None = None
     supercell: Supercell | None = None
-    mesh: Mesh | None = None
+    kpoints: Mesh | None = None
     smearing_eV: float = Field(0.2, gt=0, le=1)
     total_energy: Literal["final", "zero_kelvin"] = "final"
     energy_tolerance_eV: float = Field(1e-6, gt=0, le=1e-4)
     eigenvalue_tolerance_eV: float = Field(1e-6, gt=0, le=1e-3)
-    pdos_window_eV: float = Field(15.0, ge=5, le=60)
+    pseudopotential_set: str = "otfg-1"
     pseudopotentials: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.box is None) == (self.supercell is None):
             raise ValueError("say box (molecules) or supercell (crystals)")
-        if (self.mesh is None) != (self.supercell is None):
-            raise ValueError("mesh goes with supercell; a box has the zone's centre alone")
+        if (self.kpoints is None) != (self.supercell is None):
+            raise ValueError("kpoints go with supercell; a box has the zone's centre alone")
+        if self.pseudopotential_set not in SETS:
+            raise ValueError(
+                f"there is no set of pseudopotentials {self.pseudopotential_set!r}; there is {' '.join(SETS)}"
+            )
         for element, string in self.pseudopotentials.items():
             try:
                 atomic_number(element)
@@ -87,113 +90,69 @@ class Ground(_Strict):
 
     def divisions(self, cell: Cell) -> tuple[int, int, int]:
         """Return the mesh of k points of self-consistency."""
-        return (1, 1, 1) if self.mesh is None else self.mesh.build(cell.cell_A)
+        return (1, 1, 1) if self.kpoints is None else self.kpoints.build(cell.cell_A)
+
+    def string(self, element: str) -> str | None:
+        """Return the pseudopotential of an element, without a hole; None if nobody has said one."""
+        return self.pseudopotentials.get(element) or SETS[self.pseudopotential_set].get(element)
 
 
-class Hole(_Strict):
-    """What only the core-hole part depends on.
+class Ground(State):
+    """What a ground state's result depends on.
 
     Attributes
     ----------
-    electron
-        ``kept``: the excited electron is in the lowest empty level, the cell is neutral (N + 1 valence electrons).
-        ``removed``: the cell has the charge +1 and a uniform background; crystals only.
+    pdos_window_eV
+        How far above the lowest empty level there are levels in the projected density of states. No site depends on it.
+    """
+
+    pdos_window_eV: float = Field(15.0, ge=5, le=60)
+
+
+class Hole(_Strict):
+    """What only the core-hole part depends on: a full hole, the excited electron in the lowest empty level.
+
+    Attributes
+    ----------
     window_eV
-        How far above the first final state there shall be states: as many empty bands are asked for as free electrons
-        in the cell would have, and some more.
+        How far above the first final state there shall be states: as many empty bands are asked for as
+        :func:`htxas.engines.castep.write.extra_bands` says, and a result that falls short by a tenth is refused.
     extra_bands
-        Instead: how many empty bands.
-    mesh
+        Instead: how many empty bands. How far they reach is then the user's.
+    hole_kpoints
         k points of the spectrum, if not those of self-consistency; crystals only.
     """
 
-    electron: Literal["kept", "removed"] = "kept"
     window_eV: float = Field(22.0, ge=5, le=100)
     extra_bands: int | None = Field(None, ge=5, le=20_000)
-    mesh: Mesh | None = None
+    hole_kpoints: Mesh | None = None
 
 
 class CastepParameters(_Strict):
-    """All of a site."""
+    """All of a site.
 
-    ground: Ground
+    Attributes
+    ----------
+    ground, hole
+        See there.
+    absorber
+        Pseudopotential of the absorber, with the hole.
+    """
+
+    ground: State
     hole: Hole
+    absorber: str
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.ground.box is not None and self.hole.electron == "removed":
-            raise ValueError("electron: a charged molecule in a periodic box has no energy; only crystals")
-        if self.ground.box is not None and self.hole.mesh is not None:
-            raise ValueError("mesh: a box has the zone's centre alone")
+        if self.ground.box is not None and self.hole.hole_kpoints is not None:
+            raise ValueError("hole_kpoints: a box has the zone's centre alone")
         return self
 
 
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "published": (
-        "molecules as in the published campaign: PBE, 500 eV, a box of 15 A, full core hole, excited electron kept",
-        {"box": {"side_A": 15.0}, "total_energy": "final"},
-    ),
-    "crystal": (
-        "crystals: images of the hole 9 A apart, full core hole, excited electron kept",
-        {
-            "supercell": {"distance_A": 9.0},
-            "mesh": {"spacing_invA": 0.4},
-            "total_energy": "zero_kelvin",
-        },
-    ),
-}
-
-
-def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: str) -> ResolvedParameters:
-    """Return the full parameters of a preset with the user's overrides.
-
-    Raises
-    ------
-    UserError
-        Unknown preset, key or value; an edge other than K; an absorber without a pseudopotential, or with 1s among
-        its valence states.
-    """
-    if preset not in PRESETS:
-        raise UserError(f"castep has no preset {preset!r}", hint=_nearest(preset, PRESETS))
-    if edge != "K":
-        raise UserError(f"the castep engine makes holes in 1s only, not {element} {edge}", hint="use edge: K")
-    values = dict(PRESETS[preset][1])
-    known = [*Ground.model_fields, *Hole.model_fields]
-    hole: dict[str, Any] = {}
-    for key, value in overrides.items():
-        if key == "hole_mesh":
-            hole["mesh"] = value
-        elif key in Ground.model_fields:
-            values[key] = value
-        elif key in Hole.model_fields:
-            hole[key] = value
-        else:
-            raise UserError(f"castep has no parameter {key!r}", hint=_nearest(key, [*known, "hole_mesh"]))
-    for one, other in (("box", "supercell"), ("supercell", "box")):  # one of the user's replaces the preset's
-        if one in overrides and other not in overrides:
-            values.pop(other, None)
-            if one == "box":
-                values.pop("mesh", None)
-    given = values.get("pseudopotentials") or {}
-    if isinstance(given, Mapping):
-        values["pseudopotentials"] = {**KNOWN, **given}
-    try:
-        found = CastepParameters.model_validate_json(_json({"ground": values, "hole": hole}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"] if p not in ("ground", "hole")) or "parameters"
-        raise UserError(f"castep: {name}: {first['msg'].removeprefix('Value error, ')}") from None
-    string = found.ground.pseudopotentials.get(element)
-    if string is None or is_library(string):
-        raise UserError(
-            f"htxas knows no on-the-fly string of {element} to put a hole in",
-            hint=f"give one in pseudopotentials: {{{element}: ...}}",
-        )
-    if holds_1s(string):
-        raise UserError(f"1s is a valence state in {element} {string}: it has no hole in its core")
-    ground = {"recipe": RECIPE, **found.ground.model_dump(mode="json", exclude_none=True)}
-    site = {"ground": ground, "hole": found.hole.model_dump(mode="json", exclude_none=True)}
-    return ResolvedParameters(site=site, ground=ground)
+def state_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a ground state's document that its density and energy depend on: a site has that alone."""
+    return {k: v for k, v in document.items() if k == "recipe" or k in State.model_fields}
 
 
 def ground_of(document: Mapping[str, Any]) -> Ground:
@@ -204,26 +163,23 @@ def ground_of(document: Mapping[str, Any]) -> Ground:
     ValueError
         Of another recipe: its numbers would be stored under an identity that is not theirs.
     """
-    values = {k: v for k, v in document.items() if k != "recipe"}
-    if document["recipe"] != RECIPE:
-        raise ValueError(f"recipe {document['recipe']}, and this htxas computes by recipe {RECIPE}")
-    return Ground.model_validate_json(json.dumps(values))
+    return Ground.model_validate_json(json.dumps(_without_recipe(document)))
 
 
 def site_of(document: Mapping[str, Any]) -> CastepParameters:
-    """Return the parameters of a site's document."""
-    ground = ground_of(document["ground"])
+    """Return the parameters of a site's document.
+
+    Raises
+    ------
+    ValueError
+        As :func:`ground_of`.
+    """
+    state = State.model_validate_json(json.dumps(_without_recipe(document["ground"])))
     hole = Hole.model_validate_json(json.dumps(document["hole"]))
-    return CastepParameters(ground=ground, hole=hole)
+    return CastepParameters(ground=state, hole=hole, absorber=document["absorber"])
 
 
-def _json(values: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(values, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"castep: a parameter is no number, word, list or mapping: {error}") from None
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+def _without_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
+    if document["recipe"] != RECIPE:
+        raise ValueError(f"recipe {document['recipe']}, and this htxas computes by recipe {RECIPE}")
+    return {k: v for k, v in document.items() if k != "recipe"}

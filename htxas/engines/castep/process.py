@@ -15,15 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from htxas.domain.calculation import Kind
+from htxas.domain.calculation import Calculation, Kind
 from htxas.engines.base import Job
 from htxas.engines.castep.judge import is_done, log_of
 from htxas.engines.castep.log import read_log
+from htxas.engines.castep.parameters import state_document
 from htxas.engines.castep.write import GROUND, SITE
 from htxas.engines.external import Program, call, find_program, run_and_tell
 from htxas.errors import Cause, EngineFailure
 
-__all__ = ["find_castep", "ground_key", "main", "run_directory"]
+__all__ = ["find_castep", "main", "run_directory", "state_key"]
 
 
 def find_castep(environment: Mapping[str, str]) -> Program:
@@ -56,14 +57,14 @@ def _command(program: Program, seed: str) -> list[str]:
     raise EngineFailure(Cause.BAD_INPUT, f"the folder of CASTEP has no {names[0]}", where=str(program.folder))
 
 
-def ground_key(job: Job) -> str:
-    """Return the key of the ground state that a job is, or refers to."""
-    from htxas.domain.calculation import Calculation
+def state_key(job: Job) -> str:
+    """Return the key of the ground state's density and energy that a job is, or refers to.
 
+    Not the key of a ground state's calculation: that has the window of its PDOS too, which no site knows.
+    """
     c = job.calculation
-    if c.kind is Kind.GROUND:
-        return c.key
-    return Calculation(Kind.GROUND, c.structure_key, c.engine, c.parameters["ground"]).key
+    document = c.parameters if c.kind is Kind.GROUND else c.parameters["ground"]
+    return Calculation(Kind.GROUND, c.structure_key, c.engine, state_document(document)).key
 
 
 def run_directory(job: Job, directory: Path, program: Program) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def run_directory(job: Job, directory: Path, program: Program) -> dict[str, Any]
     told["ground"] = "read from its folder" if _take_ground(job, directory) else "computed again"
     if told["ground"] == "computed again":
         told["returncode"] = _run(directory, program, GROUND, steps)
-        if not is_done(log_of(directory, GROUND), ground_key(job)):
+        if not is_done(log_of(directory, GROUND), state_key(job)):
             return told
     told["returncode"] = _run(directory, program, SITE, steps)
     return told
@@ -89,7 +90,7 @@ def _take_ground(job: Job, directory: Path) -> bool:
     source = job.ground_directory / f"{GROUND}.castep"
     try:
         log = read_log(source.read_text(errors="replace"))
-        if not is_done(log, ground_key(job)):  # a continued one may not say enough by itself
+        if not is_done(log, state_key(job)):
             return False
         shutil.copyfile(source, directory / source.name)
     except OSError:

@@ -7,6 +7,9 @@ the readers compare.
 There is no list of CASTEP's own libraries to be had without CASTEP. The strings here were found in genuine outputs
 (H, O, Na, Si, Ge) and in published inputs (C, N). An element that is not the absorber may also have the name of one of
 CASTEP's libraries (``C9``): its string is then the one in the log, and must be the same with and without the hole.
+
+An entry never changes under its set's name, and a set may gain elements: an identity says the name of the set, the
+user's own strings, and the absorber's.
 """
 
 from __future__ import annotations
@@ -15,21 +18,25 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["KNOWN", "LABEL", "holds_1s", "hole_string", "is_library", "refusal", "site_label"]
+__all__ = ["LABEL", "SETS", "holds_1s", "hole_string", "is_library", "refusal", "site_label"]
 
-KNOWN: Mapping[str, str] = MappingProxyType(
+SETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "H": "1|0.6|13|15|17|10(qc=8)",
-        "C": "2|1.4|10|12|13|20:21(qc=7)",
-        "N": "2|1.1|14|16|18|20:21(qc=7)",
-        "O": "2|1.1|15|18|20|20:21(qc=7)",
-        "F": "C9",
-        "Na": "2|1.3|14|16|18|20U:30:21(qc=7)",
-        "Si": "3|1.8|5|6|7|30:31:32",
-        "Ge": "3|1.5|13|15|17|30U:31U:32:40:41(qc=6)",
+        "otfg-1": MappingProxyType(
+            {
+                "H": "1|0.6|13|15|17|10(qc=8)",
+                "C": "2|1.4|10|12|13|20:21(qc=7)",
+                "N": "2|1.1|14|16|18|20:21(qc=7)",
+                "O": "2|1.1|15|18|20|20:21(qc=7)",
+                "F": "C9",
+                "Na": "2|1.3|14|16|18|20U:30:21(qc=7)",
+                "Si": "3|1.8|5|6|7|30:31:32",
+                "Ge": "3|1.5|13|15|17|30U:31U:32:40:41(qc=6)",
+            }
+        )
     }
 )
-"""Element -> string, or the library it is in."""
+"""By set and element: the string, or the library it is in."""
 
 LABEL = "ex"
 """What the absorber is called after its element: ``C:ex``, as in the published campaign."""
@@ -40,8 +47,6 @@ _STRING = re.compile(
     r"\|[0-9]{2}[A-Z]*(?:[+=\-0-9.]*)(?::[0-9]{2}[A-Z]*(?:[+=\-0-9.]*))*"  # projectors nl
     r"(?:\([^(){}\s]*\))?(?:\[[^\[\]{}\s]*\])?"
 )
-
-
 _LIBRARY = re.compile(r"C\d{1,2}|MS|HARD|QC5|NCP\d{1,2}")
 
 

@@ -10,14 +10,21 @@ import numpy as np
 
 from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.engines.base import Job
+from htxas.engines.castep.agreement import (
+    refuse_narrow,
+    refuse_other_atoms,
+    refuse_other_ground,
+    refuse_other_hole,
+    refuse_other_settings,
+)
 from htxas.engines.castep.bands import Bands, OutputError, read_bands
 from htxas.engines.castep.binary import CoreElements, parse_elnes_fmt, read_core_elements, read_projections
 from htxas.engines.castep.judge import refuse_other_cell, sound_log
 from htxas.engines.castep.log import CastepLog
-from htxas.engines.castep.parameters import CastepParameters, Ground, ground_of, site_of
+from htxas.engines.castep.parameters import State, ground_of, site_of
 from htxas.engines.castep.pdos import pdos_of
-from htxas.engines.castep.process import ground_key
-from htxas.engines.castep.pseudopotentials import hole_string, site_label
+from htxas.engines.castep.process import state_key
+from htxas.engines.castep.pseudopotentials import site_label
 from htxas.engines.castep.spectrum import Scale, transition_energy, transitions
 from htxas.engines.castep.write import GROUND, SITE, Layout, lay_out
 from htxas.engines.external import provenance_of
@@ -26,9 +33,11 @@ from htxas.errors import Cause, EngineFailure
 __all__ = ["read_ground", "read_site"]
 
 T = TypeVar("T")
-_SAME_GROUND_EV = 0.005
 _SAME_CELL_A = 1e-4
-_SAME_ATOM_EV = 0.005
+_SCALE = {
+    which: f"pseudo total energies ({energy}, excited electron kept) and isolated all-electron atoms; not aligned"
+    for which, energy in (("final", "E"), ("zero_kelvin", "E - TS/2"))
+}
 _ZERO = "CASTEP's own: the average electrostatic potential of the cell, no vacuum level"
 
 
@@ -42,9 +51,10 @@ def read_ground(job: Job, directory: Path, outcome: Mapping[str, Any]) -> Ground
     """
     ground = ground_of(job.calculation.parameters)
     layout = lay_out(job.structure, ground, None)
-    log = sound_log(directory, GROUND, job.calculation.key, _strings(ground, layout))
+    log = sound_log(directory, GROUND, job.calculation.key, _strings(ground, layout, {}))
 
     def read() -> GroundResult:
+        refuse_other_settings(log, ground)
         bands = _bands(directory, GROUND, log, layout)
         if round(bands.electrons) % 2:
             raise OutputError(f"there are {bands.electrons:g} electrons, which leaves a shell open")
@@ -77,7 +87,8 @@ def read_site(job: Job, directory: Path, outcome: Mapping[str, Any]) -> SiteResu
     Raises
     ------
     EngineFailure
-        As :func:`read_ground`; GATE_REJECTED if the ground state here is not the stored one.
+        As :func:`read_ground`; GATE_REJECTED if the ground state here is not the stored one, or the levels do not reach
+        as far as was asked.
     """
     c = job.calculation
     assert c.atom is not None
@@ -86,23 +97,26 @@ def read_site(job: Job, directory: Path, outcome: Mapping[str, Any]) -> SiteResu
     ground = parameters.ground
     without = lay_out(job.structure, ground, None)
     layout = lay_out(job.structure, ground, c.atom)
-    ground_log = sound_log(directory, GROUND, ground_key(job), _strings(ground, without))
-    log = sound_log(directory, SITE, c.key, _strings(ground, layout))
     label = site_label(c.element)
+    ground_log = sound_log(directory, GROUND, state_key(job), _strings(ground, without, {}))
+    log = sound_log(directory, SITE, c.key, _strings(ground, layout, {label: parameters.absorber}))
 
     def read() -> SiteResult:
-        _refuse_other_hole(parameters, ground_log, log, label)
+        refuse_other_settings(ground_log, ground)
+        refuse_other_settings(log, ground)
+        refuse_other_hole(ground_log, log, label)
         scale = transition_energy(
             ground_log, log, ground_label=c.element or "", excited_label=label, which=ground.total_energy
         )
-        _refuse_other_ground(job, scale.ground_eV / layout.cell.copies, directory)
+        refuse_other_ground(job, scale.ground_eV / layout.cell.copies, directory)
         bands = _bands(directory, SITE, log, layout)
         indices = refuse_other_cell(log, layout, directory)
         species, rank = next(place for place, index in indices.items() if index == c.atom)
         elements = _core_elements(directory)
-        _refuse_other_atoms(elements, indices)
+        refuse_other_atoms(elements, indices)
         squared = elements.squared_1s(species, rank)
         sticks, window = transitions(bands, squared, scale.transition_eV)
+        refuse_narrow(parameters, layout, window, directory)
         extra = {
             "first_band": bands.first_empty + 1,
             "bands": bands.levels_eV.shape[1],
@@ -116,7 +130,7 @@ def read_site(job: Job, directory: Path, outcome: Mapping[str, Any]) -> SiteResu
             sticks=sticks,
             excitation_energy_eV=scale.transition_eV,
             ionization_eV=None,
-            scale=_scale_words(parameters),
+            scale=_SCALE[ground.total_energy],
             energies_eV=_energies(scale, ground_log, log, c.element or "", label),
             hole_overlap=1.0,  # it is in the pseudopotential of this atom: it cannot leave
             window_eV=window,
@@ -133,13 +147,9 @@ def _told(read: Callable[[], T], directory: Path) -> T:
         raise EngineFailure(Cause.BAD_OUTPUT, str(error), where=str(directory)) from None
 
 
-def _strings(ground: Ground, layout: Layout) -> dict[str, str]:
+def _strings(ground: State, layout: Layout, absorber: Mapping[str, str]) -> dict[str, str]:
     """Return the pseudopotential string of each species."""
-    strings = {}
-    for label, element in zip(layout.labels, layout.cell.symbols, strict=True):
-        string = ground.pseudopotentials[element]
-        strings[label] = string if label == element else hole_string(string)
-    return strings
+    return {label: absorber.get(label) or ground.string(label) or "" for label in layout.labels}
 
 
 def _one_of(directory: Path, *names: str) -> Path:
@@ -163,65 +173,6 @@ def _core_elements(directory: Path) -> CoreElements:
     if path.suffix == ".elnes_fmt":
         return parse_elnes_fmt(path.read_text(errors="replace"))
     return read_core_elements(path)
-
-
-def _refuse_other_atoms(elements: CoreElements, indices: Mapping[tuple[int, int], int]) -> None:
-    """Refuse matrix elements whose atoms are not counted as the log counts them; hydrogen has no core."""
-    there = {(int(s), int(r)) for s, r in zip(elements.species, elements.rank, strict=True)}
-    species = {s for s, _ in there}
-    if there != {place for place in indices if place[0] in species}:
-        raise OutputError("the matrix elements are of other atoms than those of the log")
-
-
-def _refuse_other_hole(parameters: CastepParameters, ground: CastepLog, log: CastepLog, label: str) -> None:
-    """Refuse a run without the hole, or with another number of electrons than the hole leaves."""
-    made_of = log.configurations.get(label, "")
-    if made_of.split()[:1] != ["1s1"]:
-        raise OutputError(
-            f"the pseudopotential of {label} was made of {made_of or 'nothing'}, without a hole in 1s"
-        )
-    _refuse_other_potentials(ground, log)
-    more = 1 if parameters.hole.electron == "kept" else 0
-    if (
-        ground.electrons is None
-        or log.electrons is None
-        or abs(log.electrons - ground.electrons - more) > 1e-3
-    ):
-        raise OutputError(
-            f"there are {log.electrons} electrons with the hole and {ground.electrons} without: not {more} more"
-        )
-
-
-def _refuse_other_potentials(ground: CastepLog, log: CastepLog) -> None:
-    """Refuse total energies that rest on different pseudopotentials: of libraries or versions that are not the same."""
-    for label in ground.pseudopotentials.keys() & log.pseudopotentials.keys():
-        if ground.pseudopotentials[label] != log.pseudopotentials[label]:
-            raise OutputError(f"the pseudopotential of {label} is another one with the hole than without")
-        for energies in ((ground.all_electron_eV, log.all_electron_eV), (ground.pseudo_eV, log.pseudo_eV)):
-            without, with_hole = (e.get(label) for e in energies)
-            if without is not None and with_hole is not None and abs(without - with_hole) > _SAME_ATOM_EV:
-                raise OutputError(
-                    f"the isolated atom {label} has {with_hole} eV with the hole and {without} eV without: were they "
-                    "the same CASTEP?"
-                )
-
-
-def _refuse_other_ground(job: Job, found_eV: float, directory: Path) -> None:
-    stored = job.ground_energy_eV
-    if stored is not None and abs(found_eV - stored) > _SAME_GROUND_EV:
-        raise EngineFailure(
-            Cause.GATE_REJECTED,
-            f"the ground state here is {(found_eV - stored) * 1000:+.1f} meV from the stored one: "
-            "they are not the same state",
-            evidence={"ground_eV": found_eV, "stored_eV": stored},
-            where=str(directory),
-        )
-
-
-def _scale_words(parameters: CastepParameters) -> str:
-    energy = {"final": "E", "zero_kelvin": "E - TS/2"}[parameters.ground.total_energy]
-    electron = {"kept": "excited electron kept", "removed": "charge +1"}[parameters.hole.electron]
-    return f"pseudo total energies ({energy}, {electron}) and isolated all-electron atoms; not aligned"
 
 
 def _energies(scale: Scale, ground: CastepLog, log: CastepLog, element: str, label: str) -> dict[str, float]:

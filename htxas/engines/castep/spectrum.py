@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.domain.spectrum import Sticks
-from htxas.domain.units import HARTREE_EV
 from htxas.engines.castep.bands import Bands, OutputError
 from htxas.engines.castep.log import CastepLog
+from htxas.engines.transitions import core_energy_eV, oscillator_strengths
 
 __all__ = ["Scale", "transition_energy", "transitions"]
 
 FloatArray = npt.NDArray[np.float64]
-_CORE_ELECTRONS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,7 @@ class Scale:
 def transition_energy(
     ground: CastepLog, excited: CastepLog, *, ground_label: str, excited_label: str, which: str
 ) -> Scale:
-    """Return ``E_TE = (E_ex - E_gs) + [(AE_ex - PA_ex) - (AE_gs - PA_gs)]``.
-
-    Mizoguchi, Tanaka, Gao and Pickard, J. Phys.: Condens. Matter 21, 104204 (2009).
+    """Return E_TE, see :func:`htxas.engines.transitions.core_energy_eV`.
 
     Parameters
     ----------
@@ -60,25 +57,24 @@ def transition_energy(
     OutputError
         An energy is missing.
     """
-    parts: list[float] = []
+    totals, atoms = [], []
     for log, label in ((ground, ground_label), (excited, excited_label)):
         total, ae, pa = log.energy_eV(which), log.all_electron_eV.get(label), log.pseudo_eV.get(label)
         if total is None:
             raise OutputError("the log has no total energy")
         if ae is None or pa is None:
             raise OutputError(f"the log has no energies of the isolated atom {label}")
-        parts += [total, ae - pa]
-    e_gs, core_gs, e_ex, core_ex = parts
-    core = core_ex - core_gs
+        totals.append(total)
+        atoms.append((ae, pa))
+    (e_gs, e_ex), core = totals, core_energy_eV(atoms[1], atoms[0])
     return Scale(e_ex - e_gs + core, e_gs, e_ex, core)
 
 
 def transitions(bands: Bands, squared_Bohr2: FloatArray, first_eV: float) -> tuple[Sticks, float]:
     """Return the transitions to all final states and how far above the first they are complete, eV.
 
-    The strength of a level is ``2 n_e (E_f - E_i) |<f|r_a|i>|^2`` in atomic units with both electrons of the shell,
-    times the weight of its k point; a level that is half full with the excited electron was empty before. Above the
-    highest level of the k point where that is lowest, levels are missing: they are cut off there.
+    Strengths carry the weight of their k point. A level that is half full with the excited electron was empty before.
+    Above the highest level of the k point where that is lowest, levels are missing: they are cut off there.
 
     Parameters
     ----------
@@ -107,8 +103,6 @@ def transitions(bands: Bands, squared_Bohr2: FloatArray, first_eV: float) -> tup
     kept = final & (bands.levels_eV <= top)
     point = np.nonzero(kept)[0]
     energies = first_eV + (bands.levels_eV[kept] - lowest)
-    strengths = (
-        2.0 * _CORE_ELECTRONS * (energies / HARTREE_EV)[:, None] * squared_Bohr2[kept]
-    ) * bands.weights[point][:, None]
+    strengths = oscillator_strengths(energies, squared_Bohr2[kept]) * bands.weights[point][:, None]
     order = np.argsort(energies, kind="stable")
     return Sticks(energies[order], strengths[order]), top - lowest

@@ -14,20 +14,32 @@ from typing import Any
 
 import numpy as np
 
+from htxas.domain.elements import atomic_number
 from htxas.domain.structure import Structure
 from htxas.domain.units import BOHR_A, HARTREE_EV
 from htxas.engines.castep.corrections import DEFAULTS
-from htxas.engines.castep.parameters import CastepParameters, Ground
+from htxas.engines.castep.parameters import CastepParameters, Ground, State
 from htxas.engines.castep.pseudopotentials import hole_string, site_label
 from htxas.engines.cells import Cell
 
-__all__ = ["GROUND", "SITE", "Layout", "extra_bands", "ground_texts", "lay_out", "site_texts", "title"]
+__all__ = [
+    "GROUND",
+    "SITE",
+    "Layout",
+    "extra_bands",
+    "ground_texts",
+    "lay_out",
+    "site_texts",
+    "state_texts",
+    "title",
+    "valence_electrons",
+]
 
 GROUND, SITE = "ground", "site"
 """Seeds: the first part of all file names of a run."""
 
 _SCF_EXTRA_BANDS = 10  # at least: room for smeared occupations
-_MORE_THAN_FREE = 1.25  # empty bands in a cell with atoms, over those of free electrons
+_MORE_THAN_FREE = 1.25
 _SPARE_BANDS = 10
 
 
@@ -47,7 +59,7 @@ class Layout:
     labels: tuple[str, ...]
 
 
-def lay_out(structure: Structure, ground: Ground, atom: int | None) -> Layout:
+def lay_out(structure: Structure, ground: State, atom: int | None) -> Layout:
     """Return the cell with ``atom`` (canonical index; its first copy) as the absorber, or without one.
 
     Raises
@@ -62,63 +74,94 @@ def lay_out(structure: Structure, ground: Ground, atom: int | None) -> Layout:
     return Layout(cell, tuple(labels))
 
 
-def title(key: str) -> str:
+def title(*keys: str) -> str:
     """Return the comment that tells whose files a run's are."""
-    return f"htxas {key}"
+    return " ".join(("htxas", *keys))
 
 
 def extra_bands(cell: Cell, window_eV: float) -> int:
-    """Return how many empty bands there shall be in a cell.
+    """Return how many empty bands there shall be in a cell, to reach ``window_eV`` above its filled ones.
 
-    Free electrons have ``V k^3 / 6 pi^2`` states below ``k^2 / 2`` (atomic units); a quarter more are taken.
+    Free electrons have ``V k^3 / 6 pi^2`` states below ``k^2 / 2`` (atomic units). The filled ones end at k_F: the
+    window begins there, and a quarter more states than free electrons have in it are asked for. Within 22 eV of the
+    conduction band's minimum diamond has 1.22 times as many as free electrons, quartz 0.84, MgO 0.74 (Quantum ESPRESSO,
+    PBE, no hole). Counted from zero, free electrons have about half as many. In a molecule's box k_F is small, and so
+    is the difference. CASTEP counts the bands from those of self-consistency, some of which are empty too.
     """
-    volume = abs(float(np.linalg.det(cell.cell_A))) / BOHR_A**3
-    k = math.sqrt(2 * window_eV / HARTREE_EV)
-    return math.ceil(_MORE_THAN_FREE * volume * k**3 / (6 * math.pi**2)) + _SPARE_BANDS
+    per_volume = abs(float(np.linalg.det(cell.cell_A))) / BOHR_A**3 / (6 * math.pi**2)
+    filled = valence_electrons(cell) / 2
+    top = math.sqrt(math.cbrt(filled / per_volume) ** 2 + 2 * window_eV / HARTREE_EV)
+    return math.ceil(_MORE_THAN_FREE * (per_volume * top**3 - filled)) + _SPARE_BANDS
+
+
+def valence_electrons(cell: Cell) -> int:
+    """Return how many electrons a cell has beyond noble gases' shells, roughly what pseudopotentials leave."""
+    return sum(_beyond_noble_gas(symbol) for symbol in cell.symbols)
+
+
+def _beyond_noble_gas(symbol: str) -> int:
+    number = atomic_number(symbol)
+    return number - max((z for z in (2, 10, 18, 36, 54, 86) if z < number), default=0)
 
 
 def ground_texts(
-    key: str, structure: Structure, ground: Ground, numerics: Mapping[str, Any], *, with_pdos: bool
+    comment: str, structure: Structure, ground: Ground, numerics: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Return the input files of a ground state by name; ``with_pdos`` False if only its energy is asked for."""
+    """Return the input files of a ground state with its PDOS, by name."""
     layout = lay_out(structure, ground, None)
-    grid = ground.divisions(layout.cell)
-    cell = _cell(layout, ground, None, _mesh_lines("KPOINTS", grid, shifted=_is_shifted(ground)))
-    lines = _param(key, ground, layout.cell, numerics)
-    if with_pdos:
-        bands = extra_bands(layout.cell, ground.pdos_window_eV)
-        lines += [
-            *_spectral("dos", bands, ground),
-            ("PDOS_CALCULATE_WEIGHTS", "TRUE"),
-        ]
-    else:
-        lines.insert(1, ("TASK", "SINGLEPOINT"))
-    return {f"{GROUND}.cell": cell, f"{GROUND}.param": _lines(lines)}
+    bands = extra_bands(layout.cell, ground.pdos_window_eV)
+    lines = [
+        *_param(comment, ground, layout.cell, numerics),
+        *_spectral("dos", bands, ground, numerics),
+        ("PDOS_CALCULATE_WEIGHTS", "TRUE"),
+    ]
+    return _ground_files(layout, ground, lines)
+
+
+def state_texts(
+    comment: str, structure: Structure, ground: State, numerics: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the input files of a ground state of which the energy alone is asked for, by name."""
+    layout = lay_out(structure, ground, None)
+    lines = [*_param(comment, ground, layout.cell, numerics), ("TASK", "SINGLEPOINT")]
+    return _ground_files(layout, ground, lines)
+
+
+def _ground_files(layout: Layout, ground: State, lines: list[tuple[str, str]]) -> dict[str, str]:
+    meshes = _mesh_lines("KPOINTS", ground.divisions(layout.cell), shifted=_is_shifted(ground))
+    return {f"{GROUND}.cell": _cell(layout, ground, {}, meshes), f"{GROUND}.param": _lines(lines)}
 
 
 def site_texts(
-    key: str,
+    comment: str,
     structure: Structure,
     atom: int,
     parameters: CastepParameters,
     numerics: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Return the input files of a core-hole calculation by name, the user's OptaDOS's among them."""
+    """Return the input files of a core-hole calculation by name, the user's OptaDOS's among them.
+
+    Raises
+    ------
+    ValueError
+        The parameters' absorber is not this one with a hole.
+    """
     ground, hole = parameters.ground, parameters.hole
+    element = structure.symbols[atom]
+    if hole_string(ground.string(element) or "") != parameters.absorber:
+        raise ValueError(f"{parameters.absorber} is not the pseudopotential of {element} with a hole")
     layout = lay_out(structure, ground, atom)
     meshes = _mesh_lines("KPOINTS", ground.divisions(layout.cell), shifted=_is_shifted(ground))
-    if hole.mesh is not None:
-        meshes += _mesh_lines(
-            "SPECTRAL_KPOINTS", hole.mesh.build(layout.cell.cell_A), shifted=hole.mesh.shifted
-        )
+    if (mesh := hole.hole_kpoints) is not None:
+        meshes += _mesh_lines("SPECTRAL_KPOINTS", mesh.build(layout.cell.cell_A), shifted=mesh.shifted)
     bands = hole.extra_bands or extra_bands(layout.cell, hole.window_eV)
     lines = [
-        *_param(key, ground, layout.cell, numerics),
-        *_spectral("coreloss", bands, ground),
-        ("CHARGE", "0" if hole.electron == "kept" else "1"),
+        *_param(comment, ground, layout.cell, numerics),
+        *_spectral("coreloss", bands, ground, numerics),
+        ("CHARGE", "0"),
     ]
     return {
-        f"{SITE}.cell": _cell(layout, ground, structure.symbols[atom], meshes),
+        f"{SITE}.cell": _cell(layout, ground, {site_label(element): parameters.absorber}, meshes),
         f"{SITE}.param": _lines(lines),
         f"{SITE}.odi": _ODI,
     }
@@ -138,39 +181,43 @@ CORE_LAI_BROADENING : false
 """
 
 
-def _is_shifted(ground: Ground) -> bool:
-    return ground.mesh is not None and ground.mesh.shifted
+def _is_shifted(ground: State) -> bool:
+    return ground.kpoints is not None and ground.kpoints.shifted
 
 
-def _param(key: str, ground: Ground, cell: Cell, numerics: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _param(comment: str, ground: State, cell: Cell, numerics: Mapping[str, Any]) -> list[tuple[str, str]]:
     settings = {**DEFAULTS, **numerics}
     return [
-        ("COMMENT", title(key)),
+        ("COMMENT", comment),
         ("XC_FUNCTIONAL", ground.functional),
-        ("CUT_OFF_ENERGY", f"{ground.cutoff_eV:g} eV"),
+        ("CUT_OFF_ENERGY", f"{ground.cutoff_eV:.10g} eV"),
         ("SPIN_POLARIZED", "FALSE"),
         ("FIX_OCCUPANCY", "FALSE"),
         ("SMEARING_SCHEME", "Gaussian"),
-        ("SMEARING_WIDTH", f"{ground.smearing_eV:g} eV"),
+        ("SMEARING_WIDTH", f"{ground.smearing_eV:.10g} eV"),
         ("NEXTRA_BANDS", str(max(_SCF_EXTRA_BANDS, len(cell) // 2))),
-        ("ELEC_ENERGY_TOL", f"{ground.energy_tolerance_eV:.1E} eV"),
-        ("ELEC_EIGENVALUE_TOL", f"{ground.eigenvalue_tolerance_eV:.1E} eV"),
+        ("ELEC_ENERGY_TOL", f"{ground.energy_tolerance_eV:.6E} eV"),
+        ("ELEC_EIGENVALUE_TOL", f"{ground.eigenvalue_tolerance_eV:.6E} eV"),
         ("METALS_METHOD", settings["method"]),
         ("MIXING_SCHEME", settings["mixing"]),
-        ("MIX_CHARGE_AMP", f"{settings['mix']:g}"),
+        ("MIX_CHARGE_AMP", f"{settings['mix']:.10g}"),
         ("MAX_SCF_CYCLES", str(settings["cycles"])),
         ("FINITE_BASIS_CORR", "0"),
         ("IPRINT", "1"),
         ("WRITE_CELL_STRUCTURE", "TRUE"),
+        ("WRITE_CHECKPOINT", "NONE"),  # large, and nothing reads them
     ]
 
 
-def _spectral(task: str, bands: int, ground: Ground) -> list[tuple[str, str]]:
+def _spectral(task: str, bands: int, ground: State, numerics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    settings = {**DEFAULTS, **numerics}
     return [
         ("TASK", "SPECTRAL"),
         ("SPECTRAL_TASK", task),
         ("SPECTRAL_NEXTRA_BANDS", str(bands)),
-        ("SPECTRAL_EIGENVALUE_TOL", f"{ground.eigenvalue_tolerance_eV:.1E} eV"),
+        ("SPECTRAL_EIGENVALUE_TOL", f"{ground.eigenvalue_tolerance_eV:.6E} eV"),
+        ("SPECTRAL_MAX_ITER", str(settings["spectral_iterations"])),
+        ("SPECTRAL_MAX_STEPS_PER_ITER", str(settings["spectral_steps"])),
     ]
 
 
@@ -190,19 +237,17 @@ def _mesh_lines(name: str, divisions: tuple[int, int, int], *, shifted: bool) ->
     return lines
 
 
-def _cell(layout: Layout, ground: Ground, absorber: str | None, meshes: list[str]) -> str:
-    """Return a ``.cell``.
+def _cell(layout: Layout, ground: State, absorber: Mapping[str, str], meshes: list[str]) -> str:
+    """Return a ``.cell``; ``absorber`` is its label and pseudopotential, or empty.
 
     Without symmetry: OptaDOS and the readers need all k points, and the hole breaks it. The absorber comes last, where
     OptaDOS puts a labelled species whatever its place in the file.
     """
-    strings = {s: ground.pseudopotentials[s] for s in layout.cell.symbols}
-    if absorber is not None:
-        strings[site_label(absorber)] = hole_string(strings[absorber])
+    strings = {**{s: ground.string(s) for s in layout.cell.symbols}, **absorber}
     lines = ["%BLOCK LATTICE_CART", "ANG"]
     lines += ["".join(f"{x:20.12f}" for x in row) for row in layout.cell.cell_A]
     lines += ["%ENDBLOCK LATTICE_CART", "", "%BLOCK POSITIONS_ABS", "ANG"]
-    last = [] if absorber is None else [layout.labels.index(site_label(absorber))]
+    last = [layout.labels.index(label) for label in absorber]
     order = [i for i in range(len(layout.labels)) if i not in last] + last
     for label, position in ((layout.labels[i], layout.cell.positions_A[i]) for i in order):
         lines.append(f"{label:<6s}" + "".join(f"{x:18.10f}" for x in position + 0.0))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from htxas import __version__
 from htxas.engines.base import ResolvedParameters
+from htxas.engines.gaussians import contractions
 from htxas.errors import UserError
 
 __all__ = ["ABSORBERS", "OTHERS", "PRESETS", "RECIPE", "Ground", "Hole", "other_content", "resolve", "shells"]
@@ -184,41 +185,18 @@ def shells(basis: str, element: str) -> tuple[tuple[Any, ...], ...] | None:
     Raises
     ------
     UserError
-        Unknown basis, one with an effective core potential, or one with f functions (the PDOS knows s, p and d).
+        See :func:`htxas.engines.gaussians.contractions`.
     """
-    import basis_set_exchange as bse
-
-    try:
-        data = bse.get_basis(basis, header=False)
-    except KeyError:
-        near = get_close_matches(basis, bse.get_all_basis_names(), n=3, cutoff=0.4)
-        raise UserError(
-            f"no basis set is called {basis!r}", hint="close: " + ", ".join(near) if near else None
-        ) from None
-    number = bse.lut.element_Z_from_sym(element)
-    entry = data["elements"].get(str(number))
-    if entry is None:
+    found = contractions(basis, element, engine="pyscf")
+    if found is None:
         return None
-    if "ecp_potentials" in entry:
-        raise UserError(
-            f"basis {basis} replaces the core of {element} by a potential; the pyscf engine is all-electron",
-            hint="use pcX-1 / pcseg-1 or another all-electron basis",
-        )
     out: list[tuple[Any, ...]] = []
-    for shell in entry["electron_shells"]:
-        exponents = [float(x) for x in shell["exponents"]]
-        momenta = shell["angular_momentum"]
-        columns = [[float(x) for x in column] for column in shell["coefficients"]]
-        if max(momenta) > 2:
-            raise UserError(
-                f"basis {basis} has f functions on {element}; the projected DOS knows s, p and d",
-                hint="use pcX-1 / pcseg-1 or another basis without f functions",
-            )
-        if len(momenta) > 1:
-            for momentum, column in zip(momenta, columns, strict=True):
-                out.append((momentum, *([x, c] for x, c in zip(exponents, column, strict=True))))
+    for c in found:
+        if len(c.momenta) > 1:
+            for momentum, column in zip(c.momenta, c.columns, strict=True):
+                out.append((momentum, *([x, k] for x, k in zip(c.exponents, column, strict=True))))
         else:
-            out.append((momenta[0], *([x, *(c[i] for c in columns)] for i, x in enumerate(exponents))))
+            out.append((c.momenta[0], *([x, *(k[i] for k in c.columns)] for i, x in enumerate(c.exponents))))
     return tuple(out)
 
 

@@ -13,7 +13,6 @@ from htxas.domain.dos import Pdos
 from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.domain.spectrum import Sticks
 from htxas.domain.structure import Structure
-from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Job
 from htxas.engines.external import exhausted, log_tail
 from htxas.engines.qe.lanczos import Poles, is_converged, read_poles
@@ -28,6 +27,7 @@ from htxas.engines.qe.scf import (
     wrong_pseudo,
 )
 from htxas.engines.qe.write import AXES, EXCITED, GROUND, Layout, lay_out, scale_layout
+from htxas.engines.transitions import core_energy_eV, oscillator_strengths
 from htxas.errors import Cause, EngineFailure
 
 __all__ = ["bad", "ground_result", "site_result"]
@@ -38,7 +38,6 @@ _FLAT_EV = 0.3
 _SCALE = "total energies and isolated atoms' (Mizoguchi 2009); spin-unpolarised hole, excited electron kept"
 _NO_HOLE = "no hole: the first empty level at what taking a 1s electron out of the isolated atom costs"
 _ROUNDING = 1e-12  # of all weight: eigenvalues that rounding doubled have less
-_CORE_ELECTRONS = 2  # in the 1s shell before the excitation: both count, see htxas.domain.spectrum
 _INPUT_ROUTINES = ("read_", "iosys", "setup", "readpp", "card_", "ld1_", "checkallsym", "namelist")
 
 
@@ -247,9 +246,8 @@ def _energies(
         atom_eV = hole.hole_upf.atom_eV
     else:
         without, with_hole = atoms[element], atoms[f"{element}-hole"]
-        atom_eV = with_hole["all_electron"] - without["all_electron"]
-        if hole.electrons:
-            atom_eV -= with_hole["pseudo"] - without["pseudo"]
+        pairs = [(a["all_electron"], a["pseudo"] if hole.electrons else 0.0) for a in (with_hole, without)]
+        atom_eV = core_energy_eV(*pairs)
     energies = {"ground": float(ground["energy_eV"]) * layout.cell.copies, "atom": float(atom_eV)}
     return {**energies, "excited": excited.energy_eV} if hole.electrons else energies
 
@@ -272,7 +270,7 @@ def _sticks(
             raise OutputError("the recursion found a level where pw.x has none, below the first final state")
         energy = first_eV + above[kept]
         strength = np.zeros((kept.sum(), 3))
-        strength[:, axis] = 2 * _CORE_ELECTRONS * energy / HARTREE_EV * found.squares_a02[kept]
+        strength[:, axis] = oscillator_strengths(energy, found.squares_a02[kept])
         energies.append(energy)
         strengths.append(strength)
     joined, values = np.concatenate(energies), np.concatenate(strengths)

@@ -184,6 +184,7 @@ def _pdos(run: Run, layout: Layout, atoms: int, told: dict[str, Any]) -> Pdos:
         weights=weights.reshape(points * count, atoms, len(ANGULAR))[order],
         shares=None if points * layout.cell.copies == 1 else share[order],
         complete=False,
+        complete_to_eV=float(run.levels_eV.max(axis=1).min()),
         spheres=True,
     )
 

@@ -15,6 +15,7 @@ from fireworks import LaunchPad
 
 from htxas.domain.calculation import Kind, State
 from htxas.engines.registry import get_engine
+from htxas.errors import NotFound
 from htxas.launch.agent.maker import Ground, TaskMaker
 from htxas.launch.agent.policy import SAFETY, Unfit
 from htxas.launch.pad.bulk import OVER, held_by, make_ready
@@ -200,13 +201,20 @@ class Source:
         without = {}
         for campaign, name in self.store.campaign_engines().items():
             if name not in self._absent:
-                why = absent(get_engine(name), self._engines.of(name))
+                why = self._why_not(name)
                 self._absent[name] = why
                 if why is not None:
                     _log.warning("campaigns of %s are left alone: %s", name, why)
             if self._absent[name] is not None:
                 without[campaign] = ControlState.PAUSED
         return without
+
+    def _why_not(self, engine: str) -> str | None:
+        """Return why an engine cannot be started here, or None."""
+        try:
+            return absent(get_engine(engine), self._engines.of(engine))
+        except NotFound:  # of a newer htxas on the same database: no reason to leave the rest undone
+            return "this version of htxas, as it was started, does not have it"
 
     def may_run(self, campaigns: Iterable[str]) -> bool:
         """Whether one of these campaigns is neither stopped nor used up."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from htxas.domain.calculation import State
 from htxas.domain.identity import is_key
 from htxas.engines.registry import get_engine
-from htxas.errors import HtxasError
+from htxas.errors import HtxasError, NotFound
 from htxas.launch.agent.delivery import journals
 from htxas.launch.disk.archive import GONE, SUFFIX, Saved, archive_path, finish_removal, pack
 from htxas.launch.disk.usage import DiskQuota, prefixes
@@ -335,8 +335,9 @@ def _pack_calculation(record: CalculationRecord, total: Packed, dry_run: bool) -
         elif name.isdecimal() and int(name) <= record.attempts:
             try:
                 _pack_attempt(record, int(name), total, dry_run)
-            except OSError as error:
-                total.problems.append(f"{folder / name} is not packed: {error.strerror or error}")
+            except (OSError, NotFound) as error:  # NotFound: an engine of another version of htxas
+                why = error.strerror or error if isinstance(error, OSError) else error
+                total.problems.append(f"{folder / name} is not packed: {why}")
     total.calculations += total.attempts > before
     if not dry_run:
         try:

@@ -55,9 +55,8 @@ def with_ground(run: Callable[..., tuple[int, Path]]) -> Callable[[Job], Job]:
 
     def go(site: Job) -> Job:
         c = site.calculation
-        ground = Job(
-            Calculation(Kind.GROUND, c.structure_key, "castep", c.parameters["ground"]), site.structure
-        )
+        parameters = {**c.parameters["ground"], "pdos_window_eV": 15.0}
+        ground = Job(Calculation(Kind.GROUND, c.structure_key, "castep", parameters), site.structure)
         _, folder = run(ground, "the-ground-state")
         found = ENGINE.read(ground, folder)
         return replace(site, ground_directory=folder, ground_energy_eV=found.total_energy_eV)  # type: ignore[union-attr]

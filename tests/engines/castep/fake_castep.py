@@ -1,7 +1,8 @@
 """A stand-in for CASTEP: reads ``seed.cell`` and ``seed.param``, writes files in CASTEP's layout with made-up numbers.
 
 ``FAKE_CASTEP`` says how it ends: good, unconverged, killed, cut (SIGTERM in the middle of the spectrum), refused,
-memory, disk, silent, legacy, no-hole, other-string. ``FAKE_CASTEP_SEED`` limits that to one seed.
+memory, disk, silent, legacy, no-hole, other-string, levels (not converged), no-elements (of the matrix), few (levels).
+``FAKE_CASTEP_SEED`` limits that to one seed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ AE = {"H": -12.5, "F": -2713.0, "C": -1027.6, "N": -1479.0, "O": -2039.9, "Mg": 
 PA = {"H": -12.4, "F": -650.0, "C": -145.9, "N": -264.0, "O": -428.0, "Mg": -1690.0}
 Z = {"H": 1, "F": 9, "C": 6, "N": 7, "O": 8, "Mg": 12}
 CORE = {"H": 0, "F": 2, "C": 2, "N": 2, "O": 2, "Mg": 2}
+TASKS = {"coreloss": "core loss (EELS, XANES, etc)", "dos": "density of states"}
 HOLE = {"C": 330.0, "O": 585.0}  # less bound with the hole, all electrons minus pseudo
 
 
@@ -56,7 +58,7 @@ def main() -> int:
     elements = [label.split(":")[0] for label in labels]
     holes = [label for label in labels if ":" in label]
     hole = holes[0].split(":")[0] if holes else None
-    electrons = sum(Z[e] - CORE[e] for e in elements) + len(holes) - float(param.get("CHARGE", "0"))
+    electrons = sum(Z[e] - CORE[e] for e in elements) + len(holes)
     ae = {s: AE[s.split(":")[0]] for s in strings}
     pa = {s: PA[s.split(":")[0]] for s in strings}
     configurations = dict.fromkeys(strings, "1s2 2s2 2p2")
@@ -80,25 +82,15 @@ def main() -> int:
         final_eV=final,
         entropy_eV=0.1128 if holes and electrons % 2 else 0.0,
         electrons=electrons,
-        charge=float(param.get("CHARGE", "0")),
         cutoff_eV=float(param["CUT_OFF_ENERGY"].split()[0]),
         converged=mode != "unconverged",
-        spectral=param["TASK"] == "SPECTRAL",
+        task=TASKS[param["SPECTRAL_TASK"]] if param["TASK"] == "SPECTRAL" else None,
+        after="Warning: band structure not converged" if mode == "levels" else "",
     )
     whole_log = log_text(run)
+    if mode == "no-elements":
+        whole_log = "".join(x for x in whole_log.splitlines(keepends=True) if "matrix elements" not in x)
     log = folder / f"{seed}.castep"
-    if "CONTINUATION" in param:
-        if not (folder / param["CONTINUATION"]).is_file():
-            raise SystemExit("no checkpoint")
-        # What a continued run leaves out at worst: the isolated atoms, and self-consistency.
-        title, cell_end = whole_log.index(" " + "*" * 36 + " Title "), whole_log.index("-" * 72)
-        whole_log = (
-            whole_log[: whole_log.index("\n") + 1]
-            + whole_log[title:cell_end]
-            + "  +                 Calculation of Spectral Properties                +\n"
-            + "  Starting k-point:        1 of        1 on this process      |<-- SPEC\n"
-            + f"Total time          = {3.0:9.2f} s\n"
-        )
     if mode in ("killed", "memory", "disk", "silent"):
         log.write_text(whole_log[: whole_log.index("      5  ") + 30])
         if mode == "killed":
@@ -110,10 +102,9 @@ def main() -> int:
         return 0 if mode == "silent" else 1
     if mode == "cut":
         log.write_text(whole_log[: whole_log.index("  Starting k-point") + 10])
-        (folder / f"{seed}.check").write_bytes(b"density and wave functions")
         os.kill(os.getpid(), signal.SIGKILL)
     log.write_text(whole_log)
-    if not run.spectral:
+    if run.task is None:
         return 0
     spectrum(folder, seed, mode, run, lattice, divisions, int(param["SPECTRAL_NEXTRA_BANDS"]), holes)
     return 0
@@ -125,7 +116,8 @@ def spectrum(folder, seed, mode, run, lattice, divisions, extra, holes) -> None:
     kpoints = random.uniform(-0.5, 0.5, (points, 3)) if points > 1 else np.zeros((1, 3))
     full = int(run.electrons) // 2
     bands = full + extra
-    base = np.concatenate([np.linspace(-20, -8, full), np.linspace(-2.0, 21.5, bands - full)])
+    top = 10.0 if mode == "few" else 21.5
+    base = np.concatenate([np.linspace(-20, -8, full), np.linspace(-2.0, top, bands - full)])
     levels = (base[None] + random.uniform(0, 0.1, (points, 1))) / HARTREE_EV
     fermi = -2.0 / HARTREE_EV if run.electrons % 2 else -5.0 / HARTREE_EV
     weights = np.full(points, 1 / points)

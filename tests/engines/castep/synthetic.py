@@ -36,8 +36,8 @@ class Run:
     cutoff_eV: float = 500.0
     cycles: int = 11
     converged: bool = True
-    spectral: bool = True
-    kind: str = "Electronic Spectroscopy"
+    task: str | None = "core loss (EELS, XANES, etc)"  # of spectroscopy; None: total energy only
+    after: str = ""  # said after the last k point
     version: str = "20.1"
     seconds: float = 26.35
     atoms_again: bool = True
@@ -56,14 +56,17 @@ def log_text(run: Run) -> str:
         ]
     lines += _pseudo(run)
     lines += [f" {'*' * 36} Title {'*' * 36}", f" {run.title}", " "]
+    kind = "Electronic Spectroscopy" if run.task else "single point energy"
     lines += [
         " ***************************** General Parameters ******************************",
-        f" type of calculation                            : {run.kind}",
+        f" type of calculation                            : {kind}",
         f" plane wave basis set cut-off                   :   {run.cutoff_eV:.4f}   eV",
         f" number of  electrons                           :  {run.electrons:.2f}    ",
         f" net charge of system                           : {_signed(run.charge)}    ",
         " treating system as non-spin-polarized",
     ]
+    if run.task:
+        lines.append(f" spectroscopy calculation                       : {run.task}")
     ranks: dict[str, int] = {}
     lines.append("            x  Element    Atom        Fractional coordinates of atoms  x")
     for label, (u, v, w) in zip(run.labels, run.fractional, strict=True):
@@ -96,11 +99,14 @@ def log_text(run: Run) -> str:
         f"NB est. 0K energy (E-0.5TS)      =  {run.final_eV - run.entropy_eV / 2:.8f}     eV",
         " ",
     ]
-    if run.spectral:
+    if run.task:
         lines += [
             "  +                 Calculation of Spectral Properties                +",
             "  Starting k-point:        1 of        1 on this process      |<-- SPEC",
+            *run.after.splitlines(),
         ]
+    if run.task and "core loss" in run.task:
+        lines.append("  Total time to compute matrix elements              3.24 sec |<-- SPEC")
     lines += _pseudo(run) if run.atoms_again else []
     lines += [f"Total time          = {run.seconds:9.2f} s", "Peak Memory Use     = 1134444 kB", ""]
     return "\n".join(lines)

@@ -18,8 +18,11 @@ from htxas.engines.base import Engine, Job
 from htxas.engines.castep.binary import read_core_elements
 from htxas.engines.castep.corrections import LADDER, NUMERICS
 from htxas.engines.castep.engine import ENGINE
-from htxas.engines.castep.process import find_castep, ground_key
+from htxas.engines.castep.log import read_log
+from htxas.engines.castep.process import find_castep, state_key
+from htxas.engines.castep.pseudopotentials import SETS
 from htxas.engines.castep.write import extra_bands
+from htxas.engines.cells import Box, Supercell
 from htxas.engines.numerics import check_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 from tests.engines.castep.conftest import make_job
@@ -53,10 +56,17 @@ def test_the_inputs_of_a_molecule(formaldehyde: Structure, tmp_path: Path) -> No
     assert (param["TASK"], param["SPECTRAL_TASK"], param["CHARGE"]) == ("SPECTRAL", "coreloss", "0")
     assert (param["XC_FUNCTIONAL"], param["CUT_OFF_ENERGY"]) == ("PBE", "500 eV")
     assert param["COMMENT"] == f"htxas {one.calculation.key}"
-    assert int(param["SPECTRAL_NEXTRA_BANDS"]) == 999
+    assert int(param["SPECTRAL_NEXTRA_BANDS"]) == 1049
+    assert (param["SPECTRAL_MAX_ITER"], param["SPECTRAL_MAX_STEPS_PER_ITER"]) == ("120", "5")
     ground = (tmp_path / "ground.param").read_text()
     assert "TASK : SINGLEPOINT\n" in ground
-    assert ground_key(one) in ground
+    assert state_key(one) in ground
+    with_pdos = tmp_path / "ground"
+    with_pdos.mkdir()
+    ENGINE.write(make_job(formaldehyde, "C", kind=Kind.GROUND), with_pdos)
+    title = (with_pdos / "ground.param").read_text().splitlines()[0].removeprefix("COMMENT : ")
+    assert state_key(one) in title  # so that the site takes it for its own
+    assert len(title) <= 80  # CASTEP's limit
     assert "C 2|1.4|10|12|13|20:21(qc=7)\n" in (tmp_path / "ground.cell").read_text()
 
 
@@ -74,8 +84,21 @@ def test_ase_reads_the_cell(formaldehyde: Structure, tmp_path: Path) -> None:
     assert np.allclose(apart, apart[0], atol=1e-9)
 
 
+def test_the_inputs_have_the_numbers_of_the_identity(formaldehyde: Structure, tmp_path: Path) -> None:
+    numbers = {
+        "CUT_OFF_ENERGY": ("cutoff_eV", 512.34567),
+        "SMEARING_WIDTH": ("smearing_eV", 0.12345678),
+        "ELEC_ENERGY_TOL": ("energy_tolerance_eV", 1.25e-6),
+        "ELEC_EIGENVALUE_TOL": ("eigenvalue_tolerance_eV", 1.75e-6),
+        "SPECTRAL_EIGENVALUE_TOL": ("eigenvalue_tolerance_eV", 1.75e-6),
+    }
+    ENGINE.write(make_job(formaldehyde, "C", **dict(numbers.values())), tmp_path)
+    param = dict(line.split(" : ") for line in (tmp_path / "site.param").read_text().splitlines())
+    for keyword, (_, value) in numbers.items():
+        assert float(param[keyword].removesuffix(" eV")) == value
+
+
 def test_the_inputs_of_a_crystal(mgo: Structure, tmp_path: Path) -> None:
-    one = make_job(mgo, "O", "crystal", supercell={"repeats": [2, 2, 2]}, mesh={"divisions": [2, 2, 1]})
     ENGINE.check(mgo, ENGINE.resolve("crystal", {"pseudopotentials": {"Mg": MG}}, element="O", edge="K"))
     with pytest.raises(UnsupportedInput, match="no on-the-fly string of Mg"):
         ENGINE.check(mgo, ENGINE.resolve("crystal", {}, element="O", edge="K"))
@@ -84,10 +107,9 @@ def test_the_inputs_of_a_crystal(mgo: Structure, tmp_path: Path) -> None:
         "O",
         "crystal",
         supercell={"repeats": [2, 2, 2]},
-        mesh={"divisions": [2, 2, 1]},
+        kpoints={"divisions": [2, 2, 1]},
         pseudopotentials={"Mg": MG},
-        electron="removed",
-        hole_mesh={"divisions": [3, 3, 3], "shifted": True},
+        hole_kpoints={"divisions": [3, 3, 3], "shifted": True},
     )
     ENGINE.write(one, tmp_path)
     cell = (tmp_path / "site.cell").read_text()
@@ -96,7 +118,7 @@ def test_the_inputs_of_a_crystal(mgo: Structure, tmp_path: Path) -> None:
     # CASTEP's own mesh of an even number lies half a step off the centre, of an odd one on it.
     assert "\nKPOINTS_MP_GRID : 2 2 1\nKPOINTS_MP_OFFSET : 0.2500000000 0.2500000000 0.0000000000\n" in cell
     assert "SPECTRAL_KPOINTS_MP_GRID : 3 3 3\nSPECTRAL_KPOINTS_MP_OFFSET : 0.1666666667" in cell
-    assert "CHARGE : 1\n" in (tmp_path / "site.param").read_text()
+    assert "CHARGE : 0\n" in (tmp_path / "site.param").read_text()
 
 
 MG = "2|1.6|7|8|9|20U:30:21"  # made up
@@ -112,7 +134,8 @@ def test_corrections_change_only_the_way(formaldehyde: Structure, tmp_path: Path
         texts.append((folder / "site.param").read_text().splitlines())
         assert (folder / "site.cell").read_text() == (tmp_path / "0/site.cell").read_text()
     changed = {line.split(" :")[0] for t in texts[1:] for line in t if line not in texts[0]}
-    assert changed == {"METALS_METHOD", "MIXING_SCHEME", "MIX_CHARGE_AMP", "MAX_SCF_CYCLES"}
+    scf = {"METALS_METHOD", "MIXING_SCHEME", "MIX_CHARGE_AMP", "MAX_SCF_CYCLES"}
+    assert changed == scf | {"SPECTRAL_MAX_ITER", "SPECTRAL_MAX_STEPS_PER_ITER"}
     with pytest.raises(EngineFailure, match="never changes the physics"):
         ENGINE.write(replace(plain, numerics={"smearing_eV": 0.5}), tmp_path)
 
@@ -123,8 +146,15 @@ def test_corrections_change_only_the_way(formaldehyde: Structure, tmp_path: Path
         ("C", "publishd", {}, "did you mean 'published'"),
         ("C", "published", {"cutof_eV": 400}, "did you mean 'cutoff_eV'"),
         ("C", "published", {"cutoff_eV": "high"}, "cutoff_eV: Input should be a valid number"),
-        ("C", "published", {"mesh": {"divisions": [2, 2, 2]}}, "mesh goes with supercell"),
-        ("C", "published", {"electron": "removed"}, "periodic box has no energy"),
+        ("C", "published", {"kpoints": {"divisions": [2, 2, 2]}}, "kpoints go with supercell"),
+        ("C", "published", {"hole_kpoints": {"divisions": [2, 2, 2]}}, "hole_kpoints: a box"),
+        ("C", "crystal", {"electron": "removed"}, "the average potential of a charged cell"),
+        (
+            "C",
+            "published",
+            {"pseudopotential_set": "c19"},
+            "no set of pseudopotentials 'c19'; there is otfg-1",
+        ),
         ("C", "published", {"pseudopotentials": {"C": "C19"}}, "no on-the-fly string of C to put"),
         (
             "C",
@@ -178,6 +208,48 @@ def test_identity() -> None:
     oxygen = ENGINE.resolve("published", {}, element="O", edge="K")
     assert plain.ground == wide.ground == oxygen.ground  # one ground state for all sites and edges
     assert plain.site != wide.site
+    higher = ENGINE.resolve("published", {"pdos_window_eV": 30}, element="C", edge="K")
+    assert higher.site == plain.site  # the ground state's PDOS is no part of a spectrum
+    assert higher.ground != plain.ground
+
+
+def test_a_new_element_disowns_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def site() -> Any:
+        return ENGINE.resolve("published", {"pseudopotentials": {"S": "C9"}}, element="C", edge="K")
+
+    before = site()
+    assert before.site["ground"]["pseudopotentials"] == {"S": "C9"}  # the user's own; of the set its name
+    assert before.site["absorber"] == "2|1.4|10|12|13|20:21(qc=7){1s1}"
+    monkeypatch.setattr(
+        "htxas.engines.castep.parameters.SETS", {"otfg-1": {**SETS["otfg-1"], "Mg": MG}, "otfg-2": {}}
+    )
+    assert site() == before
+
+
+def test_a_changed_set_is_not_computed_under_an_old_identity(
+    formaldehyde: Structure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make_job(formaldehyde, "C")
+    changed = {**SETS["otfg-1"], "C": "2|1.3|10|12|13|20:21(qc=7)"}
+    monkeypatch.setattr("htxas.engines.castep.parameters.SETS", {"otfg-1": changed})
+    with pytest.raises(EngineFailure, match="is not the pseudopotential of C with a hole") as caught:
+        ENGINE.write(one, tmp_path)
+    assert caught.value.cause is Cause.BAD_INPUT
+
+
+def test_the_sets_never_change() -> None:
+    """Results rely on it: add elements, or a set, but change no entry."""
+    frozen = {
+        "H": "1|0.6|13|15|17|10(qc=8)",
+        "C": "2|1.4|10|12|13|20:21(qc=7)",
+        "N": "2|1.1|14|16|18|20:21(qc=7)",
+        "O": "2|1.1|15|18|20|20:21(qc=7)",
+        "F": "C9",
+        "Na": "2|1.3|14|16|18|20U:30:21(qc=7)",
+        "Si": "3|1.8|5|6|7|30:31:32",
+        "Ge": "3|1.5|13|15|17|30U:31U:32:40:41(qc=6)",
+    }
+    assert frozen.items() <= SETS["otfg-1"].items()
 
 
 def test_the_estimate_is_the_published_campaigns(formaldehyde: Structure) -> None:
@@ -276,6 +348,25 @@ def test_an_element_of_a_library(run: Run) -> None:
     assert (found.cause, "the same CASTEP?" in str(found)) == (Cause.BAD_OUTPUT, True)
 
 
+def test_a_run_with_other_settings(formaldehyde: Structure, run: Run) -> None:
+    one = make_job(formaldehyde, "C")
+    _, folder = run(one, "run")
+    log = folder / "site.castep"
+    text = log.read_text()
+    for old, new, message in (
+        (":   500.0000   eV", ":   450.0000   eV", "cutoff was 450"),
+        (
+            "net charge of system                           :  0.000",
+            "net charge of system : +1.000",
+            "charge 1",
+        ),
+    ):
+        assert old in text
+        log.write_text(text.replace(old, new))
+        found = failure(one, folder)
+        assert (found.cause, message in str(found)) == (Cause.BAD_OUTPUT, True)
+
+
 def test_older_versions(formaldehyde: Structure, run: Run) -> None:
     one = make_job(formaldehyde, "C")
     _, folder = run(one, "new")
@@ -288,7 +379,7 @@ def test_older_versions(formaldehyde: Structure, run: Run) -> None:
 def test_a_crystal(mgo: Structure, run: Run) -> None:
     words = {
         "supercell": {"repeats": [2, 2, 2]},
-        "mesh": {"divisions": [2, 1, 1]},
+        "kpoints": {"divisions": [2, 1, 1]},
         "pseudopotentials": {"Mg": MG},
     }
     ground = make_job(mgo, "O", "crystal", kind=Kind.GROUND, **words)
@@ -314,7 +405,9 @@ def test_a_crystal(mgo: Structure, run: Run) -> None:
 @pytest.mark.parametrize(
     ("mode", "cause", "message"),
     [
-        ("unconverged", Cause.SCF_UNCONVERGED, "not reached the groundstate, after 11 cycles"),
+        ("unconverged", Cause.SCF_UNCONVERGED, "not reached the groundstate.*, after 11 cycles"),
+        ("levels", Cause.SCF_UNCONVERGED, "band structure not converged"),
+        ("no-elements", Cause.BAD_OUTPUT, "without saying that matrix elements were computed"),
         ("refused", Cause.BAD_INPUT, "unrecognised keyword"),
         ("memory", Cause.OUT_OF_MEMORY, "wave_allocate"),
         ("disk", Cause.DISK_FULL, "disk full"),
@@ -331,6 +424,45 @@ def test_failures_have_one_cause(
     found = failure(one, folder)
     assert found.cause is cause
     assert re.search(message, str(found))
+
+
+BANNER = "  +      Calculation of Spectral Properties      +\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Warning: band structure not converged",
+        "Band structure calculation failed to converge",
+        "Warning - bands at k-point 1 did not converge",
+        "there are 12 unconverged bands",
+        "12 bands haven't converged",
+        "Warning - the eigenvalues of k-point 1 could\n          not be converged to 1E-6 eV",
+        "No convergence at k-point 1",
+        "maximum number of iterations reached in k-point 1",
+        "Max. iterations exceeded",
+    ],
+)
+def test_whatever_denies_convergence_is_believed(words: str) -> None:
+    log = read_log(
+        f" | Welcome to CASTEP |\n{BANNER} {words}\n Converged in 17 iterations to a total energy of -1.0 eV\n"
+    )
+    assert log.convergence is Convergence.UNCONVERGED
+    assert log.complaint
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        " max. number of SCF cycles                      :         60\n",
+        " Converged in 17 iterations to a total energy of -1.0 eV\n",
+        "(energies not corrected for finite basis set)\n \n Converged in 17 iterations to a total energy of -1.0 eV\n",
+        # as CASTEP 20 warns of too few bands in cycles that went well
+        " Warning: no bands are empty, which may\n slow the convergence and spoil the groundstate\n",
+    ],
+)
+def test_what_denies_nothing(words: str) -> None:
+    assert read_log(f" | Welcome to CASTEP |\n{BANNER}{words}").complaint is None
 
 
 @pytest.mark.parametrize(("mode", "where"), [("killed", "self-consistency"), ("cut", "the spectral part")])
@@ -382,37 +514,29 @@ def test_files_of_another_run(formaldehyde: Structure, run: Run) -> None:
     assert "pseudopotential of C:ex was None" in str(failure(one, folder))
 
 
-def test_going_on_from_a_checkpoint(formaldehyde: Structure, run: Run) -> None:
+def test_another_attempt_starts_anew(formaldehyde: Structure, run: Run) -> None:
     one = make_job(formaldehyde, "C")
     _, first = run(one, "first", mode="cut", seed="site")
-    again = replace(one, previous_directory=first)
-    _, second = run(again, "second")
-    assert (second / "before.check").read_bytes() == b"density and wave functions"
-    assert "CONTINUATION : before.check\n" in (second / "site.param").read_text()
-    _, whole = run(one, "whole")
-    result, plain = ENGINE.read(again, second), ENGINE.read(one, whole)
-    assert "Final energy" not in (second / "site.castep").read_text()
-    assert isinstance(result, SiteResult)
-    assert result.convergence is Convergence.CONVERGED
-    assert result.energies_eV == plain.energies_eV  # type: ignore[union-attr]
-    # cut again, it goes on again; a checkpoint that cannot be read is not tried twice
-    _, twice = run(again, "twice", mode="cut", seed="site")
-    (twice / "site.check").unlink()
-    _, thrice = run(replace(one, previous_directory=twice), "thrice")
-    assert ENGINE.read(one, thrice).energies_eV == plain.energies_eV  # type: ignore[union-attr]
-    assert (thrice / "before.check").exists()
-    _, broken = run(again, "broken", mode="refused", seed="site")
-    found = failure(again, broken)
-    assert (found.cause, "does not go on" in str(found)) == (Cause.ENGINE_CRASH, True)
-    _, anew = run(replace(one, previous_directory=broken), "anew")
-    assert not (anew / "before.check").exists()
-    # another way, another input: it starts anew
-    _, third = run(replace(again, numerics={"mix": 0.2}), "third")
-    assert not (third / "before.check").exists()
-    _, cut = run(one, "early", mode="killed", seed="site")
-    (cut / "site.check").write_bytes(b"half")
-    _, fourth = run(replace(one, previous_directory=cut), "fourth")
-    assert not (fourth / "before.check").exists()
+    (first / "site.check").write_bytes(b"whatever it is")
+    _, second = run(replace(one, previous_directory=first), "second")
+    assert (second / "site.param").read_text() == (first / "site.param").read_text()
+    assert not list(second.glob("*.check"))
+    assert isinstance(ENGINE.read(one, second), SiteResult)
+
+
+def test_levels_that_do_not_reach_the_window(formaldehyde: Structure, run: Run) -> None:
+    one = make_job(formaldehyde, "C")
+    _, folder = run(one, "few", mode="few", seed="site")
+    found = failure(one, folder)
+    assert found.cause is Cause.GATE_REJECTED
+    assert "window_eV is 22" in str(found)
+    enough = int(re.search(r"say extra_bands: (\d+)", str(found))[1])  # type: ignore[index]
+    asked = found.evidence["extra_bands"]
+    assert enough == pytest.approx(asked * (22 / found.evidence["window_eV"]) ** 1.5, abs=1)
+    # who says how many bands is told how far they reach
+    own = make_job(formaldehyde, "C", extra_bands=300)
+    _, there = run(own, "own", mode="few", seed="site")
+    assert ENGINE.read(own, there).window_eV == pytest.approx(12, abs=0.2)  # type: ignore[union-attr]
 
 
 def test_without_castep(formaldehyde: Structure, tmp_path: Path) -> None:
@@ -430,8 +554,21 @@ def test_without_castep(formaldehyde: Structure, tmp_path: Path) -> None:
     assert find_castep({"PATH": str(folder)}).command()[-1].endswith("castep.serial")
 
 
-def test_bands_cover_the_window(formaldehyde: Structure) -> None:
-    """A box of 15 A has some 800 free-electron states in 22 eV; a published input of another group has 800."""
-    from htxas.engines.cells import Box
+def test_bands_cover_the_window(formaldehyde: Structure, mgo: Structure) -> None:
+    """Free electrons in a box of 15 A have some 800 states in 22 eV; a published input of another group has 800.
 
-    assert extra_bands(Box(side_A=15).build(formaldehyde), 22) == 999
+    In crystals: how many states Quantum ESPRESSO has within 22 eV of the conduction band's minimum for each primitive
+    cell, without a hole (PBE, 35 Ry, mean over 4 x 4 x 4 points, of quartz 2 x 2 x 2).
+    """
+    assert extra_bands(Box(side_A=15).build(formaldehyde), 22) == 1049
+    diamond = Structure.from_atoms(
+        ["C", "C"], [[0, 0, 0], [0.8917, 0.8917, 0.8917]], (np.ones((3, 3)) - np.eye(3)) * 1.7834
+    )[0]
+    quartz = Structure.from_atoms(
+        ["Si"] * 3 + ["O"] * 6,
+        np.arange(27).reshape(9, 3) * 1.1,
+        [[4.9137, 0, 0], [-4.9137 / 2, 4.9137 * 3**0.5 / 2, 0], [0, 0, 5.4047]],
+    )[0]  # only its volume and elements matter
+    for structure, needed in ((diamond, 6.58), (mgo, 5.78), (quartz, 39.9)):
+        cell = Supercell(repeats=(3, 3, 3)).build(structure)
+        assert needed * 27 < extra_bands(cell, 22) < 1.8 * needed * 27

@@ -27,8 +27,11 @@ from htxas.engines.castep.bands import OutputError, read_bands
 from htxas.engines.castep.binary import parse_elnes_fmt, read_core_elements
 from htxas.engines.castep.engine import ENGINE
 from htxas.engines.castep.log import CastepLog, read_log
-from htxas.engines.castep.process import ground_key
+from htxas.engines.castep.process import state_key
 from htxas.engines.castep.spectrum import transition_energy, transitions
+from htxas.engines.castep.write import extra_bands
+from htxas.engines.cells import Supercell
+from htxas.errors import EngineFailure
 from tests.engines.castep.conftest import make_job
 from tests.engines.castep.synthetic import Run, bands_text, elnes_bin, header, log_text, record
 
@@ -153,7 +156,7 @@ def test_the_strengths_are_absolute() -> None:
 
 @pytest.fixture
 def sodium_germanide() -> tuple[Job, Structure]:
-    """OptaDOS's example as a calculation of ours: one cell, CASTEP's own mesh of 2 x 2 x 2, charge +1, 250 eV."""
+    """OptaDOS's example as a calculation of ours: one cell, CASTEP's own mesh of 2 x 2 x 2, 250 eV; but neutral."""
     from ase.io.castep import read_castep_cell
 
     with warnings.catch_warnings(), (FIXTURES / "NaGe.cell").open() as file:
@@ -165,9 +168,8 @@ def sodium_germanide() -> tuple[Job, Structure]:
         "Ge",
         "crystal",
         supercell={"repeats": [1, 1, 1]},
-        mesh={"divisions": [2, 2, 2], "shifted": True},
+        kpoints={"divisions": [2, 2, 2], "shifted": True},
         cutoff_eV=250,
-        electron="removed",
     )
     return job, structure
 
@@ -185,18 +187,22 @@ def test_our_inputs_are_the_genuine_ones(sodium_germanide: tuple[Job, Structure]
     param = dict(line.split(" : ") for line in (tmp_path / "site.param").read_text().splitlines())
     for name in ("task", "spectral_task", "cut_off_energy", "xc_functional"):
         assert param[name.upper()].lower() == genuine[name].strip().lower()
-    assert float(param["CHARGE"]) == float(genuine["charge"])
+    assert (float(param["CHARGE"]), float(genuine["charge"])) == (0, 1)
 
 
 def test_a_calculation_read_from_genuine_files(
     sodium_germanide: tuple[Job, Structure], tmp_path: Path
 ) -> None:
-    """From ``ENGINE.read``; changed are the label ``Ge:exc``, and the empty titles."""
+    """From ``ENGINE.read``; changed are the label ``Ge:exc``, empty titles, at last charge and electrons.
+
+    The example has the excited electron removed, which is refused: its first final state is not at the difference of
+    total energies. With those changed, everything else is read as it would be.
+    """
     job, _ = sodium_germanide
     ENGINE.write(job, tmp_path)
     for name, seed, key in (
         ("NaGe", "site", job.calculation.key),
-        ("NaGe-singlepoint", "ground", ground_key(job)),
+        ("NaGe-singlepoint", "ground", state_key(job)),
     ):
         text = text_of(f"{name}.castep").replace("Ge:exc", "Ge:ex")
         head, mark, tail = text.partition(" Title ")
@@ -207,6 +213,19 @@ def test_a_calculation_read_from_genuine_files(
     outcome = {"status": "ran", "key": job.calculation.key, "host": "", "started": "", "ended": ""}
     outcome |= {"wall_s": 26.35, "cpu_s": 26.35, "inputs_sha256": {}, "program": [], "steps_s": {}}
     (tmp_path / "outcome.json").write_text(json.dumps(outcome))
+    with pytest.raises(EngineFailure, match=r"the cell had the charge 1\.0"):
+        ENGINE.read(job, tmp_path)
+    log = tmp_path / "site.castep"
+    log.write_text(log.read_text().replace(": +1.000", ":  0.000"))
+    with pytest.raises(EngineFailure, match=r"58\.0 electrons with the hole and 58\.0 without: not one more"):
+        ENGINE.read(job, tmp_path)
+    for name, old, new in (
+        ("site.castep", ":  58.00", ":  59.00"),
+        ("site.bands", "electrons  58", "electrons  59"),
+    ):
+        text = (tmp_path / name).read_text()
+        assert text.count(old) == 1
+        (tmp_path / name).write_text(text.replace(old, new))
     result = ENGINE.read(job, tmp_path)
     assert isinstance(result, SiteResult)
     assert result.excitation_energy_eV == pytest.approx(11142.275222, abs=1e-6)
@@ -214,6 +233,20 @@ def test_a_calculation_read_from_genuine_files(
     assert len(result.sticks.energies_eV) == 141
     assert result.provenance.engine_version == "20.1"
     assert inspect(result, GateLimits(), element="Ge", edge="K") is None  # 1.25 of what the bare atom absorbs
+
+
+def test_bands_cover_the_window(sodium_germanide: tuple[Job, Structure]) -> None:
+    """36 empty bands reach 22.0 eV above the first."""
+    _, structure = sodium_germanide
+    assert 36 < extra_bands(Supercell(repeats=(1, 1, 1)).build(structure), 22.0) < 72
+
+
+def test_what_tells_that_the_levels_went_well(excited: CastepLog, ground: CastepLog) -> None:
+    assert (excited.matrix_elements, ground.matrix_elements) == (True, False)
+    text = text_of("NaGe.castep")
+    banner = "  Starting k-point:        1 of        1"
+    found = read_log(text.replace(banner, f" Warning: band structure not converged\n{banner}"))
+    assert (found.convergence, found.finished) == (Convergence.UNCONVERGED, True)
 
 
 def shape(line: str) -> str:
