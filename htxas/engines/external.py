@@ -56,7 +56,8 @@ _TAIL_LINES = 12
 _LINE_BYTES = 400
 _SIGNALLED = 128  # launchers and shells say so when a signal ended what they started
 _MEMORY = re.compile(
-    r"error (?:in )?allocating|allocat\w* (?:of \w+ )?fail|out of memory|cannot allocate memory|insufficient memory",
+    r"error (?:in )?allocating|allocat\w* (?:of \w+ )?fail|out of memory|cannot allocate memory|"
+    r"insufficient (?:virtual )?memory",
     re.IGNORECASE,
 )
 _DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)

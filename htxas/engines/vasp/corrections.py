@@ -1,6 +1,6 @@
 """What is tried when self-consistency does not converge, and why none of it is in the answer.
 
-Another ``ALGO`` is not: all but ``Normal`` may leave empty bands unfound, see :mod:`htxas.engines.vasp.output`.
+Another ``ALGO`` is not: all but ``Normal`` may leave empty bands unfound, see :mod:`htxas.engines.vasp.vasprun`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
 from htxas.engines.external import provenance_of, read_outcome
 from htxas.engines.numerics import Numeric, refuse_numerics
 from htxas.engines.vasp.corrections import LADDER, NUMERICS
-from htxas.engines.vasp.output import read_log
+from htxas.engines.vasp.outcar import read_log
 from htxas.engines.vasp.parameters import PRESETS, RECIPE, ground_from, hole_from, resolve
 from htxas.engines.vasp.potcar import library
 from htxas.engines.vasp.process import find_vasp

@@ -16,9 +16,10 @@ from htxas.domain.spectrum import Curve
 from htxas.domain.units import BOHR_A
 from htxas.engines.base import Job
 from htxas.engines.external import exhausted, log_tail
-from htxas.engines.vasp.output import Log, OutputError, Run, complaint, read_log, read_run, read_table
+from htxas.engines.vasp.outcar import Log, OutputError, complaint, read_log, read_table
 from htxas.engines.vasp.parameters import Ground, ground_from, hole_from
 from htxas.engines.vasp.spectrum import absorption
+from htxas.engines.vasp.vasprun import Run, read_run
 from htxas.engines.vasp.write import Layout, lay_out, title
 from htxas.errors import Cause, EngineFailure
 
@@ -204,7 +205,7 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
     if state.log.release < _FIRST_RIGHT:
         raise bad(
             Cause.BAD_OUTPUT,
-            f"VASP {state.log.version} has no core-level spectra, or wrong ones (see htxas.engines.vasp.output)",
+            f"VASP {state.log.version} has no core-level spectra, or wrong ones (see htxas.engines.vasp.outcar)",
             folder,
             needs="VASP 6.2 or later",
         )

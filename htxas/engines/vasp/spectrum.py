@@ -11,7 +11,7 @@ import numpy.typing as npt
 from htxas.domain.spectrum import Curve
 from htxas.domain.strength import bare_atom_density
 from htxas.domain.units import HARTREE_EV
-from htxas.engines.vasp.output import OutputError
+from htxas.engines.vasp.outcar import OutputError
 from htxas.engines.vasp.write import AMPLIFICATION
 
 __all__ = ["Absorption", "absorption", "strength_per_eV"]

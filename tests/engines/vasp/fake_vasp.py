@@ -104,7 +104,7 @@ def main() -> int:
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         said = {
-            "memory": "forrtl: severe (41): insufficient virtual memory; cannot allocate memory",
+            "memory": "forrtl: severe (41): insufficient virtual memory",
             "disk": "forrtl: No space left on device",
             "crashed": "Error EDDDAV: Call to ZHEGV failed. Returncode = 12 1 24",
         }

@@ -21,9 +21,9 @@ from htxas.engines.base import Engine, Job
 from htxas.engines.numerics import check_numerics
 from htxas.engines.vasp.corrections import LADDER, NUMERICS
 from htxas.engines.vasp.engine import ENGINE
-from htxas.engines.vasp.output import read_run
 from htxas.engines.vasp.parameters import ground_from
 from htxas.engines.vasp.process import find_vasp
+from htxas.engines.vasp.vasprun import read_run
 from htxas.engines.vasp.write import lay_out
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 from tests.engines.vasp.conftest import SMALL, make_job

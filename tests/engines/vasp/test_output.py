@@ -9,9 +9,10 @@ import pytest
 from htxas.domain.calculation import Convergence
 from htxas.domain.strength import bare_atom_density, bare_atom_strength
 from htxas.domain.units import BOHR_A, HARTREE_EV
-from htxas.engines.vasp.output import OutputError, complaint, read_log, read_run, read_table
+from htxas.engines.vasp.outcar import OutputError, complaint, read_log, read_table
 from htxas.engines.vasp.potcar import read_header
 from htxas.engines.vasp.spectrum import absorption, strength_per_eV
+from htxas.engines.vasp.vasprun import read_run
 from tests.engines.vasp.fake_vasp import BOX
 from tests.engines.vasp.synthetic import potcar
 
@@ -75,6 +76,7 @@ ADVICE = BOX.replace(
     ("printed", "words"),
     [
         (BOX, "The number of species in POSCAR and POTCAR differ"),
+        (ADVICE.replace("species", "cores") + BOX, "The number of species in POSCAR and POTCAR differ"),
         (" Error reading item 'ENCUT' from file INCAR.\n", "Error reading item 'ENCUT'"),
         (" VERY BAD NEWS! internal error in subroutine IBZKPT:\n Reciprocal lattice", "subroutine IBZKPT"),
         ("forrtl: severe (174): SIGSEGV, segmentation fault occurred\n", "SIGSEGV"),

@@ -1,21 +1,14 @@
-"""What VASP left: ``OUTCAR`` as far as it tells of a run's course and of the spectrum, ``vasprun.xml`` for all else.
+"""``vasprun.xml``: atoms, levels, projections and energies of a run, by pymatgen where it is right.
 
-Traps in these files:
+Traps in it, beside those of :mod:`htxas.engines.vasp.outcar`:
 
-- ``vasprun.xml`` ends with energies of which one is wrong or zero; pymatgen makes it good from the last step of
-  self-consistency.
-- The energies of a spectrum in ``vasprun.xml`` are counted from the highest full band and have four decimals, those in
-  ``OUTCAR`` from the core level with six (VASP wiki, "Supercell core-hole calculations"): these are read.
-- VASP 6.1 divides the spectrum by the energy instead of its square (VASP forum, topic 17859, where VASP's makers say
-  so): spectra of versions before 6.2 are refused.
-- After the limit of iterations VASP goes on, writes a spectrum and ends well.
+- It ends with energies of which one is wrong or zero; pymatgen makes it good from the last step of self-consistency.
 - ``ALGO = All`` finds the occupied bands and leaves the empty ones where they are: in a genuine run they were 40 eV too
   high, out of order, and VASP called it converged. Only ``Normal`` is used, and the order is looked at.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,138 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from htxas.domain.calculation import Convergence
+from htxas.engines.vasp.outcar import OutputError
 
-__all__ = ["Log", "OutputError", "Run", "complaint", "read_log", "read_run", "read_table"]
+__all__ = ["Run", "read_run"]
 
 FloatArray = npt.NDArray[np.float64]
-_VERSION = re.compile(r"^\s*vasp\.(\S+)", re.MULTILINE)
-_SYSTEM = re.compile(r"^\s*SYSTEM\s*=[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-_STEP = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
-_LIMIT = re.compile(r"^\s*NELM\s*=\s*(\d+)", re.MULTILINE)
-_ENERGY = re.compile(r"energy\(sigma->0\)\s*=\s*(-?[\d.]+)")
-_TABLE = re.compile(r"frequency dependent\s+IMAGINARY DIELECTRIC FUNCTION(?!.*current-current).*\n")
-_BOX = re.compile(r"^\s*\|(.*)\|\s*$", re.MULTILINE)
-_WORDS = re.compile(
-    r"VERY BAD NEWS|I REFUSE TO CONTINUE|internal error|Error reading item|^\s*ERROR\b|\bERROR:|forrtl: severe|"
-    r"Error (?:EDDDAV|EDDRMM|code)|LAPACK: Routine|TOO FEW BANDS|Fatal error",
-    re.MULTILINE,
-)
-_FRAME = re.compile(r"[-=*#EROWANING !]*")  # of boxes: rules, and their headings in large letters
-_SAID_BYTES = 300
 _OUT_OF_ORDER_EV = 1e-3
-
-
-class OutputError(ValueError):
-    """A file of VASP's is not whole, or not what it should be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """What ``OUTCAR`` tells of the course of a run.
-
-    Attributes
-    ----------
-    version
-        ``6.4.2``; empty if it does not say.
-    system
-        The title in the input.
-    finished
-        Whether VASP came to its end.
-    iterations
-        Steps of self-consistency; 0 if none began.
-    convergence
-        As VASP states it.
-    energy_eV
-        Total energy of the last step, extrapolated to no smearing ("energy(sigma->0)"); None if there is none.
-    """
-
-    version: str
-    system: str
-    finished: bool
-    iterations: int
-    convergence: Convergence
-    energy_eV: float | None
-
-    @property
-    def release(self) -> tuple[int, int]:
-        """Version as numbers."""
-        found = re.match(r"(\d+)\.(\d+)", self.version)
-        return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def read_log(text: str) -> Log:
-    """Return what an ``OUTCAR``, whole or not, tells."""
-    version, titles, limit = _VERSION.search(text), _SYSTEM.findall(text), _LIMIT.search(text)
-    steps = [int(n) for n in _STEP.findall(text)]
-    iterations = steps[-1] if steps else 0
-    energies = _ENERGY.findall(text)
-    if "aborting loop because EDIFF is reached" in text:
-        convergence = Convergence.CONVERGED
-    elif "EDIFF was not reached" in text or (limit is not None and iterations >= int(limit[1])):
-        convergence = Convergence.UNCONVERGED
-    else:
-        convergence = Convergence.UNKNOWN
-    end = text[-5000:]
-    return Log(
-        version=version[1] if version else "",
-        system=titles[-1] if titles else "",
-        finished="General timing and accounting" in end and "Voluntary context switches:" in end,
-        iterations=iterations,
-        convergence=convergence,
-        energy_eV=float(energies[-1]) if energies else None,
-    )
-
-
-def complaint(text: str) -> str:
-    """Return why VASP says that it stops, from what it printed; empty if it does not."""
-    at = _WORDS.search(text)
-    boxed = [m.strip() for m in _BOX.findall(text)]
-    lines = [line for line in boxed if line and not _FRAME.fullmatch(line)]
-    is_error = (
-        re.search(r"EEEEEEE\s+RRRRRR", text) is not None
-    )  # the heading of a box that ends a run; others advise
-    if is_error and lines:
-        return " ".join(lines)[:_SAID_BYTES]
-    if at is None:
-        return ""
-    start = text.rfind("\n", 0, at.start()) + 1
-    return " ".join(text[start : start + _SAID_BYTES].split())
-
-
-def read_table(text: str) -> tuple[FloatArray, FloatArray]:
-    """Return the spectrum in ``OUTCAR``: energies (eV, shape (n,)), imaginary parts (shape (n, 3): xx, yy, zz).
-
-    Raises
-    ------
-    OutputError
-        There is none, or several; a number is none; energies are not evenly spaced.
-    """
-    found = list(_TABLE.finditer(text))
-    if len(found) != 1:
-        raise OutputError(
-            f"OUTCAR has {len(found)} tables of the dielectric function instead of that of the core level"
-        )
-    lines = text[found[0].end() :].split("\n")
-    if "E(ev)" not in lines[0] or "---" not in lines[1]:
-        raise OutputError("the table of the dielectric function has another heading")
-    rows = []
-    for line in lines[2:]:
-        if not line.strip():
-            break
-        rows.append(line.split())
-    else:
-        raise OutputError("the table of the dielectric function is cut short")
-    try:
-        values = np.array(rows, dtype=np.float64)
-    except ValueError as error:
-        raise OutputError(f"the table of the dielectric function cannot be read: {error}") from None
-    if values.ndim != 2 or values.shape[1] != 7 or len(values) < 3 or not np.isfinite(values).all():
-        raise OutputError("the table of the dielectric function does not hold seven numbers a line")
-    steps = np.diff(values[:, 0])
-    if steps.min() <= 0 or np.ptp(steps) > 1e-3 * steps.mean() + 4e-6:
-        raise OutputError("the energies of the dielectric function are not evenly spaced")
-    return values[:, 0], values[:, 1:4]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
