@@ -90,10 +90,10 @@ class VaspEngine:
             )
 
     def estimate_s(self, structure: Structure, kind: Kind, parameters: Mapping[str, Any]) -> float:
-        """Return expected seconds on one core: plane waves times bands times k points.
+        """Return expected seconds on one core, by plane waves, bands and k points.
 
-        Not measured, for VASP is licensed: the factor is that of Quantum ESPRESSO's ground states on a laptop, 1e-5 s,
-        for twice as many steps of self-consistency beside a hole.
+        Not measured, for VASP is licensed: transforms as in Quantum ESPRESSO's ground states on a laptop (1e-5 s a wave
+        and band), and some 700 operations a wave and pair of bands for rotations, at 10 GFlop/s.
         """
         is_ground = kind is Kind.GROUND
         ground = ground_from(parameters if is_ground else parameters["ground"])
@@ -105,7 +105,7 @@ class VaspEngine:
             a, b, c = ground.kpoints.build(layout.cell.cell_A)
             points = (a * b * c + 1) // 2
         count = bands(layout, molecule=ground.box is not None, window_eV=window_eV)
-        return float(2.0 + (1e-5 if is_ground else 2e-5) * points * waves * count)
+        return float(2.0 + points * waves * (1e-5 * count + 7e-8 * count**2))
 
     def write(self, job: Job, directory: Path) -> None:
         """Write ``calculation.json``, INCAR, POSCAR and KPOINTS; the POTCAR comes when VASP starts.
