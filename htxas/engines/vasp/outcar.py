@@ -131,7 +131,7 @@ def read_table(text: str) -> tuple[FloatArray, FloatArray]:
         raise OutputError("the table of the dielectric function has another heading")
     rows = []
     for line in lines[2:]:
-        if not line.strip():
+        if not any(c.isdigit() for c in line):  # as VASP's own script finds the end
             break
         rows.append(line.split())
     else:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from htxas.domain.elements import atomic_number
+from htxas.domain.strength import bare_atom_strength
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Box, Mesh, Supercell
 from htxas.engines.vasp.potcar import find, read_header
@@ -163,6 +164,10 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
     if edge != "K":
         raise UserError(
             f"the vasp engine makes holes in 1s only, not {element} {edge}", hint="use feff for other edges"
+        )
+    if bare_atom_strength(element, edge, 1.0) is None:
+        raise UserError(
+            f"what a bare {element} absorbs at its K edge is not known: spectra are in units of that"
         )
     values: dict[str, dict[str, Any]] = {"ground": dict(PRESETS[preset][1]), "hole": {}}
     for key, value in overrides.items():

@@ -86,11 +86,9 @@ def lay_out(
     builder = ground.box or ground.supercell
     assert builder is not None
     cell = builder.build(structure)
-    others = [i for i in range(len(cell)) if i != absorber]
     elements = list(structure.composition)
-    others.sort(
-        key=lambda i: elements.index(cell.symbols[i])
-    )  # stable: the cell's own order within an element
+    others = [i for i in range(len(cell)) if i != absorber]
+    others.sort(key=lambda i: elements.index(cell.symbols[i]))
     species = [(e, len(list(group))) for e, group in groupby(cell.symbols[i] for i in others)]
     electrons = sum(ground.potcars[s].electrons for s in cell.symbols)
     if absorber is None:

@@ -297,6 +297,8 @@ def test_what_cannot_be_is_refused_at_once(overrides: dict[str, Any], words: str
 def test_edges_and_elements_without_a_core_are_refused(potcars: Path) -> None:
     with pytest.raises(UserError, match="1s only"):
         ENGINE.resolve("crystal", {"potcars": {"O": "O_GW"}}, element="O", edge="L1")
+    with pytest.raises(UserError, match="bare H"):
+        ENGINE.resolve("molecule", {"potcars": {"H": "H_GW"}}, element="H", edge="K")
     (potcars / "POTCAR.Li_sv").write_text(potcar("Li_sv", "Li", zval=3))
     with pytest.raises(UserError, match="1s is a valence state in Li_sv"):
         ENGINE.resolve("crystal", {"potcars": {"Li": "Li_sv"}}, element="Li", edge="K")
