@@ -49,7 +49,8 @@ Root attributes: ``format`` (``htxas-dataset``), ``format_version``, ``campaign`
     multiplicity-weighted, orientation-averaged mean of the sites, so x = y = z = total); ``pdos/energies``
     (float64, eV from ``energy_reference``), ``pdos/occupations`` (float32), ``pdos/weights`` (levels, file atoms,
     s p d; uint16, times ``weights_scale`` of ``pdos``: absolute error 8e-6), ``pdos/shares`` (float64, how much of a
-    level belongs to the structure; absent: all); ``complete`` of ``pdos``: whether the weights of a level add up to 1.
+    level belongs to the structure; absent: all); ``complete`` of ``pdos``: whether the weights of a level add up to 1;
+    ``spheres`` (absent: False): whether they are charges inside the atoms' spheres;
 ``/molecules/{name}/sites/{file_atom}``
     attributes ``key``, ``element``, ``edge``, ``multiplicity``, ``equivalent_file_atoms``,
     ``excitation_energy_eV``, ``ionization_eV`` (absent if the engine has none), ``scale``,

@@ -134,8 +134,9 @@ def _pdos_node(pdos: Pdos, inverse: Array, name: str) -> Node:
         raise ValueError(f"{name}: PDOS weights from {low:.3g} to {high:.3g} are outside 0..1")
     packed = np.rint(np.clip(weights, 0.0, 1.0) / _WEIGHT_SCALE).astype(np.uint16)
     shares = {} if pdos.shares is None else {"shares": np.asarray(pdos.shares, dtype=np.float64)}
+    spheres = {"spheres": True} if pdos.spheres else {}
     return Node(
-        {"weights_scale": _WEIGHT_SCALE, "complete": pdos.complete},
+        {"weights_scale": _WEIGHT_SCALE, "complete": pdos.complete, **spheres},
         {
             "energies": np.asarray(pdos.energies_eV, dtype=np.float64),
             "occupations": pdos.occupations.astype(np.float32),
@@ -218,13 +219,14 @@ def _ground(attrs: Mapping[str, Any], node: Node, order: Array) -> GroundEntry:
     weights = node.arrays["weights"][:, order].astype(np.float64) * float(node.attrs["weights_scale"])
     occupations = node.arrays["occupations"].astype(np.float64)
     shares, complete = node.arrays.get("shares"), bool(node.attrs.get("complete", True))
+    spheres = bool(node.attrs.get("spheres", False))
     dipole = attrs.get("dipole_vector_D")
     return GroundEntry(
         total_energy_eV=float(attrs["total_energy_eV"]),
         homo_eV=float(attrs["homo_eV"]),
         lumo_eV=float(attrs["lumo_eV"]),
         dipole_D=None if dipole is None else np.asarray(dipole, dtype=np.float64),
-        pdos=Pdos(node.arrays["energies"], occupations, weights, shares, complete),
+        pdos=Pdos(node.arrays["energies"], occupations, weights, shares, complete, spheres),
         corrections=_told(attrs, "ground_corrections"),
         reference=attrs.get("energy_reference", "vacuum"),
     )

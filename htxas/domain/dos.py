@@ -34,6 +34,9 @@ class Pdos:
     complete
         Whether the weights of each level add up to 1 (populations in a basis of functions of atoms). Otherwise they are
         projections of something larger (plane waves): the rest of a level, most of a high one, is on no atom.
+    spheres
+        Whether the weights are the charge inside the atoms' spheres (augmented plane waves): what lies between the
+        spheres, a third to a half of an occupied level, is on no atom either.
     """
 
     energies_eV: FloatArray
@@ -41,6 +44,7 @@ class Pdos:
     weights: FloatArray
     shares: FloatArray | None = None
     complete: bool = True
+    spheres: bool = False
 
     def __post_init__(self) -> None:
         m = len(self.energies_eV)

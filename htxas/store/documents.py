@@ -418,6 +418,7 @@ def ground_document(key: str, attempt: int, result: GroundResult) -> Document:
             "weights": pack(pdos.weights),
             "shares": None if pdos.shares is None else pack(pdos.shares, DOUBLE),
             "complete": pdos.complete,
+            "spheres": pdos.spheres,
         },
     }
 
@@ -425,7 +426,7 @@ def ground_document(key: str, attempt: int, result: GroundResult) -> Document:
 def ground_from(document: Document, provenance: Mapping[str, Any]) -> GroundResult:
     """Rebuild a ground state."""
     pdos, dipole = document["pdos"], document["dipole_D"]
-    shares = pdos.get("shares")  # this, complete and reference: not in documents of older versions
+    shares = pdos.get("shares")  # this, complete, spheres and reference: not in documents of older versions
     return GroundResult(
         convergence=Convergence(document["convergence"]),
         total_energy_eV=document["total_energy_eV"],
@@ -438,6 +439,7 @@ def ground_from(document: Document, provenance: Mapping[str, Any]) -> GroundResu
             unpack(pdos["weights"]),
             None if shares is None else unpack(shares),
             pdos.get("complete", True),
+            pdos.get("spheres", False),
         ),
         provenance=Provenance(**provenance),
         reference=document.get("reference", "vacuum"),
