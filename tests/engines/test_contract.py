@@ -36,6 +36,7 @@ CASES = {
         ("killed-in-pot", "killed-in-fms"),
         ("refused", "bad-word"),
     ),
+    "elk": Cases(("ground", "site"), ("unconverged",), ("killed-in-scf", "killed-in-spectrum"), ("refused",)),
     "qe": Cases(("ground", "site"), ("unconverged",), ("killed-in-pw", "killed-in-xspectra"), ("refused",)),
 }
 

@@ -55,7 +55,16 @@ class ElkEngine:
     @property
     def keep(self) -> tuple[str, ...]:
         """Inputs, logs and what is read of them; not densities, wave functions and all matrix elements."""
-        names = ("*.in", "elk.out", "INFO.OUT", "EIGVAL.OUT", "KPOINTS.OUT", "EVALCORE.OUT", "SYMCRYS.OUT")
+        names = (
+            "*.in",
+            "elk.out",
+            "INFO.OUT",
+            "EIGVAL.OUT",
+            "KPOINTS.OUT",
+            "EVALCORE.OUT",
+            "EQATOMS.OUT",
+            "SYMCRYS.OUT",
+        )
         folders = ("", "bands/", "spectrum/", "ground/")
         return ("*.json", *(f + n for f in folders for n in names), "bands/BAND_*.OUT")
 

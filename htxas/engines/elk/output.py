@@ -20,6 +20,7 @@ __all__ = [
     "Scf",
     "read_characters",
     "read_core_level_Ha",
+    "read_equivalent",
     "read_levels",
     "read_momenta",
     "read_rotations",
@@ -242,6 +243,38 @@ def read_rotations(folder: Path, cell_A: FloatArray) -> FloatArray:
     if not np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3), atol=1e-4):
         raise OutputError("SYMCRYS.OUT has rotations that are none of this cell")
     return rotations
+
+
+def read_equivalent(folder: Path, kinds: list[int]) -> list[list[int]]:
+    """Return for each atom those it is equivalent to by symmetry, itself included, from ``EQATOMS.OUT``.
+
+    Parameters
+    ----------
+    folder
+        Where it is.
+    kinds
+        Atoms of each kind; atoms are counted from 0 in Elk's order, over all kinds.
+
+    Raises
+    ------
+    OutputError
+        It is not there, cut short, or of other atoms.
+    """
+    text = _text(folder / "EQATOMS.OUT")
+    groups: list[list[int]] = []
+    blocks = re.split(r"^Species :.*$", text, flags=re.MULTILINE)[1:]
+    if len(blocks) != len(kinds):
+        raise OutputError("EQATOMS.OUT has other kinds of atoms, or is cut short")
+    for block, atoms in zip(blocks, kinds, strict=True):
+        start = len(groups)
+        entries = re.split(r"^ atom +\d+ is equivalent to atom\(s\)$", block, flags=re.MULTILINE)[1:]
+        groups += [[start + int(x) - 1 for x in entry.split()] for entry in entries]
+        members = groups[start:]
+        if len(members) != atoms or any(start + i not in g for i, g in enumerate(members)):
+            raise OutputError("EQATOMS.OUT has other atoms, or is cut short")
+        if any(members[j - start] != g for g in members for j in g):
+            raise OutputError("EQATOMS.OUT contradicts itself")
+    return groups
 
 
 def read_characters(folder: Path, kinds: list[int], points: int) -> tuple[FloatArray, FloatArray]:

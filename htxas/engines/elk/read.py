@@ -14,7 +14,6 @@ from htxas.domain.calculation import Convergence
 from htxas.domain.dos import Pdos
 from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.domain.spectrum import Sticks
-from htxas.domain.structure import Structure
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Job
 from htxas.engines.elk.output import (
@@ -23,6 +22,7 @@ from htxas.engines.elk.output import (
     Scf,
     read_characters,
     read_core_level_Ha,
+    read_equivalent,
     read_levels,
     read_rotations,
     read_scf,
@@ -47,14 +47,14 @@ _SCALE = {
 _ENOUGH_CHARGE = (
     1e-3  # of all electrons that the density may lack before it is normalised; Elk warns at the same
 )
-_SAME_LEVEL_HA = 2e-4  # by self-consistency and by the step after it, whose basis has one orbital more
+_SAME_LEVEL_HA = 1e-3  # by self-consistency and beside a 1s orbital, which moves 2s levels by up to 3e-4
 _SAME_CORE = (
     2e-3  # of the 1s level: the Dirac equation's and the local orbital's, without spin-orbit coupling
 )
 _FULL = 0.02  # electrons that may lack in the levels below the excited electron's
 _CORE_ELECTRONS = 2  # in the 1s shell before the excitation: both count, see htxas.domain.spectrum
 _INPUT_ROUTINES = frozenset(
-    "readinput readspecies init0 init1 checkmt findsymlat findprimcell reciplat getxcdata xcifc genppts".split()
+    "readinput readspecies init0 init1 checkmt findsymlat findsymcrys reciplat getxcdata xcifc genppts".split()
 )
 
 
@@ -132,6 +132,7 @@ def ground_result(job: Job, folder: Path, provenance: Provenance) -> GroundResul
         levels = read_levels(folder)
         kinds = [len(k.atoms) for k in layout.kinds]
         relative, charges = read_characters(folder / BANDS, kinds, len(levels.weights))
+        groups = read_equivalent(folder, kinds)
         expected = layout.occupied + wanted_levels(layout, ground.pdos_window_eV) + 1
         if relative.shape[1] != expected:
             raise OutputError(f"there are {relative.shape[1]} levels in the spheres instead of {expected}")
@@ -145,7 +146,7 @@ def ground_result(job: Job, folder: Path, provenance: Provenance) -> GroundResul
         homo_eV=float(homo) * HARTREE_EV,
         lumo_eV=float(lumo) * HARTREE_EV,
         dipole_D=None,
-        pdos=_pdos(energies, charges, levels, layout, job.structure),
+        pdos=_pdos(energies, charges, groups, levels, layout),
         provenance=provenance,
         reference=_REFERENCE,
     )
@@ -161,44 +162,31 @@ def _absolute(relative: FloatArray, levels: Levels) -> FloatArray:
 
 
 def _pdos(
-    energies_Ha: FloatArray, charges: FloatArray, levels: Levels, layout: Layout, structure: Structure
+    energies_Ha: FloatArray,
+    charges: FloatArray,
+    groups: list[list[int]],
+    levels: Levels,
+    layout: Layout,
 ) -> Pdos:
     points, count = energies_Ha.shape
-    weights = np.zeros((points, count, len(structure), 3))
-    for position, atom in enumerate(layout.order):
-        weights[:, :, layout.cell.origin[atom]] += charges[:, :, position, :3]
+    weights = np.zeros((points, count, len(layout.cell), 3))
     # A k point stands for its star: there equivalent atoms change places.
-    for group in _equivalent(structure):
-        weights[:, :, group] = weights[:, :, group].mean(axis=2, keepdims=True)
+    shared = np.stack([charges[:, :, group].mean(axis=2) for group in groups], axis=2)
+    for position, atom in enumerate(layout.order):
+        weights[:, :, atom] = shared[:, :, position, :3]
     occupations = np.zeros((points, count))
     occupations[:, : layout.occupied] = 2.0
     energies = energies_Ha.ravel() * HARTREE_EV
     order = np.argsort(energies, kind="stable")
-    share = np.repeat(levels.weights, count) / layout.cell.copies
+    share = np.repeat(levels.weights, count)
     return Pdos(
         energies[order],
         occupations.ravel()[order],
-        weights.reshape(points * count, len(structure), 3)[order],
+        weights.reshape(points * count, len(layout.cell), 3)[order],
         share[order],
         complete=False,
         spheres=True,
     )
-
-
-def _equivalent(structure: Structure) -> list[list[int]]:
-    """Return the atoms of a crystal by symmetry."""
-    import spglib
-
-    assert structure.cell_A is not None
-    fractional = structure.positions_A @ np.linalg.inv(structure.cell_A)
-    cell = (structure.cell_A.tolist(), fractional.tolist(), list(structure.atomic_numbers))
-    found = spglib.get_symmetry_dataset(cell, symprec=1e-4)
-    if found is None:
-        return [[i] for i in range(len(structure))]
-    groups: dict[int, list[int]] = {}
-    for atom, representative in enumerate(found.equivalent_atoms):
-        groups.setdefault(int(representative), []).append(atom)
-    return list(groups.values())
 
 
 def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: Provenance) -> SiteResult:
@@ -231,7 +219,7 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
         _same_potential(levels, all_levels, core, core_Ha)
         filling_Ha = _filling_Ha(levels, layout.occupied) if hole.electrons else 0.0
         rotations = read_rotations(folder / SPECTRUM, layout.cell.cell_A)
-        energies = _energies(scf, outcome, filling_Ha * HARTREE_EV, electrons=hole.electrons)
+        energies = _energies(scf, outcome, layout, filling_Ha * HARTREE_EV, electrons=hole.electrons)
         above, squares, reach_eV = _final_states(all_levels, momenta, core, rotations, layout.occupied)
     except OutputError as error:
         raise bad(Cause.BAD_OUTPUT, str(error), folder) from None
@@ -311,14 +299,18 @@ def _filling_Ha(levels: Levels, occupied: int) -> float:
     return mean - _lowest(levels, occupied)
 
 
-def _energies(scf: Scf, outcome: Mapping[str, Any], filling_eV: float, *, electrons: int) -> dict[str, float]:
+def _energies(
+    scf: Scf, outcome: Mapping[str, Any], layout: Layout, filling_eV: float, *, electrons: int
+) -> dict[str, float]:
+    """Return the total energies of the supercell, eV, and how high above its lowest level the electron is."""
     own = scf.energy_Ha * HARTREE_EV
     if not electrons:
         return {"ground": own}
     ground = outcome.get("ground")
     if ground is None:
         raise OutputError("there is no energy of the ground state")
-    return {"ground": float(ground["energy_eV"]), "excited": own, "filling": filling_eV}
+    of_cell = layout.copies * float(ground["energy_eV"])
+    return {"ground": of_cell, "excited": own, "filling": filling_eV}
 
 
 def _final_states(

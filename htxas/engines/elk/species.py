@@ -25,10 +25,13 @@ _LETTERS = "spdf"
 _LINEARISATION_HA = 0.15  # Elk's own, on its scale: a little above the bottom of the conduction bands
 _CONTINUUM_HA = 1.5  # of p and d levels 40 eV above the edge: without, O K of MgO there has a sixth less
 _DEEP_HA = -1.2  # above, levels are bands, and Elk's search for a level fails now and then
+_BELOW_HA = (
+    0.3  # of a level: Elk looks for it upwards, and takes the middle of its narrow band; beside that energy
+)
+# the function of a deep level is all tail
 _RADIAL_POINTS = 1000  # within a sphere; 400, as Elk comes with, are 0.04 eV off in excitation energies
 _LEAST_RADIUS_A0 = 2e-6  # times Z^-1/2, as Elk's own species
 _INFINITY_A0 = 50.0
-_ELECTRON_MASSES_PER_U = 1822.888486
 
 
 class Role(Enum):
@@ -158,7 +161,7 @@ def species_file(
     radius_a0
         Of the sphere, bohr.
     level_Ha
-        Of a probe: the 1s level on Elk's scale, energy of its local orbital.
+        Of a probe: the 1s level on Elk's scale.
 
     Raises
     ------
@@ -180,13 +183,12 @@ def species_file(
             orbitals.append((shell.angular, found))
     if role is Role.PROBE:
         assert level_Ha is not None
-        near = [(_LINEARISATION_HA, 0, False), (_LINEARISATION_HA, 1, False), (level_Ha, 0, False)]
-        orbitals.append((0, near))
+        orbitals.append((0, [(_LINEARISATION_HA, 0, False), (level_Ha - _BELOW_HA, 0, True)]))
     lines = [
         f" '{element}' : symbol",
         f" '{element} {role.value}' : name",
         f" {-z:.4f} : charge of the nucleus",
-        f" {_mass_me(element):.4f} : mass, electrons'",
+        " 1.0 : mass, which nothing here needs",
         f" {_LEAST_RADIUS_A0 / z**0.5:.6E} {radius_a0:.6f} {_INFINITY_A0:.4f} {_RADIAL_POINTS} : least radius, "
         "sphere, infinity, points",
         f" {len(states)} : states",
@@ -204,12 +206,6 @@ def species_file(
 
 def _flag(value: bool) -> str:
     return "T" if value else "F"
-
-
-def _mass_me(element: str) -> float:
-    from ase.data import atomic_masses
-
-    return float(atomic_masses[atomic_number(element)]) * _ELECTRON_MASSES_PER_U
 
 
 def _states(species: Species, role: Role) -> list[tuple[int, int, int, float, bool]]:

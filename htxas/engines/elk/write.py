@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from htxas.domain.structure import Structure
 from htxas.domain.units import BOHR_A, HARTREE_EV
-from htxas.engines.cells import Cell
+from htxas.engines.cells import Cell, Supercell
 from htxas.engines.elk.parameters import Ground
 from htxas.engines.elk.species import SPECIES, Role, Species, species_file
 
@@ -51,10 +51,24 @@ class AtomKind:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """What is computed: the cell and its kinds of atoms, the absorber first if there is one."""
+    """What is computed.
+
+    Attributes
+    ----------
+    cell
+        Of the crystal.
+    kinds
+        Of its atoms, the absorber first if there is one.
+    mesh
+        Divisions of its Brillouin zone.
+    copies
+        How many of the structure's own cells the supercell has, be it ``cell`` or not.
+    """
 
     cell: Cell
     kinds: tuple[AtomKind, ...]
+    mesh: tuple[int, int, int]
+    copies: int
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -94,6 +108,9 @@ class Layout:
 def lay_out(structure: Structure, ground: Ground, absorber: int | None, *, role: Role = Role.PLAIN) -> Layout:
     """Return the cell of a structure and its kinds of atoms; the absorber is alone in its kind.
 
+    Without an absorber it is the structure's own cell, with as many more k points as the supercell has cells: the same
+    points of the crystal, and as good a reference. Elk refuses the many symmetries of a supercell that repeats itself.
+
     Raises
     ------
     UnsupportedInput
@@ -101,7 +118,16 @@ def lay_out(structure: Structure, ground: Ground, absorber: int | None, *, role:
     KeyError
         An element without species.
     """
-    cell = ground.supercell.build(structure)
+    supercell = ground.supercell.build(structure)
+    repeats = np.rint(
+        np.linalg.norm(supercell.cell_A, axis=1) / np.linalg.norm(np.asarray(structure.cell_A), axis=1)
+    )
+    mesh = ground.kpoints.build(supercell.cell_A)
+    cell = supercell
+    if absorber is None:
+        cell = Supercell(distance_A=None, repeats=(1, 1, 1)).build(structure)
+        a, b, c = (round(n * r) for n, r in zip(mesh, repeats, strict=True))
+        mesh = (a, b, c)
     known = SPECIES[ground.species]
     radii = _radii_a0(structure, known)
     kinds = []
@@ -112,7 +138,7 @@ def lay_out(structure: Structure, ground: Ground, absorber: int | None, *, role:
         atoms = tuple(i for i, s in enumerate(cell.symbols) if s == element and i != absorber)
         if atoms:
             kinds.append(AtomKind(element, known[element], Role.PLAIN, radii[element], atoms))
-    return Layout(cell, tuple(kinds))
+    return Layout(cell, tuple(kinds), mesh, supercell.copies)
 
 
 def _radii_a0(structure: Structure, known: Mapping[str, Species]) -> dict[str, float]:
@@ -160,7 +186,7 @@ def _elk(
         "tasks": tasks,
         "sppath": ["'./'"],
         "xctype": [_FUNCTIONALS[ground.functional]],
-        "ngridk": [" ".join(str(n) for n in ground.kpoints.build(cell.cell_A))],
+        "ngridk": [" ".join(str(n) for n in layout.mesh)],
         "vkloff": [f"{shift} {shift} {shift}"],
         "isgkmax": [-3],
         "rgkmax": [f"{ground.rgkmax:.6f}"],
