@@ -39,6 +39,7 @@ from htxas.engines.elk.parameters import ground_from, hole_from
 from htxas.engines.elk.species import Role
 from htxas.engines.elk.write import bands_inputs, lay_out, scf_inputs, spectrum_inputs
 from htxas.engines.external import Program, call, find_program, run_and_tell
+from htxas.errors import Cause, EngineFailure
 
 __all__ = ["BANDS", "GROUND", "LOG", "SPECTRUM", "TRANSITIONS", "find_elk", "main"]
 
@@ -57,7 +58,12 @@ def find_elk(environment: Mapping[str, str]) -> Program:
     EngineFailure
         BAD_INPUT: there is none.
     """
-    return find_program(environment, code="Elk", variable="HTXAS_ELK", names=("elk-lapw", "elk"))
+    program = find_program(environment, code="Elk", variable="HTXAS_ELK", names=("elk-lapw", "elk"))
+    if program.folder is not None:
+        raise EngineFailure(
+            Cause.BAD_INPUT, "HTXAS_ELK names a folder, not Elk in it", where=str(program.folder)
+        )
+    return program
 
 
 class _Run:

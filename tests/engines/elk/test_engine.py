@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,7 @@ def test_without_elk(diamond: Structure, tmp_path: Path) -> None:
         ENGINE.read(ground, tmp_path / "run")
     assert caught.value.cause is Cause.BAD_INPUT
     assert "HTXAS_ELK" in str(caught.value.hint)
+    assert "names a folder" in str(ENGINE.missing({"HTXAS_ELK": str(tmp_path)}))
 
 
 @pytest.mark.elk
@@ -226,6 +228,14 @@ def test_the_real_elk(diamond: Structure, tmp_path: Path, runs: Path) -> None:
     assert isinstance(before, SiteResult)
     assert found.excitation_energy_eV == pytest.approx(before.excitation_energy_eV, abs=0.005)
     assert found.sticks.isotropic.sum() == pytest.approx(before.sticks.isotropic.sum(), rel=1e-3)
+    for pattern in ENGINE.keep:  # is all that reading needs
+        for path in (tmp_path / "site").glob(pattern):
+            kept = tmp_path / "kept" / path.relative_to(tmp_path / "site")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, kept)
+    same = ENGINE.read(site, tmp_path / "kept")
+    assert isinstance(same, SiteResult)
+    assert np.array_equal(same.sticks.strengths, found.sticks.strengths)
     lost = Job(site.calculation, diamond, ground_directory=tmp_path / "gone")
     assert run(lost, tmp_path / "again", **environment) == 0
     again = ENGINE.read(lost, tmp_path / "again")
