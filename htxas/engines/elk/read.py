@@ -109,10 +109,14 @@ def _scf(folder: Path, layout: Layout) -> Scf:
             f"{scf.charge_error:.1%} of the electrons are in no sphere and not between: the basis is too small",
             folder,
         )
-    said = trouble(output, scf.loops)
+    _obeyed(output, scf.loops, folder)
+    return scf
+
+
+def _obeyed(output: str, loops: int, folder: Path) -> None:
+    said = trouble(output, loops)
     if said is not None:
         raise bad(Cause.BAD_OUTPUT, f"Elk did not do as it was told: {said}", folder)
-    return scf
 
 
 def ground_result(job: Job, folder: Path, provenance: Provenance) -> GroundResult:
@@ -126,7 +130,7 @@ def ground_result(job: Job, folder: Path, provenance: Provenance) -> GroundResul
     ground = ground_from(job.calculation.parameters)
     layout = lay_out(job.structure, ground, None)
     scf = _scf(folder, layout)
-    _judge(folder / BANDS)
+    _obeyed(_judge(folder / BANDS), 0, folder / BANDS)
     try:
         levels = read_levels(folder)
         kinds = [len(k.atoms) for k in layout.kinds]
@@ -207,11 +211,8 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
     scf = _scf(folder, layout)
     if "extraction" in outcome:
         raise bad(Cause.BAD_OUTPUT, str(outcome["extraction"]), folder / SPECTRUM)
-    output = _judge(folder / SPECTRUM)
+    _obeyed(_judge(folder / SPECTRUM), 1, folder / SPECTRUM)
     try:
-        said = trouble(output, 1)
-        if said is not None:
-            raise OutputError(f"Elk did not do as it was told: {said}")
         core_Ha = read_core_level_Ha(folder)
         levels, all_levels = read_levels(folder), read_levels(folder / SPECTRUM)
         momenta, core = _transitions(folder / TRANSITIONS, job.calculation.key, all_levels)

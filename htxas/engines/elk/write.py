@@ -30,7 +30,6 @@ FloatArray = npt.NDArray[np.float64]
 _GAP_A0 = 0.06  # between spheres: at less than 0.05 Elk makes them smaller, each run in its own way
 _FUNCTIONALS = {"PBE": 20, "LDA": 3}
 _MIXERS = {"broyden": 3, "adaptive": 1}
-_MARGIN = 1  # level per atom beyond what free electrons would have
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +95,10 @@ class Layout:
         """Of the cell, bohr^3."""
         return abs(float(np.linalg.det(self.cell.cell_A))) / BOHR_A**3
 
-    @property
-    def least_radius_a0(self) -> float:
-        """Of all spheres, bohr."""
-        return min(k.radius_a0 for k in self.kinds)
+    def waves(self, rgkmax: float) -> float:
+        """Return the number of plane waves in the basis."""
+        largest_inva0 = rgkmax / min(k.radius_a0 for k in self.kinds)
+        return self.volume_a03 * largest_inva0**3 / (6 * math.pi**2)
 
     def _sum(self, count: Callable[[Species], float]) -> float:
         return float(sum(count(k.species) * len(k.atoms) for k in self.kinds))
@@ -164,7 +163,7 @@ def _radii_a0(structure: Structure, known: Mapping[str, Species]) -> dict[str, f
 def wanted_levels(layout: Layout, window_eV: float) -> int:
     """Return how many empty levels reach so far above the first, by free electrons in the cell and a margin."""
     free = layout.volume_a03 * (2 * window_eV / HARTREE_EV) ** 1.5 / (6 * math.pi**2)
-    return math.ceil(1.25 * float(free)) + _MARGIN * len(layout.cell)
+    return math.ceil(1.35 * float(free)) + 2 * len(layout.cell)
 
 
 def _elk(
