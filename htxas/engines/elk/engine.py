@@ -14,10 +14,11 @@ from htxas.domain.result import Result
 from htxas.domain.structure import Structure
 from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
 from htxas.engines.elk.corrections import LADDER, NUMERICS
+from htxas.engines.elk.judge import bad
 from htxas.engines.elk.output import OutputError, read_scf
 from htxas.engines.elk.parameters import PRESETS, RECIPE, ground_from, resolve
 from htxas.engines.elk.process import find_elk
-from htxas.engines.elk.read import bad, ground_result, site_result
+from htxas.engines.elk.read import ground_result, site_result
 from htxas.engines.elk.species import SPECIES, Role
 from htxas.engines.elk.write import lay_out, scf_inputs
 from htxas.engines.external import provenance_of, read_outcome

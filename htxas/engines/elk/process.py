@@ -12,7 +12,6 @@ for the matrix elements: of all that Elk writes there, ``transitions.json`` has 
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
@@ -21,22 +20,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from htxas.domain.calculation import Convergence, Kind
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Job
-from htxas.engines.elk.output import (
-    OutputError,
-    Scf,
-    read_core_level_Ha,
-    read_levels,
-    read_momenta,
-    read_scf,
-    refusal,
-)
+from htxas.engines.elk.levels import read_core_level_Ha, read_levels
+from htxas.engines.elk.output import OutputError, Scf, read_scf, refusal
 from htxas.engines.elk.parameters import ground_from, hole_from
 from htxas.engines.elk.species import Role
+from htxas.engines.elk.transitions import write_transitions
 from htxas.engines.elk.write import bands_inputs, lay_out, scf_inputs, spectrum_inputs
 from htxas.engines.external import Program, call, find_program, run_and_tell
 from htxas.errors import Cause, EngineFailure
@@ -127,26 +118,11 @@ def _site(run: _Run, directory: Path, job: Job, title: str) -> bool:
     if not run.step(SPECTRUM, folder):
         return False
     try:
-        _extract(directory, folder, c.key, level_Ha)
+        write_transitions(directory / TRANSITIONS, folder, c.key, level_Ha)
     except OutputError as error:
         run.told["extraction"] = str(error)
         return False
     return True
-
-
-def _extract(directory: Path, folder: Path, key: str, level_Ha: float) -> None:
-    """Keep of the momentum matrix elements those of the 1s level."""
-    levels = read_levels(folder)
-    chosen = [int(i) for i in np.abs(levels.energies_Ha - level_Ha).argmin(axis=1)]
-    points, momenta = read_momenta(folder, levels.energies_Ha.shape[1], chosen)
-    document = {
-        "key": key,
-        "core": chosen,
-        "points": points.tolist(),
-        "real": momenta.real.tolist(),
-        "imaginary": momenta.imag.tolist(),
-    }
-    (directory / TRANSITIONS).write_text(json.dumps(document))
 
 
 def _ground_energy(run: _Run, directory: Path, job: Job, title: str) -> None:

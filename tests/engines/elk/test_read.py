@@ -15,19 +15,15 @@ from htxas.domain.result import GroundResult, SiteResult
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import read_job
 from htxas.engines.elk.engine import ENGINE
-from htxas.engines.elk.output import (
+from htxas.engines.elk.levels import (
     Levels,
-    OutputError,
     read_characters,
     read_core_level_Ha,
     read_equivalent,
     read_levels,
-    read_momenta,
-    read_rotations,
-    refusal,
-    trouble,
 )
-from htxas.engines.elk.read import _filling_Ha, _final_states
+from htxas.engines.elk.output import OutputError, refusal, trouble
+from htxas.engines.elk.transitions import filling_Ha, final_states, read_momenta, read_rotations
 from htxas.errors import Cause, EngineFailure
 
 Copy = Callable[[str], Path]
@@ -118,9 +114,9 @@ def levels_of(energies: list[list[float]], occupations: list[list[float]], weigh
 def test_the_excited_electron_is_moved_to_the_lowest_level() -> None:
     """Two k points, the electron on both: on average 0.05 above the lowest level."""
     found = levels_of([[-1.0, 0.2, 0.5], [-1.0, 0.3, 0.6]], [[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]], [0.5, 0.5])
-    assert _filling_Ha(found, 1) == pytest.approx(0.05)
+    assert filling_Ha(found, 1) == pytest.approx(0.05)
     with pytest.raises(OutputError, match="a metal"):
-        _filling_Ha(levels_of([[-1.0, 0.2]], [[1.5, 1.5]], [1.0]), 1)
+        filling_Ha(levels_of([[-1.0, 0.2]], [[1.5, 1.5]], [1.0]), 1)
 
 
 def test_dipoles_follow_from_momenta() -> None:
@@ -130,7 +126,7 @@ def test_dipoles_follow_from_momenta() -> None:
     momenta[0, 2] = [0.1j, 0.2, 0.0]
     momenta[0, 3] = [0.0, 0.0, 0.3 + 0.4j]
     rotations = np.array([np.eye(3), [[0, -1, 0], [1, 0, 0], [0, 0, 1]]], dtype=float)
-    above, squares, reach = _final_states(found, momenta, np.array([0]), rotations, occupied=1)
+    above, squares, reach = final_states(found, momenta, np.array([0]), rotations, occupied=1)
     assert above == pytest.approx([0.0, 0.5 * HARTREE_EV])
     assert reach == pytest.approx(0.5 * HARTREE_EV)
     average = (0.01 + 0.04) / 2 / 10.5**2
