@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
@@ -28,6 +31,7 @@ from htxas.errors import Cause, EngineFailure, UnsupportedInput
 __all__ = ["ENGINE", "ElkEngine"]
 
 _MODULE = "htxas.engines.elk"
+_MOST_SYMMETRIES = 192  # maxsymcrys of Elk
 _ORBITALS = 13  # local ones of an atom, besides plane waves
 
 
@@ -97,6 +101,11 @@ class ElkEngine:
             raise UnsupportedInput(
                 f"the cell of {structure.formula} has an odd number of electrons; its ground state is no closed shell",
                 hint="a supercell of an even number of cells",
+            )
+        if (count := _symmetries(structure)) > _MOST_SYMMETRIES:
+            raise UnsupportedInput(
+                f"the cell of {structure.formula} has {count} symmetries, Elk takes {_MOST_SYMMETRIES}",
+                hint="it repeats itself: give the primitive cell, and supercell for the hole",
             )
 
     def estimate_s(self, structure: Structure, kind: Kind, parameters: Mapping[str, Any]) -> float:
@@ -186,6 +195,21 @@ class ElkEngine:
     def versions(self) -> dict[str, str]:
         """Elk is the user's own: its version is known once it has run."""
         return {}
+
+
+def _symmetries(structure: Structure) -> int:
+    import spglib
+
+    lattice = np.asarray(structure.cell_A)
+    cell: Any = (lattice, structure.positions_A @ np.linalg.inv(lattice), structure.atomic_numbers)
+    with warnings.catch_warnings():
+        # spglib 2.x announces with a warning that a failure, None today, will raise one day: both are handled
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            found = spglib.get_symmetry(cell, symprec=1e-5)
+        except spglib.error.SpglibError:
+            found = None
+    return 1 if found is None else len(found["rotations"])
 
 
 def _version(directory: Path) -> str:

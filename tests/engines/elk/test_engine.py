@@ -19,7 +19,7 @@ from htxas.engines.elk.corrections import LADDER, NUMERICS
 from htxas.engines.elk.engine import ENGINE
 from htxas.engines.elk.parameters import ground_from
 from htxas.engines.elk.species import SPECIES, Role, species_file
-from htxas.engines.elk.write import lay_out, wanted_levels
+from htxas.engines.elk.write import Layout, lay_out, wanted_levels
 from htxas.engines.numerics import check_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 
@@ -134,6 +134,34 @@ def test_spheres_never_touch_and_do_not_know_of_the_hole(diamond: Structure, mag
     assert 0.05 < bond_a0 - 2 * kind.radius_a0 < 0.07
     hole, plain = lay_out(close, ground, 0, role=Role.HOLE).kinds
     assert hole.radius_a0 == plain.radius_a0 == kind.radius_a0
+
+
+def test_the_ground_state_is_of_the_own_cell_at_the_same_k_points(magnesia: Structure) -> None:
+    overrides = {"supercell": {"repeats": [2, 2, 1]}, "kpoints": {"divisions": [1, 2, 3], "shifted": True}}
+    p = ENGINE.resolve("light", overrides, element="O", edge="K").ground
+    assert p is not None
+    own, supercell = (lay_out(magnesia, ground_from(p), absorber) for absorber in (None, 0))
+    assert (len(own.cell), own.mesh, own.copies) == (2, (2, 4, 3), 4)
+    assert (len(supercell.cell), supercell.mesh, supercell.copies) == (8, (1, 2, 3), 4)
+
+    def points(layout: Layout) -> np.ndarray:
+        """Return k points in the own cell's reciprocal vectors, folded into the supercell's zone."""
+        grid = (np.array(list(np.ndindex(*layout.mesh))) + 0.5) / layout.mesh
+        fractions = grid @ np.linalg.inv(layout.cell.cell_A).T @ supercell.cell.cell_A.T % 1.0
+        return np.unique(fractions.round(9) % 1.0, axis=0)
+
+    assert points(own) == pytest.approx(points(supercell))
+
+
+def test_a_cell_that_repeats_itself_is_refused(magnesia: Structure) -> None:
+    assert magnesia.cell_A is not None
+    shifts = np.array(list(np.ndindex(2, 2, 2))) @ magnesia.cell_A
+    positions = (magnesia.positions_A[:, None] + shifts[None]).reshape(-1, 3)
+    eight = Structure.from_atoms(["O"] * 8 + ["Mg"] * 8, positions, magnesia.cell_A * 2)[0]
+    p = ENGINE.resolve("light", ONE_CELL, element="O", edge="K")
+    ENGINE.check(magnesia, p)
+    with pytest.raises(UnsupportedInput, match="384 symmetries, Elk takes 192"):
+        ENGINE.check(eight, p)
 
 
 def test_levels_reach_the_window(diamond: Structure) -> None:
