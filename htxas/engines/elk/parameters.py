@@ -81,9 +81,9 @@ class Hole(_Strict):
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "crystal": ("images of the hole at least 8 A apart, k points every 0.4 1/A", {}),
+    "crystal": ("images of the hole at least 8 A apart, 50 to 130 atoms: hours to a day", {}),
     "light": (
-        "images of the hole at least 4 A apart: minutes, but the hole feels its images",
+        "images of the hole at least 4 A apart, 8 to 16 atoms: minutes, but the hole feels its images",
         {"supercell": {"distance_A": 4.0}, "kpoints": {"spacing_invA": 0.8}, "rgkmax": 6.5},
     ),
 }

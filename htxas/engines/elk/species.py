@@ -25,10 +25,8 @@ _LETTERS = "spdf"
 _LINEARISATION_HA = 0.15  # Elk's own, on its scale: a little above the bottom of the conduction bands
 _CONTINUUM_HA = 1.5  # of p and d levels 40 eV above the edge: without, O K of MgO there has a sixth less
 _DEEP_HA = -1.2  # above, levels are bands, and Elk's search for a level fails now and then
-_BELOW_HA = (
-    0.3  # of a level: Elk looks for it upwards, and takes the middle of its narrow band; beside that energy
-)
-# the function of a deep level is all tail
+# Elk looks for a level upwards and takes the middle of its narrow band; beside it the function of 1s is all tail.
+_BELOW_HA = 0.3
 _RADIAL_POINTS = 1000  # within a sphere; 400, as Elk comes with, are 0.04 eV off in excitation energies
 _LEAST_RADIUS_A0 = 2e-6  # times Z^-1/2, as Elk's own species
 _INFINITY_A0 = 50.0
