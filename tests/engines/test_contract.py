@@ -36,7 +36,9 @@ CASES = {
         ("killed-in-pot", "killed-in-fms"),
         ("refused", "bad-word"),
     ),
-    "elk": Cases(("ground", "site"), ("unconverged",), ("killed-in-scf", "killed-in-spectrum"), ("refused",)),
+    "elk": Cases(
+        ("ground", "site", "plain"), ("unconverged",), ("killed-in-scf", "killed-in-spectrum"), ("refused",)
+    ),
     "qe": Cases(("ground", "site"), ("unconverged",), ("killed-in-pw", "killed-in-xspectra"), ("refused",)),
 }
 

@@ -94,6 +94,19 @@ def test_a_site(runs: Path) -> None:
     assert result.sticks.strengths[:, 0] == pytest.approx(result.sticks.strengths[:, 2], abs=1e-9)
 
 
+def test_a_site_without_a_hole(runs: Path) -> None:
+    """Its energies are differences of levels, and its cell is the ground state's."""
+    result = site(runs / "plain")
+    assert inspect(result, GateLimits(), element="C", edge="K") is None
+    lowest = read_levels(runs / "plain/spectrum").energies_Ha[:, 5].min()  # 1s and four valence levels below
+    core = read_core_level_Ha(runs / "plain")
+    assert result.excitation_energy_eV == pytest.approx((lowest - core) * HARTREE_EV)
+    assert result.scale.startswith("no hole")
+    assert result.energies_eV == {"ground": pytest.approx(ground(runs / "ground").total_energy_eV, abs=1e-3)}
+    # the hole pulls strength to the edge of the spectrum, and narrows 1s
+    assert result.sticks.isotropic.sum() > site(runs / "site").sticks.isotropic.sum()
+
+
 def test_the_core_level_of_the_absorber_feels_the_hole(runs: Path) -> None:
     assert read_core_level_Ha(runs / "site") < read_core_level_Ha(runs / "ground") - 1.0
     text = (runs / "site/INFO.OUT").read_text()
