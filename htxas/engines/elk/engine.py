@@ -39,7 +39,7 @@ _ORBITALS = 13  # local ones of an atom, besides plane waves
 class ElkEngine:
     """All-electron linearised augmented plane waves with a full core hole, by Elk: K edges of crystals.
 
-    The hole is not spin-polarised, as published: absolute energies are some eV (about 1 %) high.
+    The hole is not spin-polarised, as published: absolute energies are some eV (1 to 2 %) high.
     """
 
     name: str = "elk"

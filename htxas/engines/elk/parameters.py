@@ -70,7 +70,7 @@ class Hole(_Strict):
     Attributes
     ----------
     electrons
-        Taken out of the 1s shell: 1, kept in the lowest empty level, so that the cell is neutral; or 0, the ground
+        Taken out of the 1s shell: 1, kept in the lowest empty levels, so that the cell is neutral; or 0, the ground
         state's own empty levels, to see what the hole does.
     window_eV
         Final states are kept up to this far above the first, eV.

@@ -80,7 +80,8 @@ def test_a_site(runs: Path) -> None:
     result = site(runs / "site")
     assert inspect(result, GateLimits(), element="C", edge="K") is None
     e = result.energies_eV
-    assert result.excitation_energy_eV == pytest.approx(e["excited"] - e["ground"] - e["filling"])
+    assert result.excitation_energy_eV == pytest.approx(e["excited"] - e["ground"])
+    assert 0 < result.provenance.extra["electron_above_lowest_eV"] < 0.5
     text = (runs / "site/INFO.OUT").read_text()
     total, entropic = (
         float(re.findall(rf"{label}\s+:\s+(\S+)", text)[-1])
@@ -124,7 +125,7 @@ def levels_of(energies: list[list[float]], occupations: list[list[float]], weigh
     return Levels(np.zeros((len(weights), 3)), np.array(weights), np.array(energies), np.array(occupations))
 
 
-def test_the_excited_electron_is_moved_to_the_lowest_level() -> None:
+def test_how_far_the_excited_electron_fills_its_band() -> None:
     """Two k points, the electron on both: on average 0.05 above the lowest level."""
     found = levels_of([[-1.0, 0.2, 0.5], [-1.0, 0.3, 0.6]], [[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]], [0.5, 0.5])
     assert filling_Ha(found, 1) == pytest.approx(0.05)
