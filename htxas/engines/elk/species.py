@@ -83,15 +83,19 @@ class Species:
         Of its sphere where there is room, bohr.
     shells
         Of the neutral atom, from 1s on.
+    spectral
+        Whether Elk can hold 1s in a local orbital. It did up to chlorine; in potassium and calcium the function is
+        steeper than its radial integration can follow, and the level was lost.
     """
 
     radius_a0: float
     shells: tuple[Shell, ...]
+    spectral: bool = True
 
     @property
     def can_have_hole(self) -> bool:
-        """Whether 1s is a core shell."""
-        return self.shells[0].core
+        """Whether 1s is a core shell, and its spectrum can be computed."""
+        return self.shells[0].core and self.spectral
 
     @property
     def core_electrons(self) -> float:
@@ -115,8 +119,10 @@ def _core(names: str) -> tuple[Shell, ...]:
     return tuple(Shell(n, 2.0 * (2 * _LETTERS.index(n[1]) + 1), core=True) for n in names.split())
 
 
-def _element(radius_a0: float, core: str, *valence: tuple[str, float, float | None]) -> Species:
-    return Species(radius_a0, _core(core) + tuple(Shell(n, q, False, e) for n, q, e in valence))
+def _element(
+    radius_a0: float, core: str, *valence: tuple[str, float, float | None], spectral: bool = True
+) -> Species:
+    return Species(radius_a0, _core(core) + tuple(Shell(n, q, False, e) for n, q, e in valence), spectral)
 
 
 SPECIES: Mapping[str, Mapping[str, Species]] = MappingProxyType(
@@ -138,8 +144,12 @@ SPECIES: Mapping[str, Mapping[str, Species]] = MappingProxyType(
                 "P": _element(2.0, "1s 2s 2p", ("3s", 2, -0.2), ("3p", 3, None)),
                 "S": _element(2.0, "1s 2s 2p", ("3s", 2, -0.3), ("3p", 4, None)),
                 "Cl": _element(2.1, "1s 2s 2p", ("3s", 2, -0.4), ("3p", 5, None)),
-                "K": _element(2.3, "1s 2s 2p", ("3s", 2, -1.29), ("3p", 6, -0.5), ("4s", 1, None)),
-                "Ca": _element(2.3, "1s 2s 2p", ("3s", 2, -1.72), ("3p", 6, -0.8), ("4s", 2, None)),
+                "K": _element(
+                    2.3, "1s 2s 2p", ("3s", 2, -1.29), ("3p", 6, -0.5), ("4s", 1, None), spectral=False
+                ),
+                "Ca": _element(
+                    2.3, "1s 2s 2p", ("3s", 2, -1.72), ("3p", 6, -0.8), ("4s", 2, None), spectral=False
+                ),
             }
         )
     }
@@ -164,10 +174,10 @@ def species_file(
     Raises
     ------
     ValueError
-        A hole in an element whose 1s shell is no core.
+        A hole in an element that cannot have it.
     """
     if role is not Role.PLAIN and not species.can_have_hole:
-        raise ValueError(f"1s of {element} is no core shell")
+        raise ValueError(f"{element} cannot have the hole")
     z = atomic_number(element)
     states = _states(species, role)
     orbitals = [

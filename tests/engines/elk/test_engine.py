@@ -111,7 +111,7 @@ def test_all_species_are_neutral_in_every_role() -> None:
             lacking = {Role.PLAIN: 0, Role.HOLE: 1, Role.PROBE: 2}[role]
             assert core == pytest.approx(species.core_electrons - lacking)
             assert ("-10.300000 0 T" in text) == (role is Role.PROBE)
-    with pytest.raises(ValueError, match="1s of Li is no core shell"):
+    with pytest.raises(ValueError, match="Li cannot have the hole"):
         species_file("Li", SPECIES["lapw-1"]["Li"], Role.HOLE, radius_a0=1.2)
 
 
@@ -193,6 +193,7 @@ def test_corrections_change_the_way_only(diamond: Structure, tmp_path: Path) -> 
         ("C", "L3", {}, "K edges"),
         ("Li", "K", {}, "has no Li with a core hole"),
         ("Fe", "K", {}, "has no Fe with a core hole"),
+        ("Ca", "K", {}, "has no Ca with a core hole"),
         ("C", "K", {"rgkmx": 7}, "did you mean 'rgkmax'"),
         ("C", "K", {"rgkmax": 1}, "rgkmax"),
         ("C", "K", {"species": "lapw"}, "did you mean 'lapw-1'"),
