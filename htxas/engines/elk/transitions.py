@@ -28,7 +28,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int_]
 ComplexArray = npt.NDArray[np.complex128]
 # By self-consistency and beside a 1s orbital. In MgO without a hole 1s, 2s and the empty levels differed by up to
-# 0.011, 0.0013 and 0.0004, with the hole by less than 0.0001; strengths by less than 1 %.
+# 0.011, 0.0013 and 0.0004, with the hole by less than 0.0001. Why is not known: it depends on where the basis is
+# linearised; where 1s was 0.003 off, strengths were 1 % off.
 _SAME_CORE, _SAME_OCCUPIED_HA, _SAME_EMPTY_HA = 1e-3, 2e-3, 5e-4  # the first is relative
 _FULL = 0.02  # electrons that may lack in the levels below the excited electron's
 
