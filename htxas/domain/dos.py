@@ -45,6 +45,9 @@ class Pdos:
         Up to where every level is there, eV, of the same zero: a code that computes some empty bands knows none above
         them; of several k points, it is the lowest of their highest bands. None: to the end of a basis of functions of
         atoms. Projections that do not tell (results of older versions): see :attr:`known_to_eV`.
+    spheres
+        Whether the weights are the charge inside the atoms' spheres (augmented plane waves): what lies between the
+        spheres, a third to a half of an occupied level, is on no atom either.
     """
 
     energies_eV: FloatArray
@@ -53,6 +56,7 @@ class Pdos:
     shares: FloatArray | None = None
     complete: bool = True
     complete_to_eV: float | None = None
+    spheres: bool = False
 
     def __post_init__(self) -> None:
         m = len(self.energies_eV)

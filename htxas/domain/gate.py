@@ -27,6 +27,9 @@ _IONIZATION_SLACK_EV = 3.0
 _LEAST_ABSORPTION = -0.02
 _WEIGHT_ERROR = 0.02
 _LEAST_PROJECTED = 0.8  # of an occupied level in plane waves: atomic functions hold nearly all of it
+_LEAST_IN_SPHERES = (
+    0.2  # of an occupied level in augmented plane waves; of diamond's, spheres hold 0.4 to 0.7
+)
 _LEVEL_FROM_EV, _LEVEL_TO_EV = 5.0, 60.0
 
 
@@ -150,7 +153,7 @@ def _inspect_ground(result: GroundResult, limits: GateLimits) -> Rejection | Non
     if error > _WEIGHT_ERROR:
         return _reject(f"PDOS weights of a level miss 1 by {error:.3f}", weight_error=error)
     least = float(held[filled].min())
-    if least < _LEAST_PROJECTED:
+    if least < (_LEAST_IN_SPHERES if result.pdos.spheres else _LEAST_PROJECTED):
         return _reject(f"only {least:.2f} of an occupied level is on atoms", projected=least)
     return None
 

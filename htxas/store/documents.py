@@ -419,6 +419,7 @@ def ground_document(key: str, attempt: int, result: GroundResult) -> Document:
             "shares": None if pdos.shares is None else pack(pdos.shares, DOUBLE),
             "complete": pdos.complete,
             "complete_to_eV": None if pdos.complete_to_eV is None else float(pdos.complete_to_eV),
+            "spheres": pdos.spheres,
         },
     }
 
@@ -426,9 +427,7 @@ def ground_document(key: str, attempt: int, result: GroundResult) -> Document:
 def ground_from(document: Document, provenance: Mapping[str, Any]) -> GroundResult:
     """Rebuild a ground state."""
     pdos, dipole = document["pdos"], document["dipole_D"]
-    shares = pdos.get(
-        "shares"
-    )  # this, complete, complete_to_eV and reference: not in documents of older versions
+    shares = pdos.get("shares")  # this, what follows it, and reference: not in documents of older versions
     return GroundResult(
         convergence=Convergence(document["convergence"]),
         total_energy_eV=document["total_energy_eV"],
@@ -442,6 +441,7 @@ def ground_from(document: Document, provenance: Mapping[str, Any]) -> GroundResu
             None if shares is None else unpack(shares),
             pdos.get("complete", True),
             pdos.get("complete_to_eV"),
+            pdos.get("spheres", False),
         ),
         provenance=Provenance(**provenance),
         reference=document.get("reference", "vacuum"),

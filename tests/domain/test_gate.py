@@ -141,6 +141,19 @@ def test_plane_waves_need_not_lie_on_atoms_but_their_occupied_levels_do() -> Non
         assert message in rejection.message
 
 
+def test_spheres_hold_less_of_a_level_than_atomic_functions() -> None:
+    weights = WEIGHTS * np.array([0.45, 0.1])[:, None, None]
+    spheres = Pdos(
+        GROUND.pdos.energies_eV, GROUND.pdos.occupations, weights, None, complete=False, spheres=True
+    )
+    crystal = replace(GROUND, dipole_D=None, reference="average potential", pdos=spheres)
+    assert inspect(crystal, GateLimits()) is None
+    for change, message in (({"weights": weights * 0.3}, "only 0.1"), ({"weights": weights * 2.5}, "miss 1")):
+        rejection = inspect(replace(crystal, pdos=replace(spheres, **change)), GateLimits())  # type: ignore[arg-type]
+        assert rejection is not None
+        assert message in rejection.message
+
+
 def test_a_level_counts_as_much_as_belongs_to_the_structure() -> None:
     grid = np.arange(-12.0, 6.0, 0.01)
     whole = GROUND.pdos.curve(grid, atoms=[0])
