@@ -52,7 +52,8 @@ Root attributes: ``format`` (``htxas-dataset``), ``format_version``, ``campaign`
     s p d; uint16, times ``weights_scale`` of ``pdos``: absolute error 8e-6), ``pdos/shares`` (float64, how much of a
     level belongs to the structure; absent: all); ``complete`` of ``pdos``: whether the weights of a level add up to 1;
     ``complete_to_eV`` of ``pdos``: up to where every level is there, eV from ``energy_reference`` (absent: to the end
-    of a basis of functions of atoms; of other codes' levels: not told).
+    of a basis of functions of atoms; of other codes' levels: not told);
+    ``spheres`` (absent: False): whether they are charges inside the atoms' spheres.
 ``/molecules/{name}/sites/{file_atom}``
     attributes ``key``, ``element``, ``edge``, ``multiplicity``, ``equivalent_file_atoms``,
     ``excitation_energy_eV``, ``ionization_eV`` (absent if the engine has none), ``scale``,

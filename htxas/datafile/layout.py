@@ -135,8 +135,9 @@ def _pdos_node(pdos: Pdos, inverse: Array, name: str) -> Node:
     packed = np.rint(np.clip(weights, 0.0, 1.0) / _WEIGHT_SCALE).astype(np.uint16)
     shares = {} if pdos.shares is None else {"shares": np.asarray(pdos.shares, dtype=np.float64)}
     end = {} if pdos.complete_to_eV is None else {"complete_to_eV": float(pdos.complete_to_eV)}
+    spheres = {"spheres": True} if pdos.spheres else {}
     return Node(
-        {"weights_scale": _WEIGHT_SCALE, "complete": pdos.complete, **end},
+        {"weights_scale": _WEIGHT_SCALE, "complete": pdos.complete, **end, **spheres},
         {
             "energies": np.asarray(pdos.energies_eV, dtype=np.float64),
             "occupations": pdos.occupations.astype(np.float32),
@@ -232,6 +233,7 @@ def _ground(attrs: Mapping[str, Any], node: Node, order: Array) -> GroundEntry:
             shares,
             complete,
             None if end is None else float(end),
+            spheres=bool(node.attrs.get("spheres", False)),
         ),
         corrections=_told(attrs, "ground_corrections"),
         reference=attrs.get("energy_reference", "vacuum"),

@@ -15,6 +15,7 @@ __all__ = ["adopters", "engine_names", "get_engine"]
 _ENGINES = {
     "castep": "htxas.engines.castep.engine",
     "cp2k": "htxas.engines.cp2k.engine",
+    "elk": "htxas.engines.elk.engine",
     "fake": "htxas.engines.fake.engine",
     "feff": "htxas.engines.feff.engine",
     "pyscf": "htxas.engines.pyscf.engine",

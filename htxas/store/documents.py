@@ -427,9 +427,7 @@ def ground_document(key: str, attempt: int, result: GroundResult) -> Document:
 def ground_from(document: Document, provenance: Mapping[str, Any]) -> GroundResult:
     """Rebuild a ground state."""
     pdos, dipole = document["pdos"], document["dipole_D"]
-    shares = pdos.get(
-        "shares"
-    )  # this, complete, complete_to_eV, spheres and reference: not in documents of older versions
+    shares = pdos.get("shares")  # this, what follows it, and reference: not in documents of older versions
     return GroundResult(
         convergence=Convergence(document["convergence"]),
         total_energy_eV=document["total_energy_eV"],

@@ -68,7 +68,9 @@ def test_a_ground_state_of_plane_waves_comes_back(tmp_path: Path, entry: Make, m
     one = entry("gdb_3")
     assert one.ground is not None
     shares = np.linspace(0.1, 1.0, 30)
-    pdos = dataclasses.replace(one.ground.pdos, shares=shares, complete=False, complete_to_eV=12.5)
+    pdos = dataclasses.replace(
+        one.ground.pdos, shares=shares, complete=False, complete_to_eV=12.5, spheres=True
+    )
     wanted = dataclasses.replace(one.ground, dipole_D=None, reference="average potential", pdos=pdos)
     with DatasetWriter(tmp_path / "plane.h5", meta) as writer:
         writer.add(dataclasses.replace(one, ground=wanted))
@@ -77,6 +79,7 @@ def test_a_ground_state_of_plane_waves_comes_back(tmp_path: Path, entry: Make, m
     assert got is not None
     assert (got.dipole_D, got.dipole_norm_D, got.reference) == (None, None, "average potential")
     assert not got.pdos.complete
+    assert got.pdos.spheres
     assert got.pdos.complete_to_eV == 12.5
     with h5py.File(tmp_path / "plane.h5") as file:
         assert file["molecules/gdb_3/pdos"].attrs["complete_to_eV"] == 12.5

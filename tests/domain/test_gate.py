@@ -143,7 +143,9 @@ def test_plane_waves_need_not_lie_on_atoms_but_their_occupied_levels_do() -> Non
 
 def test_spheres_hold_less_of_a_level_than_atomic_functions() -> None:
     weights = WEIGHTS * np.array([0.45, 0.1])[:, None, None]
-    spheres = Pdos(GROUND.pdos.energies_eV, GROUND.pdos.occupations, weights, None, False, spheres=True)
+    spheres = Pdos(
+        GROUND.pdos.energies_eV, GROUND.pdos.occupations, weights, None, complete=False, spheres=True
+    )
     crystal = replace(GROUND, dipole_D=None, reference="average potential", pdos=spheres)
     assert inspect(crystal, GateLimits()) is None
     for change, message in (({"weights": weights * 0.3}, "only 0.1"), ({"weights": weights * 2.5}, "miss 1")):

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-PROGRAMS = {"qe": ("pw.x", "xspectra.x"), "cp2k": ("cp2k",)}
+PROGRAMS = {"qe": ("pw.x", "xspectra.x"), "cp2k": ("cp2k",), "elk": ("elk-lapw",)}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

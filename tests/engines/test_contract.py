@@ -42,6 +42,9 @@ CASES = {
         ("killed",),
         ("refused",),
     ),
+    "elk": Cases(
+        ("ground", "site", "plain"), ("unconverged",), ("killed-in-scf", "killed-in-spectrum"), ("refused",)
+    ),
     "qe": Cases(
         ("ground", "site", "half", "crystal-ground", "crystal"),
         ("unconverged",),

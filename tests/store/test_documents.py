@@ -117,13 +117,16 @@ def test_a_ground_state_of_plane_waves_comes_back_as_it_was(world):
     from dataclasses import asdict
 
     plain = world.ground_result()
-    pdos = replace(plain.pdos, shares=np.linspace(0.1, 1.0, 4), complete=False, complete_to_eV=12.5)
+    pdos = replace(
+        plain.pdos, shares=np.linspace(0.1, 1.0, 4), complete=False, complete_to_eV=12.5, spheres=True
+    )
     result = replace(plain, dipole_D=None, reference="average potential", pdos=pdos)
     document = bson.decode(bson.encode(d.ground_document("k", 1, result)))
     back = d.ground_from(document, d.plain(asdict(result.provenance)))
     assert (back.dipole_D, back.reference, back.pdos.complete) == (None, "average potential", False)
     assert back.pdos.shares.tolist() == pdos.shares.tolist()
     assert back.pdos.complete_to_eV == 12.5
+    assert back.pdos.spheres
 
 
 def test_a_ground_state_of_an_older_version_is_whole(world):
@@ -131,12 +134,13 @@ def test_a_ground_state_of_an_older_version_is_whole(world):
 
     result = world.ground_result()
     document = d.ground_document("k", 1, result)
-    for name in ("shares", "complete", "complete_to_eV"):
+    for name in ("shares", "complete", "complete_to_eV", "spheres"):
         del document["pdos"][name]
     del document["reference"]
     back = d.ground_from(document, d.plain(asdict(result.provenance)))
     assert (back.reference, back.pdos.complete, back.pdos.shares) == ("vacuum", True, None)
     assert back.pdos.complete_to_eV is None
+    assert not back.pdos.spheres
 
 
 def test_a_molecule_comes_back_as_it_was(world):

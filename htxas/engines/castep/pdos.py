@@ -68,5 +68,6 @@ def pdos_of(
         weights=np.maximum(weights, 0.0).reshape(points * count, -1, len(ANGULAR))[order],
         shares=None if points == cell.copies == 1 else shares[order],
         complete=False,
+        complete_to_eV=float(bands.levels_eV.max(axis=1).min()),
     )
     return pdos, least

@@ -142,6 +142,7 @@ def _pdos(bands: Bands, shares: Any, layout: Layout, structure: Structure, zero_
         weights.reshape(points * levels, len(structure), 3)[order],
         None if points * layout.cell.copies == 1 else share[order],
         complete=False,
+        complete_to_eV=float(bands.energies_eV.max(axis=1).min()) - zero_eV,
     )
 
 

@@ -49,6 +49,7 @@ def test_a_ground_state(runs: Path) -> None:
     ).mean()
     assert result.homo_eV == pytest.approx(homo - potential * 13.605693, abs=1e-3)
     assert result.gap_eV == pytest.approx(lumo - homo, abs=1e-3)
+    assert result.pdos.complete_to_eV == pytest.approx(result.pdos.energies_eV.max())
     # in a box this small the potential is nowhere flat
     assert (result.reference, result.dipole_D) == ("average potential along the edges of the box", None)
     assert result.provenance.extra["vacuum_spread_eV"] > 0.3
@@ -215,6 +216,8 @@ def test_the_ground_state_of_a_crystal(runs: Path) -> None:
     assert result.pdos.shares.sum() == pytest.approx(len(result.pdos.energies_eV) / 3)  # of three k points
     electrons = (result.pdos.occupations * result.pdos.shares) @ np.ones(len(result.pdos.energies_eV))
     assert electrons == pytest.approx(8.0)
+    assert result.pdos.complete_to_eV is not None  # the k point whose last level is lowest
+    assert result.lumo_eV < result.pdos.complete_to_eV < result.pdos.energies_eV.max()
     first, second = (result.pdos.weights * result.pdos.shares[:, None, None]).sum(axis=0)
     assert first == pytest.approx(second, rel=1e-3)  # equivalent atoms
 

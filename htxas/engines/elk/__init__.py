@@ -1,0 +1,1 @@
+"""Elk: all-electron core-hole supercells of crystals by linearised augmented plane waves."""
