@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from htxas.domain.elements import SYMBOLS
-from htxas.domain.strength import bare_atom_strength
+from htxas.domain.strength import bare_atom_density, bare_atom_strength
 
 # Jumps of the photoabsorption at the K edge, oscillator strength per eV: of Elam, Ravel and Sieber (2002) in xraydb
 # 4.5.8, mu(E_K) (1 - 1 / jump ratio) times the mass of an atom over 1.0976e-16 cm^2 eV. Lithium: the tables of
@@ -40,3 +41,12 @@ def test_every_k_edge_has_one_and_no_other() -> None:
     assert (bare_atom_strength("C", "K", 1e6) or 0.0) < 2.0  # no more than there are electrons
     for element, edge in (("H", "K"), ("He", "K"), ("Np", "K"), ("Cu", "L3"), ("Cu", None), (None, "K")):
         assert bare_atom_strength(element, edge, 20.0) is None
+
+
+def test_a_density_adds_up_to_the_strength() -> None:
+    above = np.linspace(0, 20, 2001)
+    density = bare_atom_density("C", "K", above)
+    assert density is not None
+    assert np.trapezoid(density, above) == pytest.approx(bare_atom_strength("C", "K", 20.0), rel=1e-5)
+    assert bare_atom_density("C", "K", np.array([-1.0])) == pytest.approx(0.0)
+    assert bare_atom_density("C", "L3", above) is None

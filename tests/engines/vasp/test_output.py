@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from htxas.domain.calculation import Convergence
-from htxas.domain.strength import bare_atom_density, bare_atom_strength
+from htxas.domain.strength import bare_atom_density
 from htxas.domain.units import BOHR_A, HARTREE_EV
 from htxas.engines.vasp.outcar import OutputError, complaint, read_log, read_table
 from htxas.engines.vasp.potcar import read_header
@@ -42,15 +42,6 @@ def test_a_dielectric_function_gathers_the_electrons_that_made_it() -> None:
     imaginary = 8 * np.pi**2 / volume * squared * line * HARTREE_EV
     found = strength_per_eV(energies, imaginary[:, None] * np.ones(3), volume)
     assert np.trapezoid(found, energies, axis=0) == pytest.approx(strength, rel=1e-3)
-
-
-def test_the_bare_atom_is_the_one_of_the_gate() -> None:
-    above = np.linspace(0, 20, 2001)
-    density = bare_atom_density("C", "K", above)
-    assert density is not None
-    assert np.trapezoid(density, above) == pytest.approx(bare_atom_strength("C", "K", 20.0), rel=1e-5)
-    assert bare_atom_density("C", "K", np.array([-1.0])) == pytest.approx(0.0)
-    assert bare_atom_density("C", "L3", above) is None
 
 
 def test_the_course_of_a_run() -> None:
