@@ -57,6 +57,7 @@ def test_told_to_end_it_ends_so_whatever_the_step_makes_of_it(tmp_path: Path, en
         ("Error allocating 23887872 bytes: Cannot allocate memory", Cause.OUT_OF_MEMORY),
         ("Operating system error: Cannot allocate memory", Cause.OUT_OF_MEMORY),
         ("ERROR: out of memory", Cause.OUT_OF_MEMORY),
+        ("forrtl: severe (41): insufficient virtual memory", Cause.OUT_OF_MEMORY),
         ("write failed: No space left on device", Cause.DISK_FULL),
         ("Disk quota exceeded, out of memory buffers", Cause.DISK_FULL),
         ("Estimated max dynamical RAM per process > 20 MB", None),
