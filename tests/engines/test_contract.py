@@ -36,6 +36,9 @@ CASES = {
         ("killed-in-pot", "killed-in-fms"),
         ("refused", "bad-word"),
     ),
+    "gpaw": Cases(
+        ("ground", "site"), ("unconverged",), ("killed-in-transition", "killed-in-ion"), ("refused",)
+    ),
     "qe": Cases(("ground", "site"), ("unconverged",), ("killed-in-pw", "killed-in-xspectra"), ("refused",)),
 }
 
