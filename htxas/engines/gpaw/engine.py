@@ -115,7 +115,7 @@ class GpawEngine:
                 where=str(directory),
             )
         write_job(job, directory)
-        write_step(job, directory, job.numerics)
+        write_step(job, directory)
 
     def command(self, directory: Path) -> list[str]:
         """Return the argument list that runs ``directory`` once."""

@@ -100,7 +100,7 @@ def calculate(told: dict[str, Any], log: str, *, hole: float, bands: int, needed
     hole
         Electrons taken out of the absorber's 1s shell; no valence electron is added for them.
     bands, needed
-        Levels that are computed, and how many of them must converge.
+        Levels that are computed, and how many of them must converge: the highest come slowly, without some to spare.
     ion
         Whether up and down may differ: a whole hole is in one of them.
     """
@@ -175,8 +175,7 @@ def ground(told: dict[str, Any], step: str) -> dict[str, Any]:
     from ase.units import Debye
 
     bands = told["occupied"] + told["empty_bands"]
-    # levels at the edge of what is computed converge last: a few more are carried along
-    atoms, seen = calculate(told, f"{step}.txt", hole=0.0, bands=bands + 4, needed=bands, ion=False)
+    atoms, seen = calculate(told, f"{step}.txt", hole=0.0, bands=bands + 10, needed=bands, ion=False)
     found = state(atoms, seen)
     found["dipole_D"] = (atoms.get_dipole_moment() / Debye).tolist()
     found["shares"] = shares(atoms.calc)
@@ -214,7 +213,7 @@ def ion(told: dict[str, Any], step: str) -> dict[str, Any]:
 def transition(told: dict[str, Any], step: str) -> dict[str, Any]:
     """Compute the state with half a hole, and the recursion from its three dipole vectors."""
     occupied = told["occupied"]
-    atoms, seen = calculate(told, f"{step}.txt", hole=0.5, bands=occupied + 4, needed=occupied + 1, ion=False)
+    atoms, seen = calculate(told, f"{step}.txt", hole=0.5, bands=occupied + 6, needed=occupied + 1, ion=False)
     found = state(atoms, seen)
     if found["converged"]:
         start = time.monotonic()

@@ -82,7 +82,7 @@ def _ground_energy(run: _Run, directory: Path, job: Job) -> None:
             return
     folder = directory / GROUND
     folder.mkdir(exist_ok=True)
-    write_step(job, folder, job.numerics)
+    write_step(job, folder, empty_bands=1)
     if run.step(folder, "ground"):
         run.told["ground"] = {"energy_eV": _energy_eV(folder, "ground"), "from": GROUND}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,11 @@ def valence_of(structure: Structure, ground: Ground) -> int:
     return sum(n * recipes[e].valence for e, n in structure.composition.items())
 
 
-def write_step(job: Job, folder: Path, numerics: Mapping[str, Any]) -> None:
-    """Write ``input.json``, for all steps of a job, and the script of the steps."""
+def write_step(job: Job, folder: Path, *, empty_bands: int | None = None) -> None:
+    """Write ``input.json``, for all steps of a job, and the script of the steps.
+
+    ``empty_bands``: of the ground state, if other than the job says; its energy does not depend on them.
+    """
     c = job.calculation
     ground = ground_of(job)
     grid = lay_grid(job.structure, ground)
@@ -76,11 +78,11 @@ def write_step(job: Job, folder: Path, numerics: Mapping[str, Any]) -> None:
         "absorber": c.atom,
         "recipes": {e: dict(r.options) for e, r in recipes_of(job.structure, ground).items()},
         "occupied": valence_of(job.structure, ground) // 2,
-        "empty_bands": ground.empty_bands,
+        "empty_bands": ground.empty_bands if empty_bands is None else empty_bands,
         "max_iterations": ground.max_iterations,
         "energy_tolerance_eV": ground.energy_tolerance_eV,
         "density_tolerance": ground.density_tolerance,
-        "numerics": dict(numerics),
+        "numerics": dict(job.numerics),
     }
     if c.kind is Kind.SITE:
         hole = hole_from(c.parameters["hole"])
