@@ -88,14 +88,17 @@ class GpawEngine:
             )
 
     def estimate_s(self, structure: Structure, kind: Kind, parameters: Mapping[str, Any]) -> float:
-        """Return expected seconds on one core, by points of the grid and levels."""
+        """Return expected seconds on one core, by points of the grid and levels.
+
+        Fitted to CO, CH4, C2H2 and ethanol, 45,000 to 110,000 points, GPAW 26.7 (within a third).
+        """
         is_ground = kind is Kind.GROUND
         ground = ground_from(parameters if is_ground else parameters["ground"])
         points = math.prod(lay_grid(structure, ground).points)
         occupied = valence_of(structure, ground) / 2
         if is_ground:
-            return float(5.0 + 1e-5 * points * (occupied + ground.empty_bands))
-        return float(8.0 + 2e-5 * points * (occupied + 4))
+            return float(3.0 + 1e-5 * points * (occupied + ground.empty_bands + 10))
+        return float(5.0 + 4.5e-5 * points * (occupied + 4))
 
     def write(self, job: Job, directory: Path) -> None:
         """Write ``calculation.json``, ``input.json`` and the script of the steps.
