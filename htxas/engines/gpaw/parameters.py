@@ -82,12 +82,12 @@ class Hole(_Strict):
 
 PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "molecule": (
-        "points 0.2 A apart, walls 5 A away: absolute energies within about 0.05 eV of the functional's",
+        "points 0.2 A apart, walls 5 A away: absolute energies within about 0.1 eV of other codes",
         {"spacing_A": 0.2, "margin_A": 5.0},
         {},
     ),
     "light": (
-        "points 0.24 A apart, walls 3.5 A away: Rydberg states squeezed, absolute energies within about 0.2 eV",
+        "points 0.24 A apart, walls 3.5 A away: Rydberg states squeezed, absolute energies within about 0.2 eV of that",
         {"spacing_A": 0.24, "margin_A": 3.5},
         {"resolution_eV": 0.5, "tolerance": 2e-3},
     ),
