@@ -145,7 +145,8 @@ def find_program(
     program = shutil.which(str(folder), path=path)
     if program is None:
         raise EngineFailure(Cause.BAD_INPUT, f"{code} cannot be started: no such program", where=str(folder))
-    return Program(launcher, (str(Path(program).resolve()), *words[1:]))
+    # not resolved: a Python of a virtual environment is a link, and knows by its place what it is
+    return Program(launcher, (str(Path(program).absolute()), *words[1:]))
 
 
 def call(command: Sequence[str], folder: Path, output: Path, *, stdin: Path | None = None) -> int:

@@ -18,6 +18,7 @@ _ENGINES = {
     "elk": "htxas.engines.elk.engine",
     "fake": "htxas.engines.fake.engine",
     "feff": "htxas.engines.feff.engine",
+    "gpaw": "htxas.engines.gpaw.engine",
     "pyscf": "htxas.engines.pyscf.engine",
     "qe": "htxas.engines.qe.engine",
     "vasp": "htxas.engines.vasp.engine",

@@ -45,6 +45,9 @@ CASES = {
     "elk": Cases(
         ("ground", "site", "plain"), ("unconverged",), ("killed-in-scf", "killed-in-spectrum"), ("refused",)
     ),
+    "gpaw": Cases(
+        ("ground", "site"), ("unconverged",), ("killed-in-transition", "killed-in-ion"), ("refused",)
+    ),
     "qe": Cases(
         ("ground", "site", "half", "crystal-ground", "crystal"),
         ("unconverged",),
