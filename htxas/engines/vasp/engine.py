@@ -22,7 +22,7 @@ from htxas.engines.vasp.parameters import PRESETS, RECIPE, ground_from, hole_fro
 from htxas.engines.vasp.potcar import library
 from htxas.engines.vasp.process import find_vasp
 from htxas.engines.vasp.read import GROUND, OUTPUT, bad, ground_result, site_result
-from htxas.engines.vasp.write import bands, ground_texts, lay_out, site_texts
+from htxas.engines.vasp.write import bands, ground_texts, lay_out, site_bands, site_texts
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 
 __all__ = ["ENGINE", "VaspEngine"]
@@ -97,14 +97,16 @@ class VaspEngine:
         """
         is_ground = kind is Kind.GROUND
         ground = ground_from(parameters if is_ground else parameters["ground"])
-        window_eV = ground.pdos_window_eV if is_ground else hole_from(parameters["hole"]).window_eV
         layout = lay_out(structure, ground, None if is_ground else 0)
         waves = layout.volume_a03 * (2 * ground.cutoff_eV / HARTREE_EV) ** 1.5 / (6 * math.pi**2)
         points = 1.0
         if ground.kpoints is not None:
             a, b, c = ground.kpoints.build(layout.cell.cell_A)
             points = (a * b * c + 1) // 2
-        count = bands(layout, molecule=ground.box is not None, window_eV=window_eV)
+        if is_ground:
+            count = bands(layout, molecule=ground.box is not None, window_eV=ground.pdos_window_eV)
+        else:
+            count = site_bands(layout, ground, hole_from(parameters["hole"]))
         return float(2.0 + points * waves * (1e-5 * count + 7e-8 * count**2))
 
     def write(self, job: Job, directory: Path) -> None:

@@ -19,13 +19,24 @@ from htxas.domain.units import BOHR_A, HARTREE_EV
 from htxas.engines.cells import Cell
 from htxas.engines.vasp.parameters import Ground, Hole
 
-__all__ = ["AMPLIFICATION", "Layout", "bands", "ground_texts", "lay_out", "limit", "site_texts", "title"]
+__all__ = [
+    "AMPLIFICATION",
+    "Layout",
+    "bands",
+    "ground_texts",
+    "lay_out",
+    "limit",
+    "site_bands",
+    "site_texts",
+    "title",
+]
 
 AMPLIFICATION = 10_000.0
 """``CH_AMPLIFICATION``: OUTCAR has six decimals, and an edge of a large cell is some 1e-5 high."""
 
 _MORE_BANDS = 8  # bound empty levels, and what free electrons get wrong
 _ABOVE_EV = 3.0  # of bands above the window: the highest ones of all k points are not at one energy
+_GAP_EV = 5.0  # a crystal's final states begin a gap above what free electrons would fill
 _ITERATIONS = 100  # limit of a first attempt
 
 
@@ -119,6 +130,13 @@ def bands(layout: Layout, *, molecule: bool, window_eV: float) -> int:
     return (layout.pairs if molecule else 0) + math.ceil(below) + _MORE_BANDS
 
 
+def site_bands(layout: Layout, ground: Ground, hole: Hole) -> int:
+    """Return how many bands there are to be beside a hole."""
+    molecule = ground.box is not None
+    window_eV = hole.window_eV + _ABOVE_EV + (0.0 if molecule else _GAP_EV)
+    return bands(layout, molecule=molecule, window_eV=window_eV)
+
+
 def ground_texts(
     key: str, structure: Structure, ground: Ground, numerics: Mapping[str, Any], *, with_pdos: bool = True
 ) -> dict[str, str]:
@@ -138,7 +156,7 @@ def site_texts(
     layout = lay_out(structure, ground, atom, electron=hole.electron)
     lines = [
         *_incar(key, ground, numerics),
-        ("NBANDS", bands(layout, molecule=ground.box is not None, window_eV=hole.window_eV + _ABOVE_EV)),
+        ("NBANDS", site_bands(layout, ground, hole)),
         ("ICORELEVEL", 2),
         ("CLNT", 1),
         ("CLN", 1),
