@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from htxas.cli._options import SIGMA
@@ -16,9 +18,17 @@ __all__ = ["compare"]
 )
 @click.option("--summary", is_flag=True, help="Only the summary, not site by site.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, every site.")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="Also a figure of the molecules: PNG, SVG or PDF."
+)
 @SIGMA
 def compare(
-    campaigns: tuple[str, ...], molecules: tuple[str, ...], summary: bool, as_json: bool, sigma_eV: float
+    campaigns: tuple[str, ...],
+    molecules: tuple[str, ...],
+    summary: bool,
+    as_json: bool,
+    output: Path | None,
+    sigma_eV: float,
 ) -> None:
     """Compare the sites that several campaigns have finished with those of the first.
 
@@ -29,20 +39,27 @@ def compare(
     \b
     htxas compare quickstart feff-molecules qe-molecules
     htxas compare quickstart qe-molecules --molecule furan
+    htxas compare compare-pyscf compare-qe compare-cp2k -o engines.png
     htxas site plot furan/0 -c quickstart --with qe-molecules      # to see them
     """
     from htxas.report.compare import compare as compared
+    from htxas.report.compare_plot import plot_compared, views_of
     from htxas.report.compare_tables import compared_document, compared_summary, compared_table
     from htxas.report.terminal import console, to_json
     from htxas.store.store import Store
 
     with Store.open() as store:
         found = compared(store, campaigns, molecules=molecules, sigma_eV=sigma_eV)
+        views = [] if output is None else views_of(store, found)
+    if output is not None:
+        plot_compared(found, views, output, sigma_eV=sigma_eV)
     if as_json:
         click.echo(to_json(compared_document(found)))
         return
     if not summary:
         console().print(compared_table(found))
     console().print(compared_summary(found))
+    if output is not None:
+        click.echo(output)
     if found.missing:
         click.echo(f"{found.missing} sites of {found.campaigns[0]} are not finished in all of them")

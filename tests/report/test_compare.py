@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from htxas.cli.main import cli
-from htxas.domain.result import SiteResult, Spectral
+from htxas.domain.result import GroundResult, SiteResult, Spectral
 from htxas.domain.spectrum import Sticks, broaden
 from htxas.errors import NotFound, UserError
 from htxas.report.compare import compare, similarity
-from htxas.store.records import CalculationRecord, MoleculeRecord
+from htxas.store.records import CalculationRecord, MoleculeRecord, StructureRecord
 from htxas.store.store import Store
 
 
@@ -36,7 +37,8 @@ class Several:
     def molecules(self, campaign: str, **_: Any) -> Iterator[MoleculeRecord]:
         for molecule in self._worlds[campaign].molecules():
             sites = tuple(replace(s, key=f"{campaign}:{s.key}") for s in molecule.sites)
-            yield replace(molecule, campaign=campaign, sites=sites)
+            ground = molecule.ground_key and f"{campaign}:{molecule.ground_key}"
+            yield replace(molecule, campaign=campaign, sites=sites, ground_key=ground)
 
     def molecule(self, campaign: str, name: str) -> MoleculeRecord:
         for molecule in self.molecules(campaign):
@@ -44,9 +46,23 @@ class Several:
                 return molecule
         raise NotFound(name)
 
+    def structure(self, key: str) -> StructureRecord:
+        found: StructureRecord = next(iter(self._worlds.values())).structure(key)
+        return found
+
+    def calculation(self, key: str) -> CalculationRecord:
+        return self.calculations([key])[key]
+
+    def ground_result(self, key: str) -> GroundResult:
+        found: GroundResult = next(iter(self._worlds.values())).ground_result(key.rpartition(":")[2])
+        return found
+
     def calculations(self, keys: Iterable[str]) -> dict[str, CalculationRecord]:
         split = {key: key.partition(":") for key in keys}
-        return {key: self._worlds[world].calculation(own) for key, (world, _, own) in split.items()}
+        return {
+            key: replace(self._worlds[world].calculation(own), key=key)
+            for key, (world, _, own) in split.items()
+        }
 
     def site_result(self, key: str) -> Spectral:
         world, _, own = key.partition(":")
@@ -124,7 +140,7 @@ def test_similarity_finds_the_shift_and_no_more() -> None:
         similarity(a, 285.0, coarse, 285.0)
 
 
-def test_the_command(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(several: Several, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     @contextmanager
     def opened(**_: Any) -> Iterator[Several]:
         yield several
@@ -141,6 +157,11 @@ def test_the_command(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "+5.30" in table
     assert "not finished in all of them" in table
     assert "ethanol/C" not in call("dft", "moved", "--summary")
+    figure = tmp_path / "engines.png"
+    assert str(figure) in call(
+        "dft", "moved", "--summary", "--molecule", "ethanol", "-o", str(figure)
+    ).replace("\n", "")
+    assert figure.stat().st_size > 10_000
     document = json.loads(call("dft", "moved", "--json"))
     assert document["summary"][1]["offset_eV"] == pytest.approx(5.3)
     assert set(document["sites"][0]["entries"]) == {"dft", "moved"}
