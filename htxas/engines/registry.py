@@ -18,6 +18,7 @@ _ENGINES = {
     "feff": "htxas.engines.feff.engine",
     "pyscf": "htxas.engines.pyscf.engine",
     "qe": "htxas.engines.qe.engine",
+    "wien2k": "htxas.engines.wien2k.engine",
 }
 _ADOPTERS = {"feff": "htxas.engines.feff.adopt"}
 

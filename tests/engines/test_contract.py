@@ -42,6 +42,12 @@ CASES = {
         ("killed-in-pw", "killed-in-xspectra"),
         ("refused",),
     ),
+    "wien2k": Cases(
+        ("mgo", "background", "layers"),
+        ("unconverged",),
+        ("killed-in-lapw1",),
+        ("refused",),
+    ),
 }
 
 
