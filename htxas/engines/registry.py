@@ -16,6 +16,7 @@ _ENGINES = {
     "castep": "htxas.engines.castep.engine",
     "fake": "htxas.engines.fake.engine",
     "feff": "htxas.engines.feff.engine",
+    "olcao": "htxas.engines.olcao.engine",
     "pyscf": "htxas.engines.pyscf.engine",
     "qe": "htxas.engines.qe.engine",
     "wien2k": "htxas.engines.wien2k.engine",

@@ -42,6 +42,12 @@ CASES = {
         ("killed-in-pw", "killed-in-xspectra"),
         ("refused",),
     ),
+    "olcao": Cases(
+        ("mgo", "two-sites"),
+        ("unconverged",),
+        ("killed-in-main",),
+        ("refused",),
+    ),
     "wien2k": Cases(
         ("mgo", "background", "layers"),
         ("unconverged",),

@@ -26,7 +26,7 @@ _ORBITALS = re.compile(r"^\s*(\d+)\s+[-\d.]+\s+\d+")
 _SHELL = re.compile(r"^(\s*)(\d+)(\s*,\s*)(-?\d+)(\s*,\s*)(\d+(?:\.\d*)?)(.*)$")
 _SECOND_NUMBER = re.compile(r"^(\s*[-+\d.]+\s+)(\d+(?:\.\d*)?)(\s)")
 _UNIT = "K-VECTORS FROM UNIT:"
-_BROADENING_EV = 0.0  # the unbroadened spectrum is taken; the other file only must be made
+_BROADENING_EV = 0.5  # of case.xspec, which is not read: the unbroadened spectrum lies beside it
 _PREEDGE_EV = 2.0
 
 
@@ -154,7 +154,7 @@ def xspec_input(title: str, window_eV: float, step_eV: float) -> str:
         ("ABS", "(type of spectrum)"),
         (f"{_BROADENING_EV:.2f}", "(S)"),
         (f"{_BROADENING_EV:.2f}", "(gamma0)"),
-        (f"{_BROADENING_EV:.2f}", "(W)"),
+        (f"{_BROADENING_EV:.2f}", "(W, only for EMIS)"),
         ("AUTO", "(AUTO or MANually select Energy ranges for broadening)"),
     )
     return "".join(f"{value:<16}{comment}".rstrip() + "\n" for value, comment in rows)

@@ -55,19 +55,7 @@ _NEEDED = ("init_lapw", "run_lapw", "x_lapw")
 _RESULTS = ("struct", "klist", "in1", "in1c", "in2", "in2c", "inc", "inm", "scf", "dayfile")
 _SPECTRAL = ("scf2", "inxs", "txspec")
 _MACHINES = "HTXAS_WIEN2K_MACHINES"
-_LARGE = (
-    "vector*",
-    "vsp*",
-    "vns*",
-    "qtl*",
-    "energy*",
-    "help*",
-    "broyd*",
-    "r2v*",
-    "tmp*",
-    "weight*",
-    "recprlist",
-)
+_LARGE = "vector* vsp* vns* qtl* energy* help* broyd* r2v* tmp* weight* recprlist".split()
 
 
 def find_wien2k(environment: Mapping[str, str]) -> Program:
@@ -215,7 +203,9 @@ class _Case:
         name, p = self._folder.name, self._parameters
         in1, in2 = self._input("in1"), self._input("in2")
         in2.write_text(with_electrons(in2.read_text(), self._told["valence_electrons"][name]))
-        bands = read_bands((self._folder / f"{name}.scf2").read_text(errors="replace"))
+        scf2 = self._folder / f"{name}.scf2"
+        bands = read_bands(scf2.read_text(errors="replace"))
+        scf2.unlink()  # the next one is the spectrum's, or there is none
         window_eV = p.window_eV + bands.gap_Ry * _RYDBERG_EV  # the Fermi level will be at the gap's lower end
         struct = (self._folder / f"{name}.struct").read_text()
         reach = window_Ry(window_eV, bands.fermi_Ry)
@@ -226,7 +216,7 @@ class _Case:
             self._x("lapw1", parallel=True)
             and self._x("lapw2", "-qtl", parallel=True)
             and self._x("xspec")
-            and (self._folder / f"{self._folder.name}.txspec").is_file()
+            and (self._folder / f"{name}.txspec").is_file()
         )
 
 
@@ -259,7 +249,8 @@ def _run(job: Job, directory: Path, program: Program, told: dict[str, Any]) -> N
             raise EngineFailure(
                 Cause.BAD_OUTPUT, f"what WIEN2k left in {name}: {error}", where=str(folder)
             ) from None
-        _tidy(folder)
+        finally:
+            _tidy(folder)
 
 
 def _tidy(folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from htxas.domain.spectrum import Curve
 from htxas.domain.units import HARTREE_EV
+from htxas.engines.curves import by_own_level
 from htxas.engines.wien2k.scf import Bands, OutputError
 
 __all__ = ["absolute", "read_txspec"]
@@ -23,7 +24,6 @@ _STEP_WITHIN = 0.02  # of a step: energies have five decimals
 _SUM_WITHIN = 2e-3  # of the highest: intensities have five digits
 _BELOW = 1e-3  # of the highest, that the Fermi level's tetrahedra may leave below it
 _EDGE_EV = 0.3  # an onset so far before the lowest empty level is none of this state's
-_LEVEL_FROM_EV = 5.0
 
 
 def read_txspec(text: str) -> tuple[FloatArray, FloatArray]:
@@ -81,15 +81,9 @@ def absolute(
             f"case.txspec begins {onset_eV:.2f} eV above the Fermi level, the lowest empty level is {first_eV:.2f} eV "
             "above it: they are of different states"
         )
+    columns = np.repeat(absorption[:, None], 3, axis=1)
     shifted = energies_eV - first_eV + transition_eV
-    above = shifted >= transition_eV + _LEVEL_FROM_EV
-    if above.sum() < 2:
-        raise OutputError("case.txspec does not reach 5 eV above the edge")
-    level = float(np.trapezoid(absorption[above], shifted[above])) / float(np.ptp(shifted[above]))
-    reach = float(shifted[-1]) - transition_eV
-    told = (
-        f"its own mean from {_LEVEL_FROM_EV:g} to {reach:.0f} eV above the edge ({level:.4e} in XSPEC's units); WIEN2k "
-        "has no bare atom's, so the level says nothing"
-    )
-    columns = np.repeat((absorption / level)[:, None], 3, axis=1)
-    return Curve(shifted, columns), np.ones(len(shifted)), told
+    try:
+        return by_own_level(shifted, columns, transition_eV, units="in XSPEC's units")
+    except ValueError as error:
+        raise OutputError(f"case.txspec: {error}") from None
