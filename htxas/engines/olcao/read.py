@@ -173,7 +173,7 @@ def site_result(job: Job, directory: Path, outcome: Mapping[str, Any]) -> CurveR
         edge_eV=transition_eV,
         fermi_eV=0.0,  # OLCAO counts levels from the highest occupied one
         lifetime_eV=0.0,
-        normalisation=normalisation,
+        normalisation=f"{normalisation}; OLCAO's Gaussian of {parameters.width_eV:g} eV is in it",
         scale="OLCAO: total energies of all electrons, E_ex - E_gs, excited electron kept; not aligned",
         doubts=(),
         dos=None,

@@ -98,8 +98,11 @@ def changed_input(dat: str, parameters: OlcaoParameters, element: str, numerics:
     Raises
     ------
     InputError
-        It has not the lines that are to be changed.
+        It has not the lines that are to be changed, or another functional than was asked for.
     """
+    functional = FUNCTIONALS[parameters.functional]
+    if not re.search(rf"^XC_CODE\n\s*{functional}\s*$", dat, re.MULTILINE):
+        raise InputError(f"olcao.dat is not of functional {functional}")
     most = round(ITERATIONS * float(numerics.get("iterations_factor", 1.0)))
     dat = _after(dat, "LAST_ITERATION", 1, f"{most}")
     dat = _after(dat, "CONVERGENCE_TEST", 1, f"{parameters.convergence:.8f}")

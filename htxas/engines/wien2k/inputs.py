@@ -137,9 +137,12 @@ def kgen_answers(divisions: tuple[int, int, int]) -> str:
 
 
 def mesh_of(klist: str) -> tuple[int, int, int] | None:
-    """Return the divisions that ``case.klist`` says it has."""
-    found = re.search(r"div:\s*\(\s*(\d+)\s+(\d+)\s+(\d+)\s*\)", klist)
-    return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
+    """Return the divisions that ``case.klist`` says it has, in three columns each."""
+    found = re.search(r"div: \((...)(...)(...)\)", klist)
+    try:
+        return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
+    except ValueError:
+        return None
 
 
 def xspec_input(title: str, window_eV: float, step_eV: float) -> str:

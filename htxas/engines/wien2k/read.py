@@ -92,7 +92,7 @@ def _result(
     ground_eV = energies[GROUND] * len(layout.hole) / len(layout.unit)
     transition_eV = energies[EXCITED if EXCITED in energies else HOLE] - ground_eV
     grid, absorption = read_txspec(_text(directory / HOLE / f"{HOLE}.txspec"))
-    curve, background, normalisation = absolute(grid, absorption, bands, transition_eV)
+    curve, background, normalisation = absolute(grid, absorption, bands, transition_eV, parameters.window_eV)
     version = states[HOLE].version
     provenance = provenance_of(
         outcome,

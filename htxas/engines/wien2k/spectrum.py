@@ -23,6 +23,7 @@ _COLUMNS = 4
 _STEP_WITHIN = 0.02  # of a step: energies have five decimals
 _SUM_WITHIN = 2e-3  # of the highest: intensities have five digits
 _BELOW = 1e-3  # of the highest, that the Fermi level's tetrahedra may leave below it
+_END_EV = 0.5  # the grid's last step, and the levels of another Fermi energy
 _EDGE_EV = 0.3  # an onset so far before the lowest empty level is none of this state's
 
 
@@ -48,15 +49,15 @@ def read_txspec(text: str) -> tuple[FloatArray, FloatArray]:
     highest = float(total.max())
     if total.min() < 0 or highest <= 0:
         raise OutputError("case.txspec: nothing is absorbed, or less than nothing")
-    if np.abs(table[:, 2] + table[:, 3] - total).max() > _SUM_WITHIN * highest:
-        raise OutputError("case.txspec: its parts are not the whole; was it an s shell's?")
+    if np.abs(table[:, 2] - total).max() > _SUM_WITHIN * highest or table[:, 3].any():
+        raise OutputError("case.txspec: not all of it goes to p states: it is not of an s shell")
     if total[energies < -2 * steps.mean()].max(initial=0.0) > _BELOW * highest:
         raise OutputError("case.txspec absorbs below the Fermi level: it is no absorption spectrum")
     return energies, total
 
 
 def absolute(
-    energies_eV: FloatArray, absorption: FloatArray, bands: Bands, transition_eV: float
+    energies_eV: FloatArray, absorption: FloatArray, bands: Bands, transition_eV: float, window_eV: float
 ) -> tuple[Curve, FloatArray, str]:
     """Return the spectrum with its first final state at the transition energy, its background and what 1 stands for.
 
@@ -68,11 +69,13 @@ def absolute(
         Of the state the spectrum was made of: its first empty level is the first final state.
     transition_eV
         Energy of that state above the ground state.
+    window_eV
+        How far above it the spectrum was to reach.
 
     Raises
     ------
     OutputError
-        The spectrum begins before the lowest empty level, or ends before there is something to normalise by.
+        The spectrum begins before the lowest empty level, or ends before the window.
     """
     first_eV = (bands.first_empty_Ry - bands.fermi_Ry) * _RYDBERG_EV
     onset_eV = float(energies_eV[absorption > _BELOW * absorption.max()][0])
@@ -80,6 +83,11 @@ def absolute(
         raise OutputError(
             f"case.txspec begins {onset_eV:.2f} eV above the Fermi level, the lowest empty level is {first_eV:.2f} eV "
             "above it: they are of different states"
+        )
+    reach_eV = float(energies_eV[-1]) - first_eV
+    if reach_eV < window_eV - _END_EV:
+        raise OutputError(
+            f"case.txspec ends {reach_eV:.1f} eV above the lowest empty level, {window_eV:g} eV were asked for"
         )
     columns = np.repeat(absorption[:, None], 3, axis=1)
     shifted = energies_eV - first_eV + transition_eV

@@ -116,7 +116,12 @@ def test_inputs_are_changed(run: Run, mgo: Structure) -> None:
 def test_other_inputs_are_refused(mgo: Structure) -> None:
     p = parameters_from(make_job(mgo).calculation.parameters)
     text = OLCAO_DAT.format(title="t", functional=200)
-    for damaged in ("", text.replace("CONVERGENCE_TEST\n", ""), text.replace("5 50  ", "5     ")):
+    for damaged in (
+        "",
+        text.replace("200", "100"),
+        text.replace("CONVERGENCE_TEST\n", ""),
+        text.replace("5 50  ", "5     "),
+    ):
         with pytest.raises(InputError):
             changed_input(damaged, p, "O", {})
     assert computed_window_eV(p, "O") > p.window_eV + 0.1 * 543

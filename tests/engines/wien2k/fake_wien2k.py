@@ -2,8 +2,8 @@
 
 It is called ``init_lapw``, ``run_lapw`` or ``x_lapw``, in the folder of a case, as those are. ``FAKE_WIEN2K`` says how
 it goes: good, complex, metal, unconverged, silent (run_lapw says nothing of its end), killed, refused, memory, ghost,
-warned, cut-basis, merged, moved, other-mesh, stubborn (it computes without the hole), spheres, no-spectrum, new (as
-WIEN2k 23 words it). ``FAKE_WIEN2K_CASE`` limits that to one case.
+warned, cut-basis, merged, moved, other-mesh, stubborn (it computes without the hole), spheres, no-spectrum, few-bands,
+new (as WIEN2k 23 words it). ``FAKE_WIEN2K_CASE`` limits that to one case.
 """
 
 from __future__ import annotations
@@ -240,6 +240,8 @@ def x_lapw(case: str, mode: str, words: list[str]) -> int:
         assert rows[6].startswith("ABS"), rows
         fermi = float(re.findall(r":FER.*=\s*([\d.]+)", Path(f"{case}.scf2").read_text())[-1])
         gap = (0.69 - fermi) * RYDBERG_EV if fermi < 0.69 else 0.0
+        if mode == "few-bands":
+            high -= 8.0
         energies = low + step * np.arange(round((high - low) / step))
         above = energies - gap
         shape = np.where(above > 0, np.sqrt(np.maximum(above, 0)), 0)

@@ -207,6 +207,7 @@ def test_newer_versions_and_complex_ones(run: Run, mgo: Structure, layers: Struc
         ("stubborn", "hole", Cause.BAD_OUTPUT, "lacks -1.001 electrons"),
         ("spheres", "hole", Cause.BAD_OUTPUT, "give the radii in spheres_a0"),
         ("no-spectrum", "hole", Cause.BAD_OUTPUT, "txspec"),
+        ("few-bands", "hole", Cause.BAD_OUTPUT, "ends 21.9 eV above the lowest empty level"),
     ],
 )
 def test_what_went_wrong_has_one_cause(

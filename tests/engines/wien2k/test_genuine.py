@@ -123,6 +123,9 @@ def test_what_looks_otherwise_is_refused() -> None:
         with pytest.raises(InputError):
             change()
     assert mesh_of("END\n") is None
+    assert mesh_of("         1  1.0 -7.0  1.5      1000 k, div: ( 10 10 10)\n") == (10, 10, 10)
+    assert mesh_of("         1  1.0 -7.0  1.5    200000 k, div: (100 20100)\n") == (100, 20, 100)
+    assert mesh_of("         1  1.0 -7.0  1.5    200000 k, div: (*** 20100)\n") is None
 
 
 def test_spectra_that_are_none() -> None:
@@ -137,7 +140,8 @@ def test_spectra_that_are_none() -> None:
         (table(*good)[:-1], "cut short"),
         (table(*good[:2]), "cut short"),
         (table(*good, (0.5, 1e-3, 1e-3, 0)), "no even grid"),
-        (table(*good, (0.3, 1e-3, 0, 0)), "not the whole"),
+        (table(*good, (0.3, 1e-3, 0, 0)), "not of an s shell"),
+        (table(*good, (0.3, 1e-3, 1e-3, 1e-5)), "not of an s shell"),
         (
             table((-0.5, 1e-3, 1e-3, 0), *((e - 0.3, 0, 0, 0) for e in (-0.1, 0.0, 0.1)), *good[2:]),
             "grid|below",
