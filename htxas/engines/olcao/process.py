@@ -26,6 +26,19 @@ __all__ = ["find_olcao", "main", "results", "site_folder"]
 _NEEDED = ("makeinput", "olcao")
 _DATABASES = ("atomicBDB", "atomicPDB", "spaceDB")
 _SCRATCH = "scratch"
+_USUAL = {
+    **{
+        "OLCAO_TOUCH": "0",
+        "OLCAO_QUEUE": "0",
+        "OLCAO_DOUBLE": "8",
+        "OLCAO_RC": "",
+        "OLCAO_TAR": "",
+        "USER": "htxas",
+    },
+    **{f"VASPPOT_{name}": "" for name in ("DIR", "USPP_LDA", "USPP_GGA", "PAW_LDA", "PAW_GGA", "PAW_PBE")},
+    **{f"VASPPOT_{name}": "" for name in ("PAW_LDA5x", "PAW_PBE5x")},
+}
+"""Variables of a user's session with OLCAO: its scripts do not even begin where one is not set."""
 
 
 def find_olcao(environment: Mapping[str, str]) -> tuple[Program, Path]:
@@ -118,8 +131,9 @@ def main(words: list[str]) -> int:
             "OLCAO_TEMP": str(scratch),
             "OLCAO_EXE": " ".join(program.launcher),
         }
-        for name, usual in (("TOUCH", "0"), ("QUEUE", "0"), ("DOUBLE", "8"), ("RC", str(data))):
-            os.environ.setdefault(f"OLCAO_{name}", usual)
+        os.environ["PATH"] = f"{program.folder}{os.pathsep}{os.environ.get('PATH', '')}"
+        for name, usual in _USUAL.items():
+            os.environ.setdefault(name, usual)
         told: dict[str, Any] = {"program": [str(program.folder)], "steps_s": {}, "statuses": {}}
         try:
             _run(job, directory, program, told)

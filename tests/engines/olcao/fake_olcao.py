@@ -125,7 +125,13 @@ def atoms_above() -> list[str]:
 
 def main() -> int:
     assert Path(os.environ["OLCAO_TEMP"]).is_dir()
-    assert os.environ["OLCAO_DATA"]
+    assert {
+        "OLCAO_DATA",
+        "OLCAO_TAR",
+        "USER",
+        "VASPPOT_DIR",
+    } <= os.environ.keys()  # they would not begin without
+    assert os.environ["OLCAO_BIN"] in os.environ["PATH"].split(os.pathsep)
     mode = os.environ.get("FAKE_OLCAO", "good")
     return {"makeinput": makeinput, "olcao": olcao}[Path(sys.argv[0]).name](mode, sys.argv[1:])
 
