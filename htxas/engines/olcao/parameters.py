@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Mesh, Supercell
@@ -30,7 +30,7 @@ class OlcaoParameters(BaseModel):
     functional
         Exchange and correlation; OLCAO's own default is Wigner's interpolation.
     supercell, kpoints
-        The crystal's cells around the hole, and their k points, with the zone's centre among them.
+        The crystal's cells around the hole, and their k points.
     basis, spectrum_basis
         Of self-consistency and of the spectrum: minimal (``mb``), full (``fb``) or extended (``eb``).
     sphere_A
@@ -57,13 +57,6 @@ class OlcaoParameters(BaseModel):
     window_eV: float = Field(25.0, ge=5, le=100)
     step_eV: float = Field(0.05, ge=0.01, le=0.2)
     width_eV: float = Field(0.2, ge=0.05, le=2)
-
-    @field_validator("kpoints")
-    @classmethod
-    def _with_the_centre(cls, value: Mesh) -> Mesh:
-        if value.shifted:
-            raise ValueError("OLCAO's mesh has the zone's centre in it: not shifted")
-        return value
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -101,6 +101,8 @@ def _run(job: Job, directory: Path, program: Program, told: dict[str, Any]) -> N
     dat = folder / "inputs" / "olcao.dat"
     try:
         dat.write_text(changed_input(dat.read_text(), parameters, c.element, job.numerics))
+        if not (other := dat.with_name("kp-alt.dat")).exists():  # olcao opens it, whether it is used or not
+            shutil.copyfile(dat.with_name("kp-pscf.dat"), other)
     except (OSError, InputError) as error:
         raise EngineFailure(Cause.BAD_OUTPUT, f"what makeinput left: {error}", where=str(folder)) from None
     words = ["-scf", parameters.basis, "-pscf", parameters.spectrum_basis, "-pacs", "1s"]

@@ -75,11 +75,19 @@ def makeinput_words(parameters: OlcaoParameters, divisions: tuple[int, int, int]
     """Return the options of ``makeinput``: inputs of the first atom's core hole."""
     return [
         *("-kp", *map(str, divisions)),
-        *("-kpshift", "0", "0", "0"),
+        *("-kpshift", *_shifts(divisions, shifted=parameters.kpoints.shifted)),
         *("-xccode", str(FUNCTIONALS[parameters.functional])),
         *("-statefactor", f"{parameters.states_per_electron:g}"),
         *("-xanes", "-sphere", f"{parameters.sphere_A:g}", "-atom", "1"),
     ]
+
+
+def _shifts(divisions: tuple[int, int, int], *, shifted: bool) -> list[str]:
+    """Return by how much of a step each direction's points are to be moved.
+
+    OLCAO 2026: those of an odd number have the zone's centre among them by themselves, those of an even one do not.
+    """
+    return ["0.5" if (n % 2 == 0) != shifted else "0.0" for n in divisions]
 
 
 def computed_window_eV(parameters: OlcaoParameters, element: str) -> float:

@@ -60,6 +60,7 @@ def makeinput(mode: str, words: list[str]) -> int:
         inputs.mkdir(parents=True)
         (inputs / "olcao.dat").write_text(text)
         (inputs / "structure.dat").write_text("CELL_VECTORS\n")
+        (inputs / "kp-pscf.dat").write_text("KPOINT_STYLE_CODE\n")
     return 0
 
 
@@ -81,6 +82,7 @@ def olcao(mode: str, words: list[str]) -> int:
 
     basis, wide = words[words.index("-scf") + 1], words[words.index("-pscf") + 1]
     dat = Path("inputs/olcao.dat").read_text().splitlines()
+    assert Path("inputs/kp-alt.dat").is_file()
     element = Path.cwd().name[0].upper()
     energy = sum(ATOM_HARTREE[t.rstrip("0123456789")] for t in atoms_above())
     transition = TRANSITION_EV[element] * (-1 if mode == "negative" else 1)

@@ -19,7 +19,7 @@ from htxas.engines.olcao.corrections import LADDER, NUMERICS
 from htxas.engines.olcao.engine import ENGINE
 from htxas.engines.olcao.parameters import parameters_from
 from htxas.engines.olcao.read import OutputError, read_iterations, read_plot
-from htxas.engines.olcao.write import InputError, changed_input, computed_window_eV
+from htxas.engines.olcao.write import InputError, changed_input, computed_window_eV, makeinput_words
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 from tests.engines.olcao.conftest import make_job, two_sites
 from tests.engines.olcao.fake_olcao import OLCAO_DAT
@@ -113,6 +113,16 @@ def test_inputs_are_changed(run: Run, mgo: Structure) -> None:
         ENGINE.write(replace(job, numerics={"convergence": 1.0}), folder)
 
 
+def test_the_mesh_has_the_zone_centre_unless_shifted(mgo: Structure) -> None:
+    for shifted, words in ((False, ["0.5", "0.5", "0.0"]), (True, ["0.0", "0.0", "0.5"])):
+        p = parameters_from(
+            make_job(mgo, kpoints={"divisions": [2, 4, 3], "shifted": shifted}).calculation.parameters
+        )
+        options = makeinput_words(p, (2, 4, 3))
+        assert options[options.index("-kp") + 1 :][:3] == ["2", "4", "3"]
+        assert options[options.index("-kpshift") + 1 :][:3] == words
+
+
 def test_other_inputs_are_refused(mgo: Structure) -> None:
     p = parameters_from(make_job(mgo).calculation.parameters)
     text = OLCAO_DAT.format(title="t", functional=200)
@@ -199,7 +209,6 @@ def test_what_is_refused_before_submission(mgo: Structure) -> None:
         ({}, "H", "K", "1s cores only"),
         ({"bases": "eb"}, "O", "K", "did you mean 'basis'"),
         ({"basis": "huge"}, "O", "K", "basis"),
-        ({"kpoints": {"divisions": [2, 2, 2], "shifted": True}}, "O", "K", "not shifted"),
     ],
 )
 def test_what_the_user_said_wrong(overrides: dict[str, Any], element: str, edge: str, words: str) -> None:
