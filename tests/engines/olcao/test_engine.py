@@ -13,6 +13,7 @@ from htxas.domain.calculation import Kind
 from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.result import CurveResult
 from htxas.domain.structure import Structure
+from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Engine, Job
 from htxas.engines.numerics import check_numerics
 from htxas.engines.olcao.corrections import LADDER, NUMERICS
@@ -222,3 +223,16 @@ def test_finding_olcao(programs: Path, mgo: Structure) -> None:
     (programs.parent / "share" / "atomicBDB").rmdir()
     assert "no atomicBDB" in str(ENGINE.missing({"HTXAS_OLCAO": str(programs)}))
     assert ENGINE.estimate_s(mgo, Kind.SITE, make_job(mgo).calculation.parameters) > 10
+
+
+def test_what_olcao_itself_wrote() -> None:
+    folder = Path(__file__).parent / "genuine"
+    ground, hole = (read_iterations((folder / f"{name}_iter-fb.dat").read_text()) for name in ("gs", "1s"))
+    assert (ground.iterations, hole.iterations) == (9, 9)
+    transition_eV = (hole.energy_Hartree - ground.energy_Hartree) * HARTREE_EV
+    assert transition_eV == pytest.approx(539.693212, abs=1e-4)  # olcao's own TEDiff
+    energies, columns = read_plot((folder / "1s_pacs-eb.plot").read_text())
+    assert energies[0] == 535
+    assert np.array_equal(columns[:, 1], columns[:, 2])  # cells doubled along x
+    mean = columns.mean(axis=1)
+    assert energies[mean.argmax()] == pytest.approx(transition_eV, abs=0.05)  # the first final state
