@@ -18,8 +18,10 @@ __all__ = ["FUNCTIONALS", "PRESETS", "RECIPE", "OlcaoParameters", "parameters_fr
 RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
 
-FUNCTIONALS: Mapping[str, int] = {"Wigner": 100, "Ceperley-Alder": 101, "Hedin-Lundqvist": 102, "PBE": 200}
-"""OLCAO's numbers of functionals (``makeinput -xccode``), not spin-polarised, not relativistic."""
+FUNCTIONALS: Mapping[str, int] = {"Wigner": 100, "Ceperley-Alder": 101, "Hedin-Lundqvist": 102}
+"""OLCAO's numbers of functionals (``makeinput -xccode``), not spin-polarised, not relativistic.
+
+PBE (200) is not among them: OLCAO's total energies came out as NaN with it."""
 
 
 class OlcaoParameters(BaseModel):
@@ -28,7 +30,7 @@ class OlcaoParameters(BaseModel):
     Attributes
     ----------
     functional
-        Exchange and correlation; OLCAO's own default is Wigner's interpolation.
+        Exchange and correlation, of the local density: OLCAO's own default is Wigner's interpolation.
     supercell, kpoints
         The crystal's cells around the hole, and their k points.
     basis, spectrum_basis
@@ -46,7 +48,7 @@ class OlcaoParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    functional: Literal["Wigner", "Ceperley-Alder", "Hedin-Lundqvist", "PBE"] = "PBE"
+    functional: Literal["Wigner", "Ceperley-Alder", "Hedin-Lundqvist"] = "Wigner"
     supercell: Supercell
     kpoints: Mesh
     basis: Literal["mb", "fb", "eb"] = "fb"

@@ -69,8 +69,10 @@ def read_iterations(text: str) -> State:
         raise OutputError(f"the record of iterations: {error}") from None
     if not rows or any(len(r) != _ITERATION_COLUMNS for r in rows):
         raise OutputError(f"the record of iterations has not {_ITERATION_COLUMNS} columns")
-    if [r[0] for r in rows] != list(range(1, len(rows) + 1)) or not np.isfinite(rows).all():
+    if [r[0] for r in rows] != list(range(1, len(rows) + 1)):
         raise OutputError("the record of iterations has gaps")
+    if not np.isfinite(rows).all():
+        raise OutputError("the record of iterations has numbers that are none (NaN)")
     return State(len(rows), rows[-1][3], rows[-1][4])
 
 

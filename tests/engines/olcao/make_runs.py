@@ -20,7 +20,7 @@ def main() -> None:
     mgo = rock_salt()
     cases = {
         "mgo": (make_job(mgo, **_COARSE), "good"),
-        "two-sites": (make_job(two_sites(), "C", functional="Wigner", **_COARSE), "good"),
+        "two-sites": (make_job(two_sites(), "C", functional="Hedin-Lundqvist", **_COARSE), "good"),
         "unconverged": (make_job(mgo, **_COARSE), "unconverged"),
         "killed-in-main": (make_job(mgo, **_COARSE), "killed"),
         "refused": (make_job(mgo, **_COARSE), "refused"),

@@ -109,7 +109,7 @@ def test_inputs_are_changed(run: Run, mgo: Structure) -> None:
     assert lines[at + 2] == f"{'0.05 0.2':<24}! PACS delta Energy, PACS sigma factor"
     assert lines[at + 3].split("!")[0].split() == ["5", "100.2"]
     assert lines[at + 5] == "1 0 1 1 -1 ! QN_n QN_l Init1 Init2 TEDiff"
-    assert "XC_CODE\n200\n" in (folder / "o1_1" / "inputs" / "olcao.dat").read_text()
+    assert "XC_CODE\n100\n" in (folder / "o1_1" / "inputs" / "olcao.dat").read_text()
     with pytest.raises(EngineFailure, match="never changes the physics"):
         ENGINE.write(replace(job, numerics={"convergence": 1.0}), folder)
 
@@ -126,10 +126,10 @@ def test_the_mesh_has_the_zone_centre_unless_shifted(mgo: Structure) -> None:
 
 def test_other_inputs_are_refused(mgo: Structure) -> None:
     p = parameters_from(make_job(mgo).calculation.parameters)
-    text = OLCAO_DAT.format(title="t", functional=200)
+    text = OLCAO_DAT.format(title="t", functional=100)
     for damaged in (
         "",
-        text.replace("200", "100"),
+        text.replace("XC_CODE\n100", "XC_CODE\n101"),
         text.replace("CONVERGENCE_TEST\n", ""),
         text.replace("5 50  ", "5     "),
     ):
@@ -169,6 +169,8 @@ def test_tables_that_are_none() -> None:
     heading = " Iter. Occ. Energy   El. Error    Convergence     Total Energy\n"
     row = "    1   0.20000000   0.00001000   0.10000000  -1200.00000000\n"
     assert read_iterations(heading + row).energy_Hartree == -1200
+    with pytest.raises(OutputError, match="NaN"):  # as OLCAO wrote of PBE
+        read_iterations(heading + row.replace("-1200.00000000", "NaN"))
     for text in ("", heading, heading + row[:-1], heading + row + row, heading + row[:-18] + "\n", row):
         with pytest.raises(OutputError):
             read_iterations(text)
@@ -228,11 +230,15 @@ def test_finding_olcao(programs: Path, mgo: Structure) -> None:
 def test_what_olcao_itself_wrote() -> None:
     folder = Path(__file__).parent / "genuine"
     ground, hole = (read_iterations((folder / f"{name}_iter-fb.dat").read_text()) for name in ("gs", "1s"))
-    assert (ground.iterations, hole.iterations) == (9, 9)
+    assert (ground.iterations, hole.iterations) == (8, 8)
     transition_eV = (hole.energy_Hartree - ground.energy_Hartree) * HARTREE_EV
-    assert transition_eV == pytest.approx(539.693212, abs=1e-4)  # olcao's own TEDiff
+    assert transition_eV == pytest.approx(538.976960, abs=1e-4)  # olcao's own TEDiff
     energies, columns = read_plot((folder / "1s_pacs-eb.plot").read_text())
     assert energies[0] == 535
-    assert np.array_equal(columns[:, 1], columns[:, 2])  # cells doubled along x
+    # Cells doubled along one primitive vector keep a threefold axis.
+    assert np.ptp(columns, axis=1).max() < 1e-5 * columns.max()
     mean = columns.mean(axis=1)
-    assert energies[mean.argmax()] == pytest.approx(transition_eV, abs=0.05)  # the first final state
+    assert (
+        mean[energies < transition_eV - 0.6].max() < 1e-9 * mean.max()
+    )  # three widths before the first final state
+    assert energies[mean > 0.01 * mean.max()][0] < transition_eV + 1.0
