@@ -19,9 +19,11 @@ _ENGINES = {
     "fake": "htxas.engines.fake.engine",
     "feff": "htxas.engines.feff.engine",
     "gpaw": "htxas.engines.gpaw.engine",
+    "olcao": "htxas.engines.olcao.engine",
     "pyscf": "htxas.engines.pyscf.engine",
     "qe": "htxas.engines.qe.engine",
     "vasp": "htxas.engines.vasp.engine",
+    "wien2k": "htxas.engines.wien2k.engine",
 }
 _ADOPTERS = {"feff": "htxas.engines.feff.adopt"}
 

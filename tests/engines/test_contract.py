@@ -55,6 +55,18 @@ CASES = {
         ("refused",),
     ),
     "vasp": Cases(("ground", "site"), ("unconverged",), ("killed",), ("refused",)),
+    "olcao": Cases(
+        ("mgo", "two-sites"),
+        ("unconverged",),
+        ("killed-in-main",),
+        ("refused",),
+    ),
+    "wien2k": Cases(
+        ("mgo", "background", "layers"),
+        ("unconverged",),
+        ("killed-in-lapw1",),
+        ("refused",),
+    ),
 }
 
 
