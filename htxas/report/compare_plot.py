@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_MOLECULES", "plot_compared", "views_of"]
 
 MOST_MOLECULES = 6
-_BELOW_EV, _ABOVE_EV = 4.0, 12.0  # below: room for the names
+_BELOW_EV, _ABOVE_EV = 4.0, 10.0  # below: room for the names
 _NORMALISED_TO_EV = 8.0  # the greatest value up to here is 1: above it codes differ in how they stop
 _ROOM = 1.15
 
