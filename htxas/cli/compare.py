@@ -21,6 +21,15 @@ __all__ = ["compare"]
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="Also a figure of the molecules: PNG, SVG or PDF."
 )
+@click.option(
+    "--above",
+    "above_eV",
+    type=click.FloatRange(2, 60),
+    default=10.0,
+    show_default=True,
+    metavar="EV",
+    help="How far above the onset the figure goes.",
+)
 @SIGMA
 def compare(
     campaigns: tuple[str, ...],
@@ -28,6 +37,7 @@ def compare(
     summary: bool,
     as_json: bool,
     output: Path | None,
+    above_eV: float,
     sigma_eV: float,
 ) -> None:
     """Compare the sites that several campaigns have finished with those of the first.
@@ -52,7 +62,7 @@ def compare(
         found = compared(store, campaigns, molecules=molecules, sigma_eV=sigma_eV)
         views = [] if output is None else views_of(store, found)
     if output is not None:
-        plot_compared(found, views, output, sigma_eV=sigma_eV)
+        plot_compared(found, views, output, sigma_eV=sigma_eV, above_eV=above_eV)
     if as_json:
         click.echo(to_json(compared_document(found)))
         return

@@ -26,7 +26,7 @@ def test_results_pass_the_gate_and_the_physics(methanol_run: Run) -> None:
     assert isinstance(ground, GroundResult)
     assert isinstance(site, SiteResult)
     assert inspect(ground, GateLimits()) is None
-    assert inspect(site, GateLimits()) is None
+    assert inspect(site, GateLimits(), element="C", edge="K") is None
     assert site.ionization_eV == pytest.approx(292.4, abs=1.2)  # experiment 292.4; PBE is about 1 eV low
     assert site.excitation_energy_eV == pytest.approx(288.1, abs=0.3)
     assert np.linalg.norm(ground.dipole_D) == pytest.approx(1.70, abs=0.2)  # experiment 1.70 D
