@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.castep.parameters import RECIPE, CastepParameters, Ground, Hole, state_document
 from htxas.engines.castep.pseudopotentials import holds_1s, hole_string, is_library
+from htxas.engines.models import nearest
 from htxas.errors import UserError
 
 __all__ = ["PRESETS", "resolve"]
@@ -49,7 +49,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         its valence states.
     """
     if preset not in PRESETS:
-        raise UserError(f"castep has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+        raise UserError(f"castep has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(f"the castep engine makes holes in 1s only, not {element} {edge}", hint="use edge: K")
     values = dict(PRESETS[preset][1])
@@ -63,7 +63,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
             hole[key] = value
         else:
             known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"castep has no parameter {key!r}", hint=_nearest(key, known))
+            raise UserError(f"castep has no parameter {key!r}", hint=nearest(key, known))
     for one, other in (("box", "supercell"), ("supercell", "box")):  # one of the user's replaces the preset's
         if one in overrides and other not in overrides:
             values.pop(other, None)
@@ -100,8 +100,3 @@ def _json(values: Mapping[str, Any]) -> str:
         return json.dumps(values, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UserError(f"castep: a parameter is no number, word, list or mapping: {error}") from None
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)

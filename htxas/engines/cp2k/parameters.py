@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Box
 from htxas.engines.cp2k.basis import OTHERS, Shell, content_hash, diffuse, shells
+from htxas.engines.models import nearest
 from htxas.errors import UserError
 
 __all__ = [
@@ -121,7 +121,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         Unknown preset, key or value; an element or edge the engine does not excite; an unknown basis.
     """
     if preset not in PRESETS:
-        raise UserError(f"cp2k has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+        raise UserError(f"cp2k has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(f"the cp2k engine computes K edges, not {element} {edge}", hint="use edge: K")
     if element not in ABSORBERS:
@@ -138,7 +138,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
             hole_values[key] = value
         else:
             known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"cp2k has no parameter {key!r}", hint=_nearest(key, known))
+            raise UserError(f"cp2k has no parameter {key!r}", hint=nearest(key, known))
     try:
         ground_model = Ground.model_validate(ground_values)
         hole_model = Hole.model_validate(hole_values)
@@ -206,8 +206,3 @@ def other_content(parameters: Mapping[str, Any], element: str | None) -> str | N
         if here != content:
             return f"basis {name} of content {content}, and basis-set-exchange here has {here}"
     return None
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)

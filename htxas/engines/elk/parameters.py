@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Mesh, Supercell
 from htxas.engines.elk.species import SPECIES
+from htxas.engines.models import nearest, validated
 from htxas.errors import UserError
 
 __all__ = ["PRESETS", "RECIPE", "Ground", "Hole", "ground_from", "hole_from", "resolve"]
@@ -22,9 +21,6 @@ RECIPE = 1
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Model = TypeVar("_Model", bound=_Strict)
 
 
 class Ground(_Strict):
@@ -98,7 +94,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         Unknown preset, key or value; an edge or element that cannot have the hole.
     """
     if preset not in PRESETS:
-        raise UserError(f"elk has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+        raise UserError(f"elk has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(f"elk computes K edges, not {element} {edge}", hint="use feff for other edges")
     values: dict[str, dict[str, Any]] = {"ground": dict(PRESETS[preset][1]), "hole": {}}
@@ -106,13 +102,13 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         part = "ground" if key in Ground.model_fields else "hole" if key in Hole.model_fields else None
         if part is None:
             known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"elk has no parameter {key!r}", hint=_nearest(key, known))
+            raise UserError(f"elk has no parameter {key!r}", hint=nearest(key, known))
         values[part][key] = value
     ground, hole = ground_from(values["ground"]), hole_from(values["hole"])
     known_species = SPECIES.get(ground.species)
     if known_species is None:
         raise UserError(
-            f"elk has no set of species {ground.species!r}", hint=_nearest(ground.species, SPECIES)
+            f"elk has no set of species {ground.species!r}", hint=nearest(ground.species, SPECIES)
         )
     if element not in known_species or not known_species[element].can_have_hole:
         able = " ".join(e for e, s in known_species.items() if s.can_have_hole)
@@ -130,25 +126,9 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
 
 def ground_from(document: Mapping[str, Any]) -> Ground:
     """Return the model of a document."""
-    return _validated(Ground, {k: v for k, v in document.items() if k != "recipe"})
+    return validated("elk", Ground, {k: v for k, v in document.items() if k != "recipe"})
 
 
 def hole_from(document: Mapping[str, Any]) -> Hole:
     """Return the model of a document."""
-    return _validated(Hole, document)
-
-
-def _validated(model: type[_Model], values: Mapping[str, Any]) -> _Model:
-    try:
-        return model.model_validate_json(json.dumps(dict(values), allow_nan=False))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "parameters"
-        raise UserError(f"elk: {name}: {first['msg'].removeprefix('Value error, ')}") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"elk: a parameter is no number, word, list or mapping: {error}") from None
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+    return validated("elk", Hole, document)

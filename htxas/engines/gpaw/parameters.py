@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.gpaw.recipes import RECIPES
+from htxas.engines.models import nearest, validated
 from htxas.errors import UserError
 
 __all__ = ["PRESETS", "RECIPE", "Ground", "Hole", "ground_from", "hole_from", "resolve"]
@@ -21,9 +20,6 @@ RECIPE = 1
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Model = TypeVar("_Model", bound=_Strict)
 
 
 class Ground(_Strict):
@@ -103,7 +99,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         Unknown preset, key or value; an edge or element that has no recipe.
     """
     if preset not in PRESETS:
-        raise UserError(f"gpaw has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+        raise UserError(f"gpaw has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(f"gpaw computes K edges, not {element} {edge}", hint="use feff for other edges")
     _, ground, hole = PRESETS[preset]
@@ -112,15 +108,15 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         part = "ground" if key in Ground.model_fields else "hole" if key in Hole.model_fields else None
         if part is None:
             known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"gpaw has no parameter {key!r}", hint=_nearest(key, known))
+            raise UserError(f"gpaw has no parameter {key!r}", hint=nearest(key, known))
         values[part][key] = value
     ground_model = ground_from(values["ground"])
-    hole_model = _validated(Hole, values["hole"])
+    hole_model = validated("gpaw", Hole, values["hole"])
     recipes = RECIPES.get(ground_model.data_sets)
     if recipes is None:
         raise UserError(
             f"gpaw has no data sets {ground_model.data_sets!r}",
-            hint=_nearest(ground_model.data_sets, RECIPES),
+            hint=nearest(ground_model.data_sets, RECIPES),
         )
     if element not in recipes or not recipes[element].spectral:
         able = " ".join(e for e, r in recipes.items() if r.spectral)
@@ -138,25 +134,9 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
 
 def ground_from(document: Mapping[str, Any]) -> Ground:
     """Return the model of a document."""
-    return _validated(Ground, {k: v for k, v in document.items() if k != "recipe"})
+    return validated("gpaw", Ground, {k: v for k, v in document.items() if k != "recipe"})
 
 
 def hole_from(document: Mapping[str, Any]) -> Hole:
     """Return the model of a document."""
-    return _validated(Hole, document)
-
-
-def _validated(model: type[_Model], values: Mapping[str, Any]) -> _Model:
-    try:
-        return model.model_validate_json(json.dumps(dict(values), allow_nan=False))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "parameters"
-        raise UserError(f"gpaw: {name}: {first['msg'].removeprefix('Value error, ')}") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"gpaw: a parameter is no number, word, list or mapping: {error}") from None
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+    return validated("gpaw", Hole, document)

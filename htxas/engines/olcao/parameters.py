@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Mesh, Supercell
+from htxas.engines.models import nearest, validated
 from htxas.errors import UserError
 
 __all__ = ["FUNCTIONALS", "PRESETS", "RECIPE", "OlcaoParameters", "parameters_from", "resolve"]
@@ -78,7 +77,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         Unknown preset, key or value; an edge other than K; an absorber without a core.
     """
     if preset not in PRESETS:
-        raise UserError(f"olcao has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+        raise UserError(f"olcao has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K" or element in ("H", "He"):
         raise UserError(
             f"the olcao engine makes holes in 1s cores only, not {element} {edge}",
@@ -86,31 +85,13 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         )
     for key in overrides:
         if key not in OlcaoParameters.model_fields:
-            hint = _nearest(key, OlcaoParameters.model_fields)
+            hint = nearest(key, OlcaoParameters.model_fields)
             raise UserError(f"olcao has no parameter {key!r}", hint=hint)
-    found = _validated({**PRESETS[preset][1], **overrides})
+    found = validated("olcao", OlcaoParameters, {**PRESETS[preset][1], **overrides})
     site = {"recipe": RECIPE, **found.model_dump(mode="json", exclude_none=True)}
     return ResolvedParameters(site=site, ground=None)
 
 
 def parameters_from(document: Mapping[str, Any]) -> OlcaoParameters:
     """Return the parameters of a calculation's document."""
-    return _validated({k: v for k, v in document.items() if k != "recipe"})
-
-
-def _validated(values: Mapping[str, Any]) -> OlcaoParameters:
-    try:
-        text = json.dumps(dict(values), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"olcao: a parameter is no number, word, list or mapping: {error}") from None
-    try:
-        return OlcaoParameters.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "parameters"
-        raise UserError(f"olcao: {name}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+    return validated("olcao", OlcaoParameters, {k: v for k, v in document.items() if k != "recipe"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from htxas import __version__
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.gaussians import contractions
+from htxas.engines.models import nearest
 from htxas.errors import UserError
 
 __all__ = ["ABSORBERS", "OTHERS", "PRESETS", "RECIPE", "Ground", "Hole", "other_content", "resolve", "shells"]
@@ -110,7 +110,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         Unknown preset, key or value; an element or edge the engine cannot excite; an unknown basis.
     """
     if preset not in PRESETS:
-        raise UserError(f"pyscf has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+        raise UserError(f"pyscf has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(f"the pyscf engine computes K edges, not {element} {edge}", hint="use edge: K")
     if element not in ABSORBERS:
@@ -124,7 +124,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
             hole_values[key] = value
         else:
             known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"pyscf has no parameter {key!r}", hint=_nearest(key, known))
+            raise UserError(f"pyscf has no parameter {key!r}", hint=nearest(key, known))
     try:
         ground_model, hole_model = Ground(**ground_values), Hole(**hole_values)
     except ValidationError as error:
@@ -171,11 +171,6 @@ def _content(element: str, core: str, valence: str, auxiliary: str) -> dict[str,
         "valence": _basis_hash(valence, tuple(e for e in OTHERS if e != element)),
         "auxiliary": _auxiliary_hash(auxiliary),
     }
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
 
 
 @lru_cache(maxsize=64)

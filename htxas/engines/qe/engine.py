@@ -44,8 +44,9 @@ _MODULE = "htxas.engines.qe"
 class EspressoEngine:
     """Pseudopotential plane waves with a full core hole, as in the published campaign, by Quantum ESPRESSO.
 
-    The hole is not spin-polarised: absolute energies are some eV (1 to 2 %) high, as published; shifts between sites
-    of an element are those of all-electron codes within 0.1 to 0.2 eV.
+    The hole is not spin-polarised: absolute energies are some eV (1 to 2 %) high, as published. Differences between
+    carbon sites were 0.4 eV (rms) and up to 1.0 eV from those of all-electron codes with half a hole: first states that
+    are pi* come out higher against Rydberg ones.
     """
 
     name: str = "qe"

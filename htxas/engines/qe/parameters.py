@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from difflib import get_close_matches
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from htxas.engines.cells import Box, Mesh, Supercell
-from htxas.errors import UserError
+from htxas.engines.models import validated
 
 __all__ = [
     "RECIPE",
@@ -20,7 +18,6 @@ __all__ = [
     "UserUpf",
     "ground_from",
     "hole_from",
-    "nearest",
     "of_site",
 ]
 
@@ -30,9 +27,6 @@ RECIPE = 1
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Model = TypeVar("_Model", bound=_Strict)
 
 
 class UserUpf(_Strict):
@@ -158,26 +152,9 @@ def of_site(ground: Mapping[str, Any]) -> dict[str, Any]:
 
 def ground_from(document: Mapping[str, Any]) -> Ground:
     """Return the model of a document."""
-    return _validated(Ground, {k: v for k, v in document.items() if k != "recipe"})
+    return validated("qe", Ground, {k: v for k, v in document.items() if k != "recipe"})
 
 
 def hole_from(document: Mapping[str, Any]) -> Hole:
     """Return the model of a document."""
-    return _validated(Hole, document)
-
-
-def _validated(model: type[_Model], values: Mapping[str, Any]) -> _Model:
-    try:
-        return model.model_validate_json(json.dumps(dict(values), allow_nan=False))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "parameters"
-        raise UserError(f"qe: {name}: {first['msg'].removeprefix('Value error, ')}") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"qe: a parameter is no number, word, list or mapping: {error}") from None
-
-
-def nearest(word: str, known: Any) -> str:
-    """Return a hint: the known word nearest to one that is not, or all of them."""
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+    return validated("qe", Hole, document)

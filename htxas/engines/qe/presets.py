@@ -8,7 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from htxas.engines.base import ResolvedParameters
-from htxas.engines.qe.parameters import RECIPE, Ground, Hole, ground_from, hole_from, nearest, of_site
+from htxas.engines.models import nearest
+from htxas.engines.qe.parameters import RECIPE, Ground, Hole, ground_from, hole_from, of_site
 from htxas.engines.qe.recipes import RECIPES, Recipe
 from htxas.engines.qe.upf import core_orbital, find, wave_misfits
 from htxas.errors import UserError
@@ -17,13 +18,13 @@ __all__ = ["PRESETS", "resolve"]
 
 PRESETS: dict[str, tuple[str, float, dict[str, Any], dict[str, Any]]] = {
     "molecule": (
-        "a molecule in a cubic box of 15 A as published, transition energies converged to 0.01 eV",
+        "a molecule in a cubic box of 15 A as published, transition energies within 0.01 eV in the cutoff",
         1.0,
         {"box": {"side_A": 15.0}},
         {},
     ),
     "light": (
-        "a molecule with 6 A between its images, a low cutoff: all sites 0.15 eV higher, shifts within 0.1 eV, "
+        "a molecule with 6 A between its images, a low cutoff: energies up to 0.2 eV higher, "
         "Rydberg states squeezed",
         0.75,
         {"box": {"vacuum_A": 6.0}},
@@ -38,7 +39,6 @@ PRESETS: dict[str, tuple[str, float, dict[str, Any], dict[str, Any]]] = {
 }
 """Line for people, share of the absorber's cutoff, ground state, hole."""
 
-_FILE_CUTOFF_RY = 60.0  # preset's, with files of the user's: what they need, nobody has said
 _MISFIT = 0.05
 
 
@@ -68,7 +68,9 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
     if "supercell" in overrides and "box" not in overrides:
         _drop(values["ground"], {"box"})
     if "upf" in values["ground"]:
-        values["ground"]["upf"] = _user_files(values["ground"]["upf"])
+        values["ground"]["upf"] = _user_files(
+            values["ground"]["upf"], dense="density_cutoff_Ry" in values["ground"]
+        )
     if values["hole"].get("hole_upf") is not None:
         values["hole"]["hole_upf"] = _user_hole(values["hole"]["hole_upf"], element)
     name = values["ground"].get("pseudopotentials", Ground.model_fields["pseudopotentials"].default)
@@ -77,7 +79,14 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         raise UserError(f"qe has no set of pseudopotentials {name!r}", hint=nearest(str(name), RECIPES))
     own = element in values["ground"].get("upf", {})
     recipe = None if own else recipes.get(element)
-    values["ground"].setdefault("cutoff_Ry", share * (recipe.cutoff_Ry if recipe else _FILE_CUTOFF_RY))
+    if recipe is not None:
+        values["ground"].setdefault("cutoff_Ry", share * recipe.cutoff_Ry)
+    elif own and "cutoff_Ry" not in values["ground"]:
+        raise UserError(
+            f"qe: what cutoff your pseudopotential of {element} needs, only you know", hint="cutoff_Ry: ..."
+        )
+    elif not own:
+        raise _no_recipe(element, name, recipes)
     ground_model = ground_from(values["ground"])
     hole_model = hole_from(values["hole"])
     _check_absorber(element, ground_model, hole_model, recipe, recipes)
@@ -121,19 +130,28 @@ def _check_absorber(
             hint=f"upf: {{{element}: ...}}",
         )
     elif recipe is None or not recipe.spectral:
-        able = " ".join(e for e, r in recipes.items() if r.spectral)
-        raise UserError(
-            f"the set {ground.pseudopotentials} has no {element} with a core hole",
-            hint=f"it has {able}; or name files of your own: upf, hole_upf",
-        )
+        raise _no_recipe(element, ground.pseudopotentials, recipes)
 
 
-def _user_files(names: Any) -> dict[str, Any]:
+def _no_recipe(element: str, name: str, recipes: Mapping[str, Recipe]) -> UserError:
+    able = " ".join(e for e, r in recipes.items() if r.spectral)
+    return UserError(
+        f"the set {name} has no {element} with a core hole",
+        hint=f"it has {able}; or name files of your own: upf, hole_upf",
+    )
+
+
+def _user_files(names: Any, *, dense: bool) -> dict[str, Any]:
     if not isinstance(names, Mapping) or not all(isinstance(n, str) for n in names.values()):
         raise UserError("qe: upf: element: name of a file")
     found = {}
     for element, name in names.items():
         content, upf = find(name, element)
+        if upf.kind not in ("NC", "SL") and not dense:
+            raise UserError(
+                f"qe: {name} is not norm-conserving ({upf.kind}): four times the cutoff does not hold its density",
+                hint="density_cutoff_Ry: ...",
+            )
         found[element] = {"file": name, "sha256": sha256(content).hexdigest(), "electrons": upf.electrons}
     return found
 

@@ -35,7 +35,7 @@ class Recipe:
         Whether partial waves for spectra are made, and it can have the hole.
     cutoff_Ry
         Of wave functions, at which this absorber's transition energy is within 10 meV of its limit (measured with BF,
-        CO, HCN, HF). At three quarters of it 0.15 eV are left.
+        CO, HCN, HF). At three quarters of it 0.02 eV (B, O), 0.15 eV (C, N) or 0.2 eV (F) are left.
     core_correction_a0
         Within this radius (bohr) the core's density is smoothed and kept for exchange and correlation; None: left out.
     """

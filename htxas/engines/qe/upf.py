@@ -31,12 +31,12 @@ _PBE = ("PBE", "SLA PW PBX PBC", "SLA PW PBE PBE")
 
 @dataclass(frozen=True, slots=True)
 class Upf:
-    """What a file says of itself: its element, valence electrons, functional, whether spectra can be made with it."""
+    """What a file says of itself: element, valence electrons, functional, kind (``NC``, ``US``, ``PAW``)."""
 
     element: str
     electrons: float
     functional: str
-    gipaw: bool
+    kind: str
 
 
 def read_upf(text: str) -> Upf:
@@ -56,7 +56,7 @@ def read_upf(text: str) -> Upf:
             element=told["element"],
             electrons=float(told["z_valence"].replace("d", "e").replace("D", "e")),
             functional=" ".join(told["functional"].replace("-", " ").split()),
-            gipaw=told.get("has_gipaw", "").lower() in ("true", "t", ".true."),
+            kind=told["pseudo_type"].upper(),
         )
     except (KeyError, ValueError) as error:
         raise ValueError(f"its PP_HEADER lacks something: {error}") from None

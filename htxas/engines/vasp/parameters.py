@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from hashlib import sha256
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from htxas.domain.elements import atomic_number
 from htxas.domain.strength import bare_atom_strength
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Box, Mesh, Supercell
+from htxas.engines.models import nearest, validated
 from htxas.engines.vasp.potcar import find, read_header
 from htxas.errors import UserError
 
@@ -26,9 +25,6 @@ RECIPE = 1
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Model = TypeVar("_Model", bound=_Strict)
 
 
 class Potcar(_Strict):
@@ -160,7 +156,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         Unknown preset, key or value; an edge other than K; a POTCAR that is not there, or that has 1s in its valence.
     """
     if preset not in PRESETS:
-        raise UserError(f"vasp has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+        raise UserError(f"vasp has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(
             f"the vasp engine makes holes in 1s only, not {element} {edge}", hint="use feff for other edges"
@@ -174,7 +170,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         part = "ground" if key in Ground.model_fields else "hole" if key in Hole.model_fields else None
         if part is None:
             known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"vasp has no parameter {key!r}", hint=_nearest(key, known))
+            raise UserError(f"vasp has no parameter {key!r}", hint=nearest(key, known))
         values[part][key] = value
     ground = values["ground"]
     if "box" in overrides and "supercell" not in overrides:  # one takes the place of the other
@@ -229,25 +225,9 @@ def of_site(ground: Mapping[str, Any]) -> dict[str, Any]:
 
 def ground_from(document: Mapping[str, Any]) -> Ground:
     """Return the model of a document."""
-    return _validated(Ground, {k: v for k, v in document.items() if k != "recipe"})
+    return validated("vasp", Ground, {k: v for k, v in document.items() if k != "recipe"})
 
 
 def hole_from(document: Mapping[str, Any]) -> Hole:
     """Return the model of a document."""
-    return _validated(Hole, document)
-
-
-def _validated(model: type[_Model], values: Mapping[str, Any]) -> _Model:
-    try:
-        return model.model_validate_json(json.dumps(dict(values), allow_nan=False))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "parameters"
-        raise UserError(f"vasp: {name}: {first['msg'].removeprefix('Value error, ')}") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(f"vasp: a parameter is no number, word, list or mapping: {error}") from None
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+    return validated("vasp", Hole, document)

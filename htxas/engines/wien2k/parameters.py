@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from htxas.domain.edges import BINDING_EV
 from htxas.domain.elements import atomic_number
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Mesh, Supercell
+from htxas.engines.models import nearest, validated
 from htxas.errors import StructureError, UserError
 
 __all__ = ["FUNCTIONALS", "PRESETS", "RECIPE", "Wien2kParameters", "parameters_from", "resolve"]
@@ -116,16 +115,16 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         Unknown preset, key or value; an edge other than K; an absorber whose 1s is no core state.
     """
     if preset not in PRESETS:
-        raise UserError(f"wien2k has no preset {preset!r}", hint=_nearest(preset, PRESETS))
+        raise UserError(f"wien2k has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(
             f"the wien2k engine makes holes in 1s only, not {element} {edge}", hint="feff has other edges"
         )
     for key in overrides:
         if key not in Wien2kParameters.model_fields:
-            hint = _nearest(key, Wien2kParameters.model_fields)
+            hint = nearest(key, Wien2kParameters.model_fields)
             raise UserError(f"wien2k has no parameter {key!r}", hint=hint)
-    found = _validated({**PRESETS[preset][1], **overrides})
+    found = validated("wien2k", Wien2kParameters, {**PRESETS[preset][1], **overrides})
     binding = BINDING_EV.get((element, "K"))
     if binding is None or binding < -found.core_below_Ry * _RYDBERG_EV:
         raise UserError(
@@ -138,22 +137,4 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
 
 def parameters_from(document: Mapping[str, Any]) -> Wien2kParameters:
     """Return the parameters of a calculation's document."""
-    return _validated({k: v for k, v in document.items() if k != "recipe"})
-
-
-def _validated(values: Mapping[str, Any]) -> Wien2kParameters:
-    try:
-        text = json.dumps(dict(values), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"wien2k: a parameter is no number, word, list or mapping: {error}") from None
-    try:
-        return Wien2kParameters.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "parameters"
-        raise UserError(f"wien2k: {name}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+    return validated("wien2k", Wien2kParameters, {k: v for k, v in document.items() if k != "recipe"})

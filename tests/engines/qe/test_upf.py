@@ -25,7 +25,14 @@ def block(tag: str, values: np.ndarray, attributes: str = "") -> str:
     return f"<PP_{tag}{attributes}>\n" + "\n".join(f" {v:.15E}" for v in values) + f"\n</PP_{tag}>\n"
 
 
-def upf(scale: float = 1.0, *, element: str = "C", electrons: float = 4.0, functional: str = "PBE") -> str:
+def upf(
+    scale: float = 1.0,
+    *,
+    element: str = "C",
+    electrons: float = 4.0,
+    functional: str = "PBE",
+    kind: str = "NC",
+) -> str:
     """Return a file as ld1.x writes one, with two waves, the second pseudo one out of scale."""
     waves = ""
     for n, (label, factor) in enumerate((("2P", 1.0), ("3P", scale)), start=1):
@@ -38,7 +45,7 @@ def upf(scale: float = 1.0, *, element: str = "C", electrons: float = 4.0, funct
             + f"</PP_GIPAW_ORBITAL.{n}>\n"
         )
     return (
-        f'<UPF version="2.0.1"><PP_HEADER element=" {element}" functional="{functional}" has_gipaw="true"\n'
+        f'<UPF version="2.0.1"><PP_HEADER element=" {element}" functional="{functional}" pseudo_type="{kind}"\n'
         f' z_valence="{electrons:.3f}"/>\n'
         + block("R", R)
         + block("GIPAW_CORE_ORBITAL.1", np.exp(-6 * R), ' label="1S"')
@@ -49,7 +56,7 @@ def upf(scale: float = 1.0, *, element: str = "C", electrons: float = 4.0, funct
 
 def test_what_a_file_says_of_itself() -> None:
     found = read_upf(upf())
-    assert (found.element, found.electrons, found.functional, found.gipaw) == ("C", 4.0, "PBE", True)
+    assert (found.element, found.electrons, found.functional, found.kind) == ("C", 4.0, "PBE", "NC")
     with pytest.raises(ValueError, match="version 2"):
         read_upf("<PP_HEADER>\n 0 Version Number\n C Element\n</PP_HEADER>")
     assert len(core_orbital(upf()).splitlines()) == 241
@@ -80,7 +87,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def resolve(**overrides: Any) -> dict[str, Any]:
-    return dict(ENGINE.resolve("light", overrides, element="C", edge="K").site)
+    return dict(ENGINE.resolve("light", {"cutoff_Ry": 60.0, **overrides}, element="C", edge="K").site)
 
 
 def test_files_of_the_users_are_in_the_identity(mine: Path) -> None:
@@ -101,6 +108,7 @@ def test_files_of_the_users_are_in_the_identity(mine: Path) -> None:
     [
         (upf(element="N"), {}, "a pseudopotential of N, not of C"),
         (upf(functional="PZ"), {}, "made with PZ"),
+        (upf(kind="US"), {}, "is not norm-conserving (US)"),
         (upf(electrons=5.0), {}, "one more than C.UPF has would be 6"),
         ("<UPF>", {}, "no UPF file of version 2"),
         (upf(), {"hole_upf": None}, "but none with a core hole"),
@@ -121,6 +129,11 @@ def test_a_wave_out_of_scale_is_refused(mine: Path) -> None:
     with pytest.raises(UserError, match="the pseudo wave 3P is up to 30%") as caught:
         resolve(upf={"C": "C.UPF"}, hole_upf=HOLE)
     assert "ld1.x" in str(caught.value.hint)
+
+
+def test_what_cutoff_files_of_the_users_need_is_not_guessed(mine: Path) -> None:
+    with pytest.raises(UserError, match="only you know"):
+        ENGINE.resolve("light", {"upf": {"C": "C.UPF"}, "hole_upf": HOLE}, element="C", edge="K")
 
 
 def test_a_recipe_serves_no_file_with_a_hole(mine: Path) -> None:
