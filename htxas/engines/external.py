@@ -57,7 +57,7 @@ _LINE_BYTES = 400
 _SIGNALLED = 128  # launchers and shells say so when a signal ended what they started
 _MEMORY = re.compile(
     r"error (?:in )?allocating|allocat\w* (?:of \w+ )?fail|out of memory|cannot allocate memory|"
-    r"insufficient (?:virtual )?memory",
+    r"insufficient (?:virtual )?memory|MemoryError",
     re.IGNORECASE,
 )
 _DISK = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -302,7 +302,7 @@ def provenance_of(
 
 
 def exhausted(text: str) -> Cause | None:
-    """Return OUT_OF_MEMORY or DISK_FULL if what a code printed says so, as Fortran and C libraries do; else None."""
+    """Return OUT_OF_MEMORY or DISK_FULL if what a code printed says so, as Fortran, C and Python do; else None."""
     if _DISK.search(text):
         return Cause.DISK_FULL
     return Cause.OUT_OF_MEMORY if _MEMORY.search(text) else None

@@ -17,6 +17,7 @@ from htxas.launch.pad.launchpad import open_launchpad, prepare_launchpad
 from htxas.launch.run import RunSummary, run_workers
 from htxas.launch.submit import Submitted, submit
 from htxas.store.store import Store
+from tests.engines.conftest import pytest_runtest_setup as pytest_runtest_setup
 
 H = 1.09
 

@@ -11,7 +11,7 @@ from htxas.domain.calculation import Convergence
 from htxas.engines.elk.output import OutputError, Scf, read_scf, refusal, trouble
 from htxas.engines.elk.process import LOG
 from htxas.engines.elk.write import Layout
-from htxas.engines.external import log_tail
+from htxas.engines.external import exhausted, log_tail
 from htxas.errors import Cause, EngineFailure
 
 __all__ = ["bad", "judge_scf", "judge_step"]
@@ -44,6 +44,10 @@ def _judge(folder: Path) -> str:
             raise bad(Cause.BAD_INPUT, f"Elk refuses the input: {routine}: {words}", folder)
         raise bad(Cause.ENGINE_CRASH, f"Elk stopped: {routine}: {words}".replace(": :", ":"), folder)
     if "Elk code stopped" not in output:
+        cause = exhausted(output)
+        if cause is not None:
+            why = "the disk is full" if cause is Cause.DISK_FULL else "it got no memory"
+            raise bad(cause, f"Elk ended: {why}", folder)
         raise bad(Cause.ENGINE_CRASH, "Elk ended before its end", folder)
     return output
 

@@ -17,7 +17,7 @@ from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.domain.spectrum import Sticks
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import Job
-from htxas.engines.external import log_tail
+from htxas.engines.external import exhausted, log_tail
 from htxas.engines.gpaw.parameters import hole_from
 from htxas.engines.gpaw.recipes import ATOM_TOLERANCE_HA, Recipe
 from htxas.engines.gpaw.recursion import Poles, read_poles
@@ -65,7 +65,7 @@ def _state(job: Job, folder: Path, step: str, *, hole: float) -> _State:
         said = (
             (folder / f"{step}.out").read_text(errors="replace") if path.with_suffix(".out").is_file() else ""
         )
-        cause = Cause.OUT_OF_MEMORY if "MemoryError" in said else Cause.ENGINE_CRASH
+        cause = exhausted(said) or Cause.ENGINE_CRASH
         last = next(iter(reversed(log_tail(said))), "without a word")
         raise bad(cause, f"the step {step} ended before its end: {last}", folder, step)
     try:

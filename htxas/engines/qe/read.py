@@ -59,13 +59,8 @@ def _scf(folder: Path, layout: Layout, outcome: Mapping[str, Any], part: str = "
     output = _text(folder / "pw.out")
     said = refusal(output)
     ended = "JOB DONE." in output
-    cause = None if ended else exhausted(output)
-    if cause is not None:
-        raise bad(
-            cause,
-            "pw.x ended: the disk is full" if cause is Cause.DISK_FULL else "pw.x got no memory",
-            folder,
-        )
+    if not ended:
+        _refuse_exhausted("pw.x", output, folder, "pw.out")
     if "convergence NOT achieved" in output:
         raise bad(Cause.SCF_UNCONVERGED, "self-consistency did not converge", folder)
     if "Maximum CPU time exceeded" in output:
@@ -92,6 +87,14 @@ def _scf(folder: Path, layout: Layout, outcome: Mapping[str, Any], part: str = "
     return bands
 
 
+def _refuse_exhausted(program: str, output: str, folder: Path, name: str) -> None:
+    """Raise if what a program that did not end well printed says that memory or disk were at their end."""
+    cause = exhausted(output)
+    if cause is not None:
+        why = "ended: the disk is full" if cause is Cause.DISK_FULL else "got no memory"
+        raise bad(cause, f"{program} {why}", folder, name)
+
+
 def ground_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: Provenance) -> GroundResult:
     """Return a ground state.
 
@@ -103,8 +106,11 @@ def ground_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance
     ground = ground_from(job.calculation.parameters)
     layout = lay_out(job.structure, ground)
     bands = _scf(folder, layout, outcome)
+    projected = _text(folder / "projwfc.out")
+    if "JOB DONE." not in projected:
+        _refuse_exhausted("projwfc.x", projected, folder, "projwfc.out")
     try:
-        shares = read_projections(folder, _text(folder / "projwfc.out"), len(layout.cell))
+        shares = read_projections(folder, projected, len(layout.cell))
         if shares.shape[:2] != bands.energies_eV.shape:
             raise OutputError("atomic_proj.xml has other levels than pw.xml")
         zero_eV, spread_eV = read_vacuum(folder) if ground.box is not None else (0.0, 0.0)
@@ -173,6 +179,7 @@ def site_result(job: Job, folder: Path, outcome: Mapping[str, Any], provenance: 
         output = _text(folder / name)
         converged = is_converged(output)
         if converged is None or "END JOB XSpectra" not in output:
+            _refuse_exhausted("xspectra.x", output, folder, name)
             said = refusal(output)
             raise bad(
                 Cause.ENGINE_CRASH,
