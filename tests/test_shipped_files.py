@@ -12,8 +12,9 @@ from htxas.campaign.file import load_campaign
 from htxas.campaign.schema import CampaignModel, GeometryModel
 from htxas.campaign.yamlfile import load_yaml
 from htxas.domain.gate import GateLimits
-from htxas.learn.config import read_plan
-from htxas.learn.recipe import Network, Recipe, Window
+from htxas.learn.data.recipe import Recipe, Window
+from htxas.learn.nets.network import Network
+from htxas.learn.runs.config import read_plan
 from tests.engines.vasp.synthetic import library
 
 

@@ -12,7 +12,7 @@ import click
 from htxas.errors import UserError
 
 if TYPE_CHECKING:
-    from htxas.learn.predict import Model, Prediction
+    from htxas.learn.serve.predict import Model, Prediction
 
 __all__ = ["predict"]
 
@@ -49,7 +49,7 @@ def predict(
     htxas predict reference/gap-A --molecule ethanol
     htxas predict reference/gap-B spectrum.csv --excitation-energy 287.1 --formula C2H6O
     """
-    from htxas.learn.predict import Model, find_model
+    from htxas.learn.serve.predict import Model, find_model
     from htxas.settings import models_folder
 
     if sum(given is not None for given in (file, molecule, dataset)) != 1:
@@ -62,11 +62,11 @@ def predict(
     if molecule is not None:
         predictions = [_molecule(found, campaign, molecule)]
     elif dataset is not None:
-        from htxas.learn.dataset import load
+        from htxas.learn.data.dataset import load
 
         predictions = found.predict_dataset(load(dataset))
     else:
-        from htxas.learn.chemistry import parse_formula
+        from htxas.learn.data.chemistry import parse_formula
 
         assert file is not None
         composition = None if formula is None else parse_formula(formula, "--formula")
@@ -83,7 +83,7 @@ def predict(
 
 
 def _molecule(model: Model, campaign: str | None, name: str) -> Prediction:
-    from htxas.learn.source import store_record
+    from htxas.learn.data.source import store_record
     from htxas.store.store import Store
 
     with Store.open() as store:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from htxas.learn.recipe import TrainingPlan
-    from htxas.learn.training import Trained
+    from htxas.learn.runs.plan import TrainingPlan
+    from htxas.learn.runs.training import Trained
 
 __all__ = ["train"]
 
@@ -51,8 +51,8 @@ def train(
     """
     from rich.console import Console
 
-    from htxas.learn.config import read_plan
-    from htxas.learn.summary import headline, rich_table, verdict
+    from htxas.learn.runs.config import read_plan
+    from htxas.learn.runs.summary import headline, rich_table, verdict
 
     if sum(option is not None for option in (workers, scheduler, cluster)) > 1:
         raise click.UsageError("give one of --workers, --scheduler and --cluster")
@@ -77,8 +77,8 @@ def train(
 def _script(cluster: str | None) -> str:
     import tempfile
 
-    from htxas.learn.parallel import WORKER_ENVIRONMENT
-    from htxas.learn.queue_cluster import job_script, queue_workers
+    from htxas.learn.runs.parallel import WORKER_ENVIRONMENT
+    from htxas.learn.runs.queue_cluster import job_script, queue_workers
 
     with tempfile.TemporaryDirectory(prefix="htxas-train-") as folder:
         return job_script(queue_workers(cluster), WORKER_ENVIRONMENT, Path(folder))
@@ -94,8 +94,8 @@ def _run(
 ) -> Trained:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from htxas.learn.queue_cluster import queue_workers
-    from htxas.learn.training import freeze_plan, plan_runs, train_plan
+    from htxas.learn.runs.queue_cluster import queue_workers
+    from htxas.learn.runs.training import freeze_plan, plan_runs, train_plan
     from htxas.settings import datasets_folder, models_folder
 
     queue = None if cluster is None else queue_workers(cluster)

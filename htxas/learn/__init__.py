@@ -1,6 +1,6 @@
-"""Training: frozen datasets, features, models, baselines, Dask, prediction. The only importer of torch and dask.
+"""Training. The only importer of torch and dask.
 
-The seam, in order: :mod:`source` (where spectra come from) -> :mod:`dataset` (frozen and hashed) -> :mod:`features`
-(standardised on the training split) -> :mod:`models`, :mod:`baselines` -> :mod:`runs` (one run = one folder) ->
-:mod:`parallel` (Dask) -> :mod:`summary`, :mod:`plots`. Importing this package loads none of them.
+The way of a spectrum: :mod:`data` (a source is read once and frozen, hashed) -> :mod:`nets` (nets and the baselines
+they must beat) -> :mod:`runs` (one run = one folder, on Dask) -> :mod:`serve` (a trained model in use). Imports flow
+the other way only. Importing this package loads none of them.
 """

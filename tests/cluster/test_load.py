@@ -13,7 +13,7 @@ from htxas.cluster.profile import Dialect, Scheduler, Scratch
 from htxas.cluster.schema import ClusterModel, ConfigModel
 from htxas.errors import CampaignFileError, NotFound
 from htxas.launch.watching.notify import NotifyModel
-from htxas.learn.queue_cluster import DaskModel
+from htxas.learn.runs.queue_cluster import DaskModel
 from tests.cluster.profiles import BASE, profile, write_config
 
 

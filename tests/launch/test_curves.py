@@ -25,7 +25,7 @@ from htxas.launch.estimates import compare, measured
 from htxas.launch.preview import preview
 from htxas.launch.run import run_workers
 from htxas.launch.submit import submit
-from htxas.learn.source import StoreSource
+from htxas.learn.data.source import StoreSource
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo

@@ -15,7 +15,7 @@ from htxas.domain.dos import Pdos
 from htxas.domain.identity import content_key
 from htxas.domain.spectrum import Sticks, broaden
 from htxas.domain.structure import Structure
-from htxas.learn.source import Method, SpectrumRecord
+from htxas.learn.data.source import Method, SpectrumRecord
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from htxas.errors import CampaignFileError
-from htxas.learn.config import read_plan
-from htxas.learn.recipe import Align, ModelKind, Network, Scale
+from htxas.learn.data.recipe import Align, ModelKind, Scale
+from htxas.learn.nets.network import Network
+from htxas.learn.runs.config import read_plan
 
 
 def test_defaults_are_the_published_settings(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from htxas.domain.spectrum import Spectrum, broaden
 from htxas.errors import DatasetError
-from htxas.learn.dataset import freeze, load
-from htxas.learn.recipe import MIN_MOLECULES, Recipe, Window
-from htxas.learn.source import FileSource
-from htxas.learn.split import Split, split_by_group
+from htxas.learn.data.dataset import freeze, load
+from htxas.learn.data.recipe import MIN_MOLECULES, Recipe, Window
+from htxas.learn.data.source import FileSource
+from htxas.learn.data.split import Split, split_by_group
 
 RECIPE = Recipe(targets=("gap", "sp3_ratio", "molecular_weight"), seed=3)
 

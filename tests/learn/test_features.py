@@ -5,8 +5,8 @@ import pytest
 
 from htxas.domain.spectrum import Spectrum, Sticks, broaden
 from htxas.errors import DatasetError
-from htxas.learn.features import Standardiser, inputs, resample, window_row
-from htxas.learn.recipe import Align, ModelKind, Scale, Window
+from htxas.learn.data.features import Standardiser, inputs, resample, window_row
+from htxas.learn.data.recipe import Align, ModelKind, Scale, Window
 
 STICKS = Sticks(np.array([287.03, 289.0, 312.0]), np.full((3, 3), 0.05))
 WINDOW = Window()

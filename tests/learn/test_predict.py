@@ -9,12 +9,12 @@ import pytest
 
 from htxas.domain.spectrum import Spectrum
 from htxas.errors import DatasetError, NotFound
-from htxas.learn.config import read_plan
-from htxas.learn.dataset import load
-from htxas.learn.predict import Model, find_model
-from htxas.learn.runs import WEIGHTS
-from htxas.learn.source import FileSource
-from htxas.learn.training import Trained, freeze_plan, train_plan
+from htxas.learn.data.dataset import load
+from htxas.learn.data.source import FileSource
+from htxas.learn.runs.config import read_plan
+from htxas.learn.runs.run import WEIGHTS
+from htxas.learn.runs.training import Trained, freeze_plan, train_plan
+from htxas.learn.serve.predict import Model, find_model
 
 
 @pytest.fixture(scope="module")

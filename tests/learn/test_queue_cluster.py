@@ -10,8 +10,8 @@ import pytest
 
 from htxas.cluster.load import Config, load_config
 from htxas.errors import CampaignFileError, UserError
-from htxas.learn.parallel import WORKER_ENVIRONMENT
-from htxas.learn.queue_cluster import job_script, queue_workers
+from htxas.learn.runs.parallel import WORKER_ENVIRONMENT
+from htxas.learn.runs.queue_cluster import job_script, queue_workers
 
 HEAD = {
     "slurm": (

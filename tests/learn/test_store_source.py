@@ -16,9 +16,9 @@ from htxas.domain.dos import Pdos
 from htxas.domain.identity import content_key
 from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.errors import DatasetError, NotFound
-from htxas.learn.dataset import freeze
-from htxas.learn.recipe import Recipe
-from htxas.learn.source import FileSource, Method, StoreSource, store_record
+from htxas.learn.data.dataset import freeze
+from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.source import FileSource, Method, StoreSource, store_record
 from htxas.store.outcomes import done
 from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
 

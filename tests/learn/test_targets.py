@@ -10,12 +10,12 @@ from htxas.datafile import DatasetMeta, DatasetWriter
 from htxas.domain.structure import Structure
 from htxas.domain.units import HARTREE_EV
 from htxas.errors import DatasetError
-from htxas.learn.chemistry import molecular_weight, parse_formula, sp3_ratio
-from htxas.learn.dataset import freeze
-from htxas.learn.qm9 import Qm9Table
-from htxas.learn.recipe import Recipe
-from htxas.learn.source import FileSource
-from htxas.learn.targets import describe, in_house, ratios, target_value
+from htxas.learn.data.chemistry import molecular_weight, parse_formula, sp3_ratio
+from htxas.learn.data.dataset import freeze
+from htxas.learn.data.qm9 import Qm9Table
+from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.source import FileSource
+from htxas.learn.data.targets import describe, in_house, ratios, target_value
 
 
 def test_every_in_house_target_has_a_value(synthetic: SimpleNamespace) -> None:

@@ -11,19 +11,20 @@ import pytest
 import torch
 
 from htxas.errors import DatasetError
-from htxas.learn import parallel
-from htxas.learn.baselines import fit_baselines
-from htxas.learn.config import read_plan
-from htxas.learn.dataset import Dataset, freeze
-from htxas.learn.metrics import score
-from htxas.learn.models import StackedMlp
-from htxas.learn.parallel import run_all
-from htxas.learn.recipe import ModelKind, Network, Recipe
-from htxas.learn.runs import WEIGHTS, RunSpec, execute
-from htxas.learn.source import FileSource
-from htxas.learn.split import Split
-from htxas.learn.train import fit_network, predict_network, single_thread
-from htxas.learn.training import freeze_plan, plan_runs, train_plan
+from htxas.learn.data.dataset import Dataset, freeze
+from htxas.learn.data.recipe import ModelKind, Recipe
+from htxas.learn.data.source import FileSource
+from htxas.learn.data.split import Split
+from htxas.learn.nets.baselines import fit_baselines
+from htxas.learn.nets.fit import fit_network, predict_network, single_thread
+from htxas.learn.nets.metrics import score
+from htxas.learn.nets.models import StackedMlp
+from htxas.learn.nets.network import Network
+from htxas.learn.runs import parallel
+from htxas.learn.runs.config import read_plan
+from htxas.learn.runs.parallel import run_all
+from htxas.learn.runs.run import WEIGHTS, RunSpec, execute
+from htxas.learn.runs.training import freeze_plan, plan_runs, train_plan
 
 SMALL = Network(widths=(16,), members=2, epochs=60, patience=60, learning_rate=5e-3)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from htxas.errors import DatasetError
-from htxas.learn.chemistry import molecular_weight, sp3_ratio
-from htxas.learn.qm9 import QM9_COLUMNS, QM9_PREFIX
-from htxas.learn.source import SpectrumRecord
+from htxas.learn.data.chemistry import molecular_weight, sp3_ratio
+from htxas.learn.data.qm9 import QM9_COLUMNS, QM9_PREFIX
+from htxas.learn.data.source import SpectrumRecord
 
 __all__ = ["RATIOS", "TARGETS", "Target", "describe", "in_house", "ratios", "target_value"]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from htxas.domain.spectrum import Spectrum
 from htxas.errors import DatasetError
-from htxas.learn.recipe import Align, ModelKind, Scale, Window
+from htxas.learn.data.recipe import Align, ModelKind, Scale, Window
 
 __all__ = ["Standardiser", "check_grid", "inputs", "resample", "window_row"]
 

@@ -1,4 +1,4 @@
-"""The training file: strict YAML in, a :class:`htxas.learn.recipe.TrainingPlan` out."""
+"""The training file: strict YAML in, a :class:`htxas.learn.data.recipe.TrainingPlan` out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from htxas.campaign.yamlfile import Lines, validate_yaml
 from htxas.errors import DatasetError
-from htxas.learn.qm9 import QM9_PREFIX
-from htxas.learn.recipe import Align, ModelKind, Network, Recipe, Scale, TrainingPlan, Window
-from htxas.learn.targets import describe
+from htxas.learn.data.qm9 import QM9_PREFIX
+from htxas.learn.data.recipe import Align, ModelKind, Recipe, Scale, Window
+from htxas.learn.data.targets import describe
+from htxas.learn.nets.network import Network
+from htxas.learn.runs.plan import TrainingPlan
 
 __all__ = ["read_plan"]
 

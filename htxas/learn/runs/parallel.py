@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from htxas.errors import DatasetError, HtxasError
-from htxas.learn.queue_cluster import QueueWorkers, queue_client
-from htxas.learn.runs import RunSpec, execute, finished
+from htxas.learn.runs.queue_cluster import QueueWorkers, queue_client
+from htxas.learn.runs.run import RunSpec, execute, finished
 
 __all__ = ["WORKER_ENVIRONMENT", "run_all"]
 

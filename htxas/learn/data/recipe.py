@@ -1,14 +1,13 @@
-"""What a dataset and a training are made of: plain frozen records, ready to be hashed."""
+"""What a dataset is made of: plain frozen records, ready to be hashed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-__all__ = ["MIN_MOLECULES", "Align", "ModelKind", "Network", "Recipe", "Scale", "TrainingPlan", "Window"]
+__all__ = ["MIN_MOLECULES", "Align", "ModelKind", "Recipe", "Scale", "Window"]
 
 MIN_MOLECULES = 50
 """Fewer molecules than this are refused: a test split of eight molecules already says next to nothing."""
@@ -74,7 +73,7 @@ class Recipe:
     window
         The input.
     targets
-        Target names (:mod:`htxas.learn.targets`).
+        Target names (:mod:`htxas.learn.data.targets`).
     validation, test
         Fractions of molecules.
     seed
@@ -100,77 +99,3 @@ class Recipe:
         window = dict(data["window"])
         window |= {"align": Align(window["align"]), "scale": Scale(window["scale"])}
         return cls(**{**data, "targets": tuple(data["targets"]), "window": Window(**window)})
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A feed-forward net and how it is trained.
-
-    Attributes
-    ----------
-    widths
-        Hidden layer widths.
-    dropout
-        Dropout probability after each hidden layer.
-    members
-        Nets that differ in their random numbers only; their mean is the prediction.
-    epochs
-        At most this many passes over the training split.
-    patience
-        A member stops after this many epochs without a better validation error, and keeps its best state.
-    batch
-        Rows per step.
-    learning_rate, weight_decay
-        Of Adam; the decay is decoupled (AdamW).
-    """
-
-    widths: tuple[int, ...] = (64, 64)
-    dropout: float = 0.3
-    members: int = 5
-    epochs: int = 400
-    patience: int = 60
-    batch: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.3
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able values."""
-        return asdict(self) | {"widths": list(self.widths)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Network:
-        """Rebuild from :meth:`to_dict`."""
-        return cls(**{**data, "widths": tuple(data["widths"])})
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """A training file after validation.
-
-    Attributes
-    ----------
-    name
-        Names the output folder.
-    campaign, file
-        The source: exactly one is given.
-    recipe
-        How the dataset is made.
-    models
-        Model kinds to train for every target.
-    network
-        The net.
-    seed
-        Of initial weights, dropout and batches.
-    qm9_properties, qm9_molecules
-        CSV files of QM9 properties (``gdb_id, mu, ...``) and SMILES (``gdb_id, smiles``) to join, or None.
-    """
-
-    name: str
-    recipe: Recipe
-    campaign: str | None = None
-    file: Path | None = None
-    models: tuple[ModelKind, ...] = (ModelKind.A, ModelKind.B)
-    network: Network = Network()
-    seed: int = 0
-    qm9_properties: Path | None = None
-    qm9_molecules: Path | None = None

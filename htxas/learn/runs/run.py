@@ -19,14 +19,15 @@ from safetensors.torch import save_file
 from htxas import __version__
 from htxas.domain.identity import content_key
 from htxas.errors import DatasetError
-from htxas.learn.baselines import fit_baselines
-from htxas.learn.dataset import CARD, Dataset, load
-from htxas.learn.features import Standardiser, inputs
-from htxas.learn.metrics import score
-from htxas.learn.recipe import ModelKind, Network
-from htxas.learn.split import Split
-from htxas.learn.targets import RATIOS, describe
-from htxas.learn.train import fit_network, predict_network, single_thread
+from htxas.learn.data.dataset import CARD, Dataset, load
+from htxas.learn.data.features import Standardiser, inputs
+from htxas.learn.data.recipe import ModelKind
+from htxas.learn.data.split import Split
+from htxas.learn.data.targets import RATIOS, describe
+from htxas.learn.nets.baselines import fit_baselines
+from htxas.learn.nets.fit import fit_network, predict_network, single_thread
+from htxas.learn.nets.metrics import score
+from htxas.learn.nets.network import Network
 
 __all__ = ["WEIGHTS", "RunSpec", "execute", "finished", "folder_name"]
 

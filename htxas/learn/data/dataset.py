@@ -21,12 +21,12 @@ import numpy.typing as npt
 from htxas import __version__
 from htxas.domain.identity import content_key
 from htxas.errors import DatasetError
-from htxas.learn.collect import Collected, collect
-from htxas.learn.qm9 import Qm9Table
-from htxas.learn.recipe import Recipe
-from htxas.learn.source import Source
-from htxas.learn.split import Split, split_by_group
-from htxas.learn.targets import RATIOS, describe
+from htxas.learn.data.collect import Collected, collect
+from htxas.learn.data.qm9 import Qm9Table
+from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.source import Source
+from htxas.learn.data.split import Split, split_by_group
+from htxas.learn.data.targets import RATIOS, describe
 
 __all__ = ["CARD", "Dataset", "freeze", "load"]
 
@@ -52,7 +52,7 @@ class Dataset:
     targets
         Shape (n, t), float64, memory-mapped; columns as in ``card["targets"]``.
     split
-        :class:`htxas.learn.split.Split` of every row, shape (n,), int8.
+        :class:`htxas.learn.data.split.Split` of every row, shape (n,), int8.
     """
 
     path: Path

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htxas.learn.dataset import Dataset
-from htxas.learn.recipe import ModelKind
-from htxas.learn.runs import folder_name
+from htxas.learn.data.dataset import Dataset
+from htxas.learn.data.recipe import ModelKind
+from htxas.learn.runs.run import folder_name
 
 if TYPE_CHECKING:
     from rich.table import Table

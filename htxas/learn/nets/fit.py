@@ -12,8 +12,8 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from htxas.errors import DatasetError
-from htxas.learn.models import StackedMlp
-from htxas.learn.recipe import Network
+from htxas.learn.nets.models import StackedMlp
+from htxas.learn.nets.network import Network
 
 __all__ = ["Fitted", "fit_network", "predict_network", "single_thread"]
 

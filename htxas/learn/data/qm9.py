@@ -16,7 +16,7 @@ from pathlib import Path
 
 from htxas.domain.units import HARTREE_EV
 from htxas.errors import DatasetError
-from htxas.learn.chemistry import canonical_smiles
+from htxas.learn.data.chemistry import canonical_smiles
 
 __all__ = ["QM9_COLUMNS", "QM9_PREFIX", "Qm9Column", "Qm9Table"]
 

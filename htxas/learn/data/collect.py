@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.errors import DatasetError
-from htxas.learn.chemistry import canonical_smiles
-from htxas.learn.features import check_grid, window_row
-from htxas.learn.qm9 import QM9_PREFIX, Qm9Table
-from htxas.learn.recipe import MIN_MOLECULES, Align, Recipe, Window
-from htxas.learn.source import Method, Source, SpectrumRecord
-from htxas.learn.targets import describe, ratios, target_value
+from htxas.learn.data.chemistry import canonical_smiles
+from htxas.learn.data.features import check_grid, window_row
+from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
+from htxas.learn.data.recipe import MIN_MOLECULES, Align, Recipe, Window
+from htxas.learn.data.source import Method, Source, SpectrumRecord
+from htxas.learn.data.targets import describe, ratios, target_value
 
 __all__ = ["Collected", "collect"]
 
@@ -69,7 +69,7 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
     Raises
     ------
     DatasetError
-        See :func:`htxas.learn.dataset.freeze`.
+        See :func:`htxas.learn.data.dataset.freeze`.
     """
     for name in recipe.targets:
         describe(name)

@@ -17,14 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from htxas.errors import DatasetError, NotFound
-from htxas.learn.dataset import CARD, Dataset
-from htxas.learn.features import Standardiser, inputs, resample, window_row
-from htxas.learn.recipe import Align, ModelKind, Network, Recipe, Scale
-from htxas.learn.runs import WEIGHTS
-from htxas.learn.source import Method, SpectrumRecord
-from htxas.learn.summary import METRICS
-from htxas.learn.targets import ratios
-from htxas.learn.train import predict_network, single_thread
+from htxas.learn.data.dataset import CARD, Dataset
+from htxas.learn.data.features import Standardiser, inputs, resample, window_row
+from htxas.learn.data.recipe import Align, ModelKind, Recipe, Scale
+from htxas.learn.data.source import Method, SpectrumRecord
+from htxas.learn.data.targets import ratios
+from htxas.learn.nets.fit import predict_network, single_thread
+from htxas.learn.nets.network import Network
+from htxas.learn.runs.run import WEIGHTS
+from htxas.learn.runs.summary import METRICS
 
 __all__ = ["Model", "Prediction", "find_model"]
 

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from htxas.errors import DatasetError
-from htxas.learn.dataset import Dataset, freeze
-from htxas.learn.parallel import Report, run_all
-from htxas.learn.plots import parity_plot
-from htxas.learn.qm9 import QM9_PREFIX, Qm9Table
-from htxas.learn.queue_cluster import QueueWorkers
-from htxas.learn.recipe import ModelKind, TrainingPlan
-from htxas.learn.runs import RunSpec
-from htxas.learn.source import FileSource, StoreSource
-from htxas.learn.summary import write_summary
+from htxas.learn.data.dataset import Dataset, freeze
+from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
+from htxas.learn.data.recipe import ModelKind
+from htxas.learn.data.source import FileSource, StoreSource
+from htxas.learn.runs.parallel import Report, run_all
+from htxas.learn.runs.plan import TrainingPlan
+from htxas.learn.runs.plots import parity_plot
+from htxas.learn.runs.queue_cluster import QueueWorkers
+from htxas.learn.runs.run import RunSpec
+from htxas.learn.runs.summary import write_summary
 
 __all__ = ["Trained", "freeze_plan", "plan_runs", "train_plan"]
 
@@ -50,7 +51,7 @@ def freeze_plan(plan: TrainingPlan, datasets_dir: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        See :func:`htxas.learn.dataset.freeze`.
+        See :func:`htxas.learn.data.dataset.freeze`.
     DatabaseUnavailable
         If the source is a campaign and no server answers.
     """

@@ -1,0 +1,1 @@
+"""Networks, the loop that fits them, the baselines they must beat, and how good a prediction is."""

@@ -1,0 +1,44 @@
+"""A training file after validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from htxas.learn.data.recipe import ModelKind, Recipe
+from htxas.learn.nets.network import Network
+
+__all__ = ["TrainingPlan"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """A training file after validation.
+
+    Attributes
+    ----------
+    name
+        Names the output folder.
+    campaign, file
+        The source: exactly one is given.
+    recipe
+        How the dataset is made.
+    models
+        Model kinds to train for every target.
+    network
+        The net.
+    seed
+        Of initial weights, dropout and batches.
+    qm9_properties, qm9_molecules
+        CSV files of QM9 properties (``gdb_id, mu, ...``) and SMILES (``gdb_id, smiles``) to join, or None.
+    """
+
+    name: str
+    recipe: Recipe
+    campaign: str | None = None
+    file: Path | None = None
+    models: tuple[ModelKind, ...] = (ModelKind.A, ModelKind.B)
+    network: Network = field(default_factory=Network)
+    seed: int = 0
+    qm9_properties: Path | None = None
+    qm9_molecules: Path | None = None

@@ -1,0 +1,1 @@
+"""Trained models in use: what one says of a molecule or a spectrum."""
