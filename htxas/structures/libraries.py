@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +193,7 @@ def _from_ase(atoms: Any, index: int, kind: str, origin: Origin) -> Record:
             )
         cell = np.array(atoms.cell.array, dtype=np.float64)
         positions = _into_cell(positions, cell)
+    _refuse_charge(info, origin.where(index))
     energy = atoms.calc.results.get("energy") if atoms.calc is not None else None
     name = next((str(info[k]) for k in ("name", "label", "id") if k in info), None)
     return Record(
@@ -208,6 +209,26 @@ def _from_ase(atoms: Any, index: int, kind: str, origin: Origin) -> Record:
         moments_muB=ase_moments_muB(atoms, origin.where(index)),
         constraints=_constraints(atoms),
     )
+
+
+_NEUTRAL = {"charge": 0.0, "total_charge": 0.0, "multiplicity": 1.0, "spin_multiplicity": 1.0}
+
+
+def _refuse_charge(info: Mapping[str, Any], where: str) -> None:
+    """Refuse what a file says of itself that no engine here computes: it would be computed as neutral and closed."""
+    from htxas.structures.smiles import CLOSED_SHELL_ONLY
+
+    for name, neutral in _NEUTRAL.items():
+        if name not in info:
+            continue
+        try:
+            plain = float(info[name]) == neutral
+        except (TypeError, ValueError):
+            plain = False
+        if not plain:
+            raise StructureError(
+                f"{name}={info[name]}: a charged molecule or a radical", where=where, hint=CLOSED_SHELL_ONLY
+            )
 
 
 def _constraints(atoms: Any) -> tuple[str, ...]:

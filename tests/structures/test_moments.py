@@ -319,3 +319,13 @@ def test_a_molecule_with_moments_is_not_relaxed_without_them(tmp_path: Path) -> 
     ):
         relaxed(path, tmp_path)
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("charge", 1), ("charge", "unknown"), ("multiplicity", 3)])
+def test_what_a_file_says_of_charge_and_spin_is_not_dropped(tmp_path: Path, key: str, value: object) -> None:
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.13]], info={key: value, "name": "co"})
+    write(tmp_path / "a.extxyz", atoms)
+    refuse(tmp_path / "a.extxyz", "record 1", f"{key}={value}")
+    atoms.info[key] = {"charge": 0, "multiplicity": 1}[key]
+    write(tmp_path / "b.extxyz", atoms)
+    assert len(list(read_molecules(tmp_path / "b.extxyz"))) == 1

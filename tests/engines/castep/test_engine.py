@@ -140,7 +140,6 @@ def test_corrections_change_only_the_way(formaldehyde: Structure, tmp_path: Path
         ("C", "published", {"cutoff_eV": "high"}, "cutoff_eV: Input should be a valid number"),
         ("C", "published", {"kpoints": {"divisions": [2, 2, 2]}}, "kpoints go with supercell"),
         ("C", "published", {"hole_kpoints": {"divisions": [2, 2, 2]}}, "hole_kpoints: a box"),
-        ("C", "published", {"kpoints": {"divisions": [2, 2, 2]}}, "kpoints go with supercell"),
         ("C", "crystal", {"electron": "removed"}, "the average potential of a charged cell"),
         (
             "C",
