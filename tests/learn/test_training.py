@@ -37,7 +37,7 @@ def dataset(dataset_file: Path, tmp_path: Path) -> Dataset:
 
 
 def _spec(dataset: Dataset, target: str = "gap", kind: ModelKind = ModelKind.A, seed: int = 0) -> RunSpec:
-    return RunSpec(dataset.key, target, kind, SMALL, seed)
+    return RunSpec(dataset.key, (target,), kind, SMALL, seed)
 
 
 def test_a_real_relation_is_learned_and_beats_the_mean(dataset: Dataset, tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ def parity_plot(cards: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    targets = list(dict.fromkeys(c["spec"]["target"] for c in cards.values()))
+    targets = list(dict.fromkeys(c["spec"]["targets"][0] for c in cards.values()))
     across = min(len(targets), 4)
     down = -(-len(targets) // across)
     figure = Figure(figsize=(3.1 * across, 3.2 * down), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for panel, target in zip(panels, targets, strict=False):
-        shown = [c for c in cards.values() if c["spec"]["target"] == target]
+        shown = [c for c in cards.values() if c["spec"]["targets"][0] == target]
         values = []
         for card in shown:
             kind = card["spec"]["kind"]

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
-from htxas import __version__
-from htxas.domain.identity import content_key
 from htxas.errors import DatasetError
 from htxas.learn.data.dataset import CARD, Dataset, load
 from htxas.learn.data.features import Standardiser, inputs
@@ -27,77 +24,12 @@ from htxas.learn.data.targets import RATIOS, describe
 from htxas.learn.nets.baselines import fit_baselines
 from htxas.learn.nets.fit import fit_network, predict_network, single_thread
 from htxas.learn.nets.metrics import score
-from htxas.learn.nets.network import Network
+from htxas.learn.runs.spec import SCHEMA, RunSpec, code_versions
 
-__all__ = ["WEIGHTS", "RunSpec", "execute", "finished", "folder_name"]
+__all__ = ["WEIGHTS", "RunSpec", "execute", "finished"]
 
 WEIGHTS = "model.safetensors"
-_SCHEMA = 1
 FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """What a run computes.
-
-    Attributes
-    ----------
-    dataset_key
-        Hash of the frozen dataset.
-    target
-        Target name.
-    kind
-        Model-A or Model-B.
-    network
-        Architecture and schedule.
-    seed
-        User's seed.
-    """
-
-    dataset_key: str
-    target: str
-    kind: ModelKind
-    network: Network
-    seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able values."""
-        return {
-            "dataset_key": self.dataset_key,
-            "target": self.target,
-            "kind": self.kind.value,
-            "network": self.network.to_dict(),
-            "seed": self.seed,
-        }
-
-    @property
-    def key(self) -> str:
-        """Content hash of everything that decides the result, the code's versions included."""
-        return content_key({"schema": _SCHEMA, **self.to_dict(), "code": _code_versions()})
-
-    @property
-    def name(self) -> str:
-        """Name of the model: ``gap-A``."""
-        return f"{self.target}-{self.kind.value}"
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder: results of other datasets or settings are never overwritten."""
-        return folder_name(self.name, self.key)
-
-    @property
-    def generator_seed(self) -> int:
-        """Seed of the run's own generator, whichever worker runs it, in whatever order."""
-        return int(content_key({"seed": self.seed, "target": self.target, "kind": self.kind.value})[:15], 16)
-
-
-def folder_name(name: str, key: str) -> str:
-    """Return the folder of the run called ``name`` whose hash is ``key``."""
-    return f"{name}-{key[:8]}"
-
-
-def _code_versions() -> dict[str, str]:
-    return {"htxas": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
 
 
 def finished(spec: RunSpec, out_dir: Path) -> dict[str, Any] | None:
@@ -138,11 +70,11 @@ def execute(dataset_path: str, spec: RunSpec, out_dir: str) -> dict[str, Any]:
 def _train(dataset: Dataset, spec: RunSpec) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     train, validation, test = (dataset.rows(side) for side in Split)
     x = inputs(spec.kind, dataset.spectra, dataset.ratios)
-    y = dataset.target(spec.target)
+    y = dataset.target(spec.targets[0])
     for side, rows in zip(Split, (train, validation, test), strict=True):
         if np.ptp(y[rows]) == 0:
             raise DatasetError(
-                f"target {spec.target} is the same for all {len(rows)} molecules of the {side.name.lower()} split",
+                f"target {spec.targets[0]} is the same for all {len(rows)} molecules of the {side.name.lower()} split",
                 where=str(dataset.path),
                 hint="leave the target out, or widen the dataset",
             )
@@ -158,14 +90,14 @@ def _train(dataset: Dataset, spec: RunSpec) -> tuple[dict[str, Any], dict[str, t
     baselines = fit_baselines(z[train], y[train], z[validation], y[validation], z[test])
     predicted = {name: b.predicted for name, b in baselines.items()} | {"net": members.mean(axis=0)}
     distance = np.sqrt((z[train, :points] ** 2).mean(axis=1))
-    target = describe(spec.target)
+    target = describe(spec.targets[0])
     card = {
-        "schema": _SCHEMA,
+        "schema": SCHEMA,
         "key": spec.key,
         "name": spec.name,
-        "code": _code_versions(),
+        "code": code_versions(),
         "spec": spec.to_dict(),
-        "target": {"name": spec.target, "unit": target.unit, "meaning": target.meaning},
+        "target": {"name": spec.targets[0], "unit": target.unit, "meaning": target.meaning},
         "inputs": {
             "spectrum_points": points,
             "ratios": [f"{a}/{b}" for a, b in RATIOS] if spec.kind is ModelKind.B else [],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from htxas.learn.data.dataset import Dataset
 from htxas.learn.data.recipe import ModelKind
-from htxas.learn.runs.run import folder_name
+from htxas.learn.runs.spec import folder_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +31,7 @@ def columns(kinds: Sequence[str]) -> list[tuple[str, str, str]]:
 
 
 def _layout(cards: Cards) -> tuple[list[str], list[str]]:
-    targets = list(dict.fromkeys(c["spec"]["target"] for c in cards.values()))
+    targets = list(dict.fromkeys(c["spec"]["targets"][0] for c in cards.values()))
     present = {c["spec"]["kind"] for c in cards.values()}
     return targets, [k.value for k in ModelKind if k.value in present]
 
@@ -82,7 +82,7 @@ def rich_table(cards: Cards, dataset: Dataset) -> Table:
 
 
 def _unit(cards: Cards, target: str) -> str:
-    return next(str(c["target"]["unit"]) for c in cards.values() if c["spec"]["target"] == target)
+    return next(str(c["target"]["unit"]) for c in cards.values() if c["spec"]["targets"][0] == target)
 
 
 def _best(cards: Cards, target: str, heads: Sequence[tuple[str, str, str]]) -> tuple[str, str]:
