@@ -219,7 +219,7 @@ def test_a_plan_leaves_a_whole_report_folder(training_file: Path, tmp_path: Path
     assert "120 molecules = 78 train + 18 validation + 24 test" in table
     assert "a baseline wins for" in table or "no baseline" in table
     counts = trained.summary["dataset"]["counts"]
-    assert counts["molecules"] == 120
+    assert counts["rows"] == 120
     assert os.fspath(data.path) in trained.summary["dataset"]["path"]
 
 

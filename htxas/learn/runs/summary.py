@@ -42,11 +42,12 @@ def _cell(cards: Cards, target: str, kind: str, method: str) -> Mapping[str, flo
 
 
 def headline(dataset: Dataset) -> str:
-    """Return one line on the dataset: source, molecules per split, hash."""
+    """Return one line on the dataset: source, rows per side, hash."""
     n = dataset.card["counts"]
+    what = f"{dataset.recipe.rows.value}s"
     left = "".join(f", {count} left out ({reason})" for reason, count in n["left_out"].items())
     return (
-        f"{dataset.card['source']}: {n['molecules']} molecules = {n['train']} train + {n['validation']} validation + "
+        f"{dataset.card['source']}: {n['rows']} {what} = {n['train']} train + {n['validation']} validation + "
         f"{n['test']} test{left}; dataset {dataset.key[:12]}"
     )
 

@@ -20,7 +20,7 @@ from htxas.errors import DatasetError, NotFound
 from htxas.learn.data.dataset import CARD, Dataset
 from htxas.learn.data.features import Standardiser, inputs, resample, window_row
 from htxas.learn.data.recipe import Align, ModelKind, Recipe, Scale
-from htxas.learn.data.source import Method, SpectrumRecord
+from htxas.learn.data.records import Method, SpectrumRecord
 from htxas.learn.data.targets import ratios
 from htxas.learn.nets.fit import predict_network, single_thread
 from htxas.learn.nets.network import Network
@@ -145,6 +145,8 @@ class Model:
                 f"is {record.method}, the model was trained on {Method(**self.card['dataset']['method'])}",
                 where=where,
             )
+        if record.spectrum is None:
+            raise DatasetError("has no molecular spectrum", where=where)
         if record.spectrum.sigma_eV != self.card["inputs"]["broadening_sigma_eV"]:
             raise DatasetError(
                 f"sigma {record.spectrum.sigma_eV} eV, the model was trained at "
@@ -152,7 +154,7 @@ class Model:
                 where=where,
             )
         row = window_row(record.spectrum, record.excitation_energy_eV, self.recipe.window, where=where)
-        return self._one(record.name, row, record.structure.composition)
+        return self._one(record.name, row, record.composition)
 
     def predict_csv(
         self, path: Path, *, excitation_energy_eV: float | None, composition: Mapping[str, int] | None
