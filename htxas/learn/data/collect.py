@@ -87,6 +87,10 @@ class _Row:
     heavy_atoms: int
     formula: str | None  # reduced, of a crystal
 
+    @property
+    def structure(self) -> str:
+        return self.molecule if self.formula is None else f"{self.formula} {self.molecule}"
+
 
 @dataclass(slots=True)
 class _State:
@@ -166,7 +170,7 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
     rows.sort(key=lambda r: r.name)
     known = all(r.smiles is not None for r in rows)
     # One rule for all rows: a molecule known by SMILES in one row and by structure in another must not be split.
-    groups = tuple(str(r.smiles) if known else r.molecule for r in rows)
+    groups = tuple(str(r.smiles) if known else r.structure for r in rows)
     formulas = _formulas(rows, groups)
     return Collected(
         names=tuple(r.name for r in rows),

@@ -98,7 +98,7 @@ class Dataset:
 
     @property
     def groups(self) -> list[str]:
-        """Molecule of each row: canonical SMILES, or the key of its structure. No split divides a molecule."""
+        """Molecule of each row: canonical SMILES, or the key of its structure, after the formula of a crystal."""
         return self._column("molecule")
 
     def _column(self, name: str) -> list[str]:
@@ -295,7 +295,7 @@ def _card(
                 for i, name in enumerate(splits)
             },
             "lacking": lacking,
-            "of": "molecules: canonical SMILES where every one has one, else structures"
+            "of": "molecules: canonical SMILES where every one has one, else structures, a crystal being one"
             + ("; row divides them, to show what that hides" if "row" in splits else ""),
         },
         "method": asdict(got.method),
