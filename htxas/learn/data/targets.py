@@ -12,7 +12,7 @@ from htxas.learn.data.qm9 import QM9_COLUMNS, QM9_PREFIX
 from htxas.learn.data.records import SiteRecord, SpectrumRecord
 from htxas.learn.data.site_targets import SITE_TARGETS, site_value
 
-__all__ = ["RATIOS", "TARGETS", "Target", "describe", "in_house", "ratios", "target_value"]
+__all__ = ["OF_SITES", "RATIOS", "TARGETS", "Target", "describe", "in_house", "ratios", "target_value"]
 
 RATIOS: tuple[tuple[str, str], ...] = (("N", "C"), ("O", "C"), ("F", "C"))
 """The composition inputs of Model-B, in column order."""
@@ -56,6 +56,9 @@ TARGETS: dict[str, Target] = {
     **{QM9_PREFIX + name: Target(c.unit, f"QM9: {c.meaning}") for name, c in QM9_COLUMNS.items()},
 }
 """Every target by name. Those called ``qm9_*`` are joined from a file at run time."""
+
+OF_SITES = ("edge_energy", *SITE_TARGETS)
+"""Targets that only sites have."""
 
 _GROUND = {"gap": "gap_eV", "homo": "homo_eV", "lumo": "lumo_eV", "dipole": "dipole_D"}
 
