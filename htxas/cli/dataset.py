@@ -132,7 +132,10 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
         "method", "{engine} {element} {edge}, parameters {parameters_key:.8}".format(**card["method"])
     )
     facts.add_row("input", f"{card['input']['quantity']}, {card['input']['unit']}")
-    facts.add_row("", f"{card['input']['energies']}; sigma {card['broadening_sigma_eV']} eV")
+    sigma_eV = card["broadening_sigma_eV"]
+    facts.add_row(
+        "", f"{card['input']['energies']}; {f'sigma {sigma_eV} eV' if sigma_eV else 'not broadened further'}"
+    )
     for target in card["targets"]:
         facts.add_row(f"target {target['name']}", f"{target['meaning']} ({target['unit']})")
     for key, curve in card["curves"].items():

@@ -148,7 +148,7 @@ class Model:
                 f"is {record.method}, the model was trained on {Method(**self.card['dataset']['method'])}",
                 where=where,
             )
-        if record.spectrum is None:
+        if record.spectrum is None or record.excitation_energy_eV is None:
             raise DatasetError("has no molecular spectrum", where=where)
         if record.spectrum.sigma_eV != self.card["inputs"]["broadening_sigma_eV"]:
             raise DatasetError(
@@ -181,6 +181,12 @@ class Model:
         """
         window = self.recipe.window
         where = str(path)
+        if window.align is Align.EDGE:
+            raise DatasetError(
+                "the model aligns spectra by the threshold of a site, which a measured spectrum does not tell",
+                where=where,
+                hint="a model trained with window.align: absolute",
+            )
         if window.align is Align.EXCITATION_ENERGY and excitation_energy_eV is None:
             raise DatasetError(
                 "the model aligns spectra by the excitation energy", hint="give --excitation-energy EV"
