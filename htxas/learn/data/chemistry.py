@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from htxas.domain.structure import Structure
 from htxas.errors import DatasetError
 
-__all__ = ["canonical_smiles", "coordination", "molecular_weight", "parse_formula", "sp3_ratio"]
+__all__ = [
+    "canonical_smiles",
+    "composition_of",
+    "coordination",
+    "molecular_weight",
+    "parse_formula",
+    "sp3_ratio",
+]
 
 _FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
 _BOND_SCALE = 1.25  # bonded if closer than this times the sum of covalent radii
@@ -25,13 +34,33 @@ def canonical_smiles(smiles: str, where: str | None = None) -> str:
         If it cannot be read.
     """
     from rdkit import Chem
+
+    return str(Chem.MolToSmiles(_read(smiles, where)))
+
+
+def _read(smiles: str, where: str | None) -> Any:
+    from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
     with BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:
         raise DatasetError(f"{smiles!r} is not a SMILES RDKit can read", where=where)
-    return str(Chem.MolToSmiles(molecule))
+    return molecule
+
+
+def composition_of(smiles: str, where: str | None = None) -> dict[str, int]:
+    """Return atoms per element of a molecule, with the hydrogens that its SMILES leaves out, counted by RDKit.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read.
+    """
+    molecule = _read(smiles, where)
+    counts = Counter(atom.GetSymbol() for atom in molecule.GetAtoms())
+    counts["H"] += sum(atom.GetTotalNumHs() for atom in molecule.GetAtoms())
+    return {symbol: n for symbol, n in sorted(counts.items()) if n}
 
 
 def molecular_weight(composition: Mapping[str, int]) -> float:
@@ -65,7 +94,7 @@ def sp3_ratio(
         neighbours = coordination(structure)
         bonded = structure.indices_of("C")
         return sum(neighbours[i] == 4 for i in bonded) / carbons, "coordination"
-    molecule = Chem.MolFromSmiles(canonical_smiles(smiles, where))
+    molecule = _read(smiles, where)
     kinds = [a.GetHybridization() for a in molecule.GetAtoms() if a.GetAtomicNum() == 6]
     if len(kinds) != carbons:
         raise DatasetError(f"SMILES {smiles} has {len(kinds)} carbons, the structure {carbons}", where=where)

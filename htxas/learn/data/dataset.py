@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from htxas import __version__
 from htxas.domain.identity import content_key
+from htxas.domain.spectrum import Quantity
 from htxas.errors import DatasetError
 from htxas.learn.data.collect import Collected, collect
 from htxas.learn.data.curves import describe_curve
@@ -37,7 +38,11 @@ __all__ = ["CARD", "Dataset", "freeze", "load"]
 CARD = "card.json"
 _SCHEMA = 2
 _ROWS = ("name", "key", "molecule")
-_SIZES = ("atoms", "heavy_atoms")
+_UNIT = {
+    Quantity.OSCILLATOR_STRENGTH: "oscillator strength / eV / atom",
+    Quantity.DSF: "A^2 / eV / atom: squared dipole matrix elements, both spins; not oscillator strengths",
+    Quantity.ABSORPTION: "normalised absorption, 1 is the bare atom's",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +58,7 @@ class Dataset:
     spectra
         Input spectra, shape (n, points), float32, memory-mapped.
     ratios
-        N/C, O/C, F/C, shape (n, 3), float32, memory-mapped.
+        N/C, O/C, F/C, shape (n, 3), float32, memory-mapped; (n, 0) where the source does not tell compositions.
     targets
         Shape (n, t), float64, memory-mapped; columns as in ``card["targets"]``.
     curves
@@ -61,7 +66,7 @@ class Dataset:
     splits
         :class:`htxas.learn.data.split.Split` of every row by name of the split, shape (n,), int8.
     atoms, heavy_atoms
-        Of each row's molecule, shape (n,), int16.
+        Of each row's molecule, shape (n,), int16; -1 where the source does not tell compositions.
     """
 
     path: Path
@@ -179,7 +184,7 @@ def freeze(source: Source, recipe: Recipe, out_dir: Path, *, qm9: Qm9Table | Non
     got = collect(source, recipe, qm9)
     splits, lacking = frozen_splits(
         got.groups,
-        got.heavy_atoms.tolist(),
+        got.heavy_atoms.tolist() if got.ratios.shape[1] else None,
         got.smiles,
         validation=recipe.validation,
         test=recipe.test,
@@ -305,9 +310,7 @@ def _card(
                 if recipe.rows is Rows.SITE
                 else "the multiplicity-weighted molecular spectrum"
             ),
-            "unit": "oscillator strength / eV / atom"
-            if window.scale is Scale.ABSOLUTE
-            else "1/eV (area 1 in the window)",
+            "unit": _UNIT[got.quantity] if window.scale is Scale.ABSOLUTE else "1/eV (area 1 in the window)",
             "energies": f"{window.start_eV} to {window.stop_eV:.4g} eV in steps of {window.step_eV} eV, "
             + (
                 "relative to the excitation energy" if window.align is Align.EXCITATION_ENERGY else "absolute"
@@ -325,5 +328,5 @@ def _card(
             for t in recipe.targets
         ],
         "curves": {c.name: describe_curve(c) for c in recipe.curves},
-        "ratios": [f"{a}/{b}" for a, b in RATIOS],
+        "ratios": [f"{a}/{b}" for a, b in RATIOS] if got.ratios.shape[1] else [],
     }

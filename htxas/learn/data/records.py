@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from htxas.domain.dos import Pdos
-from htxas.domain.spectrum import Spectrum, Sticks
+from htxas.domain.spectrum import Quantity, Spectrum, Sticks
 from htxas.domain.structure import Structure
 
-__all__ = ["Method", "SiteRecord", "SpectrumRecord"]
+__all__ = ["LeftOut", "Method", "SiteRecord", "SpectrumRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,10 @@ class SiteRecord:
         Absolute energy up to which its states are complete.
     sticks, spectrum
         Its transitions, or its broadened spectrum where those are not known.
+    zero_eV
+        Absolute energy of what is 0 in ``sticks`` and ``spectrum``.
+    quantity
+        What the strengths of ``sticks`` become when they are broadened.
     atoms
         Canonical indices of the atoms it stands for; empty without a structure.
     """
@@ -64,7 +68,17 @@ class SiteRecord:
     complete_to_eV: float
     sticks: Sticks | None = None
     spectrum: Spectrum | None = None
+    zero_eV: float = 0.0
+    quantity: Quantity = Quantity.OSCILLATOR_STRENGTH
     atoms: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A molecule that a source has but cannot give: counted under its reason, not an error."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +94,7 @@ class SpectrumRecord:
     smiles
         SMILES, or None.
     composition
-        Atoms per element.
+        Atoms per element; None where the source does not tell.
     structure
         Canonical structure; None where the source has none.
     spectrum
@@ -105,7 +119,7 @@ class SpectrumRecord:
     name: str
     key: str
     smiles: str | None
-    composition: Mapping[str, int]
+    composition: Mapping[str, int] | None
     structure: Structure | None
     spectrum: Spectrum | None
     excitation_energy_eV: float

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -71,7 +70,7 @@ def _sides(groups: Sequence[str], test: Sequence[str], validation: Sequence[str]
 
 def frozen_splits(
     groups: Sequence[str],
-    sizes: Sequence[int],
+    sizes: Sequence[int] | None,
     smiles: Mapping[str, str] | None,
     *,
     validation: float,
@@ -96,7 +95,7 @@ def frozen_splits(
     groups
         Molecule of each row.
     sizes
-        Heavy atoms of each row's molecule.
+        Heavy atoms of each row's molecule; None if they are not known.
     smiles
         SMILES of each group; None if some molecule has none.
     validation, test, seed
@@ -108,9 +107,13 @@ def frozen_splits(
         If a side of the first would be empty.
     """
     splits = {"molecule": split_by_group(groups, validation=validation, test=test, seed=seed)}
-    size_of = dict(zip(groups, sizes, strict=True))
-    tests = {"size": _largest(size_of, test)}
+    total = len(set(groups))
+    tests: dict[str, set[str]] = {}
     lacking: dict[str, str] = {}
+    if sizes is None:
+        lacking["size"] = "the source does not tell compositions"
+    else:
+        tests["size"] = _largest(dict(zip(groups, sizes, strict=True)), test)
     if smiles is None:
         lacking |= dict.fromkeys(("scaffold", *(f"class-{c}" for c in CLASSES)), "a molecule has no SMILES")
     else:
@@ -118,9 +121,10 @@ def frozen_splits(
         classes = {g: chemical_class(s) for g, s in smiles.items()}
         for kind in CLASSES:
             tests[f"class-{kind}"] = {g for g, c in classes.items() if c == kind}
+    ranked = _ranked(groups, seed)
     for name, chosen in tests.items():
-        rest = [g for g in _ranked(groups, seed) if g not in chosen]
-        few = round(validation * len(size_of))
+        rest = [g for g in ranked if g not in chosen]
+        few = round(validation * total)
         try:
             splits[name] = _sides(groups, sorted(chosen), rest[:few])
         except DatasetError as error:
@@ -129,12 +133,10 @@ def frozen_splits(
 
 
 def _largest(size_of: Mapping[str, int], fraction: float) -> set[str]:
-    wanted, chosen = round(fraction * len(size_of)), set[str]()
-    for size in sorted(set(size_of.values()), reverse=True):
-        if len(chosen) >= wanted:
-            break
-        chosen |= {g for g, s in size_of.items() if s == size}
-    return chosen
+    alike: dict[int, list[str]] = {}
+    for group, size in size_of.items():
+        alike.setdefault(size, []).append(group)
+    return _first(fraction * len(size_of), (alike[size] for size in sorted(alike, reverse=True)))
 
 
 def _rarest(smiles: Mapping[str, str], fraction: float, seed: int) -> set[str]:
@@ -142,13 +144,21 @@ def _rarest(smiles: Mapping[str, str], fraction: float, seed: int) -> set[str]:
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
     murcko: Any = MurckoScaffold  # its functions carry no types
-    scaffolds = {g: str(murcko.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s))) for g, s in smiles.items()}
-    members = Counter(scaffolds.values())
-    wanted, chosen = round(fraction * len(smiles)), set[str]()
-    for scaffold in sorted(_ranked(list(members), seed), key=lambda s: members[s]):
-        if len(chosen) >= wanted:
+    alike: dict[str, list[str]] = {}
+    for group, text in smiles.items():
+        scaffold = str(murcko.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(text)))
+        alike.setdefault(scaffold, []).append(group)
+    ranked = sorted(_ranked(list(alike), seed), key=lambda s: len(alike[s]))
+    return _first(fraction * len(smiles), (alike[scaffold] for scaffold in ranked))
+
+
+def _first(wanted: float, sets: Iterable[list[str]]) -> set[str]:
+    """Return whole sets, in their order, until there is enough."""
+    chosen: set[str] = set()
+    for members in sets:
+        if len(chosen) >= round(wanted):
             break
-        chosen |= {g for g, s in scaffolds.items() if s == scaffold}
+        chosen.update(members)
     return chosen
 
 
