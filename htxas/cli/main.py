@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("htxas.cli.ingest:ingest", "Adopt run folders that exist."),
     "query": ("htxas.cli.query:query", "Find calculations by composition, SMILES, state, energy."),
     "export": ("htxas.cli.export:export", "Write a campaign's results to HDF5 or Parquet."),
+    "dataset": ("htxas.cli.dataset:dataset", "Freeze spectra and what is to be learned of them."),
     "train": ("htxas.cli.train:train", "Train models on spectra, beside simple baselines."),
     "predict": ("htxas.cli.predict:predict", "Predict properties from spectra with a trained model."),
     "accuracy": ("htxas.cli.accuracy:accuracy", "Compare an engine's presets with experiment."),

@@ -96,7 +96,7 @@ def _print(model: Model, predictions: list[Prediction]) -> None:
 
     console = Console()
     unit = predictions[0].unit
-    target = model.card["target"]["name"] + ("" if unit == "1" else f" ({unit})")
+    target = model.target["name"] + ("" if unit == "1" else f" ({unit})")
     table = Table(title=f"{model.card['name']}: {model.card['target']['meaning']}")
     known = any(p.true is not None for p in predictions)
     for heading in ("name", target, *(("computed",) if known else ()), "spread of nets", "test error (MAE)"):

@@ -2,7 +2,8 @@
 
 An engine is a set of pure steps on a directory: ``write`` inputs, run ``command`` as a separate process, ``read``
 results. It knows nothing of databases, queues or other engines. A code is added by adding a folder with a module
-``engine`` whose ``ENGINE`` is an :class:`Engine`, and one line in :mod:`htxas.engines.registry`.
+``engine`` whose ``ENGINE`` is an :class:`Engine`, and one line in :mod:`htxas.engines.registry`. Codes of the user's
+own begin with :class:`htxas.engines.external_engine.ExternalEngine`.
 
 Files of htxas itself in a run directory
 ----------------------------------------

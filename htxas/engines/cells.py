@@ -13,9 +13,10 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from htxas.domain.structure import Structure
+from htxas.engines.models import Strict
 from htxas.errors import UnsupportedInput
 
 __all__ = ["Box", "Cell", "Mesh", "Supercell", "nearest_image_A"]
@@ -23,10 +24,6 @@ __all__ = ["Box", "Cell", "Mesh", "Supercell", "nearest_image_A"]
 FloatArray = npt.NDArray[np.float64]
 _MOST_REPEATS = 12
 _LEAST_GAP_A = 4.0  # between a molecule and its image: less is a crystal of them
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +56,7 @@ class Cell:
         return self.origin.count(0)
 
 
-class Box(_Strict):
+class Box(Strict):
     """A cubic box around a molecule.
 
     Attributes
@@ -109,7 +106,7 @@ class Box(_Strict):
         )
 
 
-class Supercell(_Strict):
+class Supercell(Strict):
     """Cells of a crystal side by side, one hole in all of them.
 
     Attributes
@@ -169,7 +166,7 @@ class Supercell(_Strict):
         )
 
 
-class Mesh(_Strict):
+class Mesh(Strict):
     """Points in the Brillouin zone.
 
     Attributes

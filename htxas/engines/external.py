@@ -284,9 +284,14 @@ def provenance_of(
     *,
     version: str,
     libraries: Mapping[str, str],
-    extra: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
 ) -> Provenance:
-    """Return the provenance of a run by its outcome."""
+    """Return the provenance of a run by its outcome.
+
+    ``extra``: more to tell; if None, the program, the seconds of its steps and where the ground state is from.
+    """
+    if extra is None:
+        extra = {k: outcome[k] for k in ("program", "steps_s", "ground") if k in outcome}
     return Provenance(
         engine_version=version,
         libraries=dict(libraries),

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from htxas.errors import UserError
 
-__all__ = ["nearest", "validated"]
+__all__ = ["Strict", "nearest", "one_cell", "overridden", "validated"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Parameters that never change and have no keys but their own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -21,6 +27,44 @@ def nearest(word: str, known: Iterable[str]) -> str:
     words = list(known)
     near = get_close_matches(word, words, n=1)
     return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(words)
+
+
+def overridden(
+    engine: str, overrides: Mapping[str, Any], *parts: tuple[type[BaseModel], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a preset's values with the user's in their place.
+
+    Parameters
+    ----------
+    engine
+        Its name, for the message.
+    overrides
+        What the user says, of all parts together.
+    parts
+        Each a model and the preset's values of it; the values are returned in this order.
+
+    Raises
+    ------
+    UserError
+        A key is none of any model's; the hint has the nearest.
+    """
+    values = [dict(preset) for _, preset in parts]
+    place = {key: own for (model, _), own in zip(parts, values, strict=True) for key in model.model_fields}
+    for key, value in overrides.items():
+        if key not in place:
+            raise UserError(f"{engine} has no parameter {key!r}", hint=nearest(key, place))
+        place[key][key] = value
+    return values
+
+
+def one_cell(values: dict[str, Any], overrides: Container[str]) -> None:
+    """Take a preset's box, or supercell and k points, out of the values if the user says the other."""
+    if "box" in overrides and "supercell" not in overrides:
+        values.pop("supercell", None)
+        if "kpoints" not in overrides:
+            values.pop("kpoints", None)
+    if "supercell" in overrides and "box" not in overrides:
+        values.pop("box", None)
 
 
 def validated(engine: str, model: type[_Model], values: Mapping[str, Any]) -> _Model:
@@ -31,6 +75,7 @@ def validated(engine: str, model: type[_Model], values: Mapping[str, Any]) -> _M
     UserError
         With the engine, the parameter, and what is wrong with it.
     """
+    # By way of JSON: lists of YAML are tuples here, and nothing else is taken for what it is not.
     try:
         return model.model_validate_json(json.dumps(dict(values), allow_nan=False))
     except ValidationError as error:

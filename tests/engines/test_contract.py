@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +17,9 @@ import pytest
 from htxas.domain.calculation import Calculation, Kind
 from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.result import CurveResult, GroundResult, Result, SiteResult
-from htxas.engines.base import Job, read_job
-from htxas.engines.registry import get_engine
+from htxas.engines.base import Engine, Job, read_job
+from htxas.engines.numerics import check_numerics
+from htxas.engines.registry import engine_names, get_engine
 from htxas.errors import Cause, EngineFailure
 
 HERE = Path(__file__).parent
@@ -70,6 +76,9 @@ CASES = {
 }
 
 
+CODES = [name for name in engine_names() if get_engine(name).starts_code]
+
+
 def runs(kind: str) -> list[tuple[str, Path]]:
     return [
         pytest.param(engine, HERE / engine / "runs" / name, id=f"{engine}-{name}")
@@ -97,6 +106,75 @@ def numbers(result: Result) -> list[np.ndarray]:
 def passes(result: Result, job: Job) -> bool:
     c = job.calculation
     return inspect(result, GateLimits(), element=c.element, edge=c.edge) is None
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_it_is_an_engine_whose_ladder_is_its_own(name: str) -> None:
+    engine = get_engine(name)
+    assert isinstance(engine, Engine)
+    assert engine.name == name
+    for rungs in engine.ladder.values():
+        for correction in rungs:
+            check_numerics(name, engine.numerics, correction.numerics)
+
+
+def without_code(name: str) -> str:
+    """Return the environment's variable that would name the code."""
+    if name == "gpaw" and find_spec("gpaw") is not None:
+        pytest.skip("this Python has GPAW, so there is one to be found")
+    return f"HTXAS_{name.upper()}"
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_code_that_is_not_there_is_missing(name: str, tmp_path: Path) -> None:
+    variable = without_code(name)
+    assert variable in str(get_engine(name).missing({"PATH": str(tmp_path)}))
+    assert get_engine(name).server_command() is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_its_code_a_calculation_is_bad_input(name: str, tmp_path: Path) -> None:
+    variable, engine = without_code(name), get_engine(name)
+    job = read_job(HERE / name / "runs" / CASES[name].good[0])
+    engine.write(job, tmp_path)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HTXAS_")}
+    environment = {**kept, "PATH": str(tmp_path)}
+    assert subprocess.run(engine.command(tmp_path), env=environment, check=False).returncode == 0
+    with pytest.raises(EngineFailure, match="there is no") as caught:
+        engine.read(job, tmp_path)
+    assert caught.value.cause is Cause.BAD_INPUT
+    assert variable in str(caught.value.hint)
+
+
+def leaves(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a calculation's identity, those of its parts too, by their last names."""
+    found: dict[str, Any] = {}
+    for key, value in parameters.items():
+        found |= leaves(value) if isinstance(value, Mapping) else {key: value}
+    return found
+
+
+@pytest.mark.parametrize(("name", "folder"), runs("good"))
+def test_nothing_of_the_identity_is_a_correction(name: str, folder: Path, tmp_path: Path) -> None:
+    job = read_job(folder)
+    for key, value in leaves(job.calculation.parameters).items():
+        with pytest.raises(EngineFailure, match="never changes the physics") as caught:
+            get_engine(name).write(replace(job, numerics={key: value}), tmp_path)
+        assert caught.value.cause is Cause.BAD_INPUT
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "feff"])  # FEFF's identity has no recipe
+def test_another_recipe_is_refused(name: str, tmp_path: Path) -> None:
+    job = read_job(HERE / name / "runs" / CASES[name].good[-1])
+    parameters = dict(job.calculation.parameters)
+    of_ground = (
+        {"ground": {**parameters["ground"], "recipe": 99}} if "ground" in parameters else {"recipe": 99}
+    )
+    other = replace(job, calculation=replace(job.calculation, parameters={**parameters, **of_ground}))
+    with pytest.raises(EngineFailure, match="recipe 99") as caught:
+        get_engine(name).write(other, tmp_path)
+    assert caught.value.cause is Cause.BAD_INPUT
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("engine", "folder"), runs("good"))

@@ -25,6 +25,7 @@ from htxas.launch.estimates import compare, measured
 from htxas.launch.preview import preview
 from htxas.launch.run import run_workers
 from htxas.launch.submit import submit
+from htxas.learn.data.recipe import Recipe
 from htxas.learn.data.source import StoreSource
 from htxas.store.store import Store
 
@@ -107,7 +108,7 @@ def test_a_whole_campaign(
         np.testing.assert_allclose(row["curve_absorption"], result.curve.isotropic, rtol=1e-6)
         np.testing.assert_allclose(row["background"], result.background, rtol=1e-6)
     with pytest.raises(DatasetError, match="its spectrum is continuous; models are trained on transitions"):
-        next(iter(StoreSource(store, "chains").records()))
+        next(iter(StoreSource(store, "chains").records(Recipe(()))))
     assert "ground" not in htxas("estimates")
     assert {c.kind for c in compare(store)} <= {Kind.SITE}
     packed = pack_finished(store)  # nothing is kept for a site that could still read it

@@ -115,7 +115,7 @@ def test_too_few_iterations_are_mended(lab: Lab, engine: str) -> None:
     elif engine == "cp2k":
         lab.wrap(engine, "sed -i 's/MAX_SCF 60$/MAX_SCF 4/' *.inp")
     else:
-        own = {"max_iterations": 6}
+        own = {"max_iterations": {"gpaw": 6, "elk": 12}[engine]}
     lab.submit(engine, **own)
     for record in lab.run():
         assert record.state is State.DONE, record.history
@@ -148,7 +148,7 @@ def test_a_hung_attempt_is_cut_and_the_next_ends(lab: Lab, engine: str) -> None:
     """Killed by the clock once; with more of it the same calculation is done."""
     flag = lab.folder / "hung"
     lab.wrap(engine, f"[ -e {flag} ] || {{ touch {flag}; exec sleep 1000; }}")
-    lab.submit(engine, batch={"walltime_s": 20.0})
+    lab.submit(engine, batch={"walltime_s": 25.0})
     ground, site = lab.run()
     assert (ground.state, site.state) == (State.DONE, State.DONE), (ground.history, site.history)
     assert causes(ground) == [Cause.WALLTIME.value]
@@ -169,9 +169,8 @@ def test_a_pseudopotential_that_has_gone(lab: Lab, monkeypatch: pytest.MonkeyPat
     files = lab.folder / "pseudos"
     files.mkdir()
     (files / "O.ld1.in").write_text(ld1_input("O", "O", RECIPES["tm-pbe-1"]["O"], hole=0.0))
-    subprocess.run(
-        ["ld1.x"], stdin=(files / "O.ld1.in").open(), cwd=files, check=True, stdout=subprocess.DEVNULL
-    )
+    with (files / "O.ld1.in").open() as text:
+        subprocess.run(["ld1.x"], stdin=text, cwd=files, check=True, stdout=subprocess.DEVNULL)
     monkeypatch.setenv("HTXAS_QE_PSEUDOS", str(files))
     lab.submit("qe", upf={"O": "O.UPF"})
     (files / "O.UPF").unlink()

@@ -15,7 +15,8 @@ from htxas.domain.dos import Pdos
 from htxas.domain.identity import content_key
 from htxas.domain.spectrum import Sticks, broaden
 from htxas.domain.structure import Structure
-from htxas.learn.data.source import Method, SpectrumRecord
+from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.records import Method, SpectrumRecord
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +66,13 @@ def sticks_of(index: int) -> Sticks:
 def make_record(index: int, **changes: Any) -> SpectrumRecord:
     smiles = chain_smiles(index)
     truth = truth_of(index)
+    structure = changes.get("structure") or make_structure(index, smiles)
     fields: dict[str, Any] = {
         "name": f"m{index:03d}",
+        "key": structure.key,
         "smiles": smiles,
-        "structure": make_structure(index, smiles),
+        "composition": structure.composition,
+        "structure": structure,
         "spectrum": broaden(sticks_of(index)),
         "excitation_energy_eV": truth.onset_eV,
         "complete_to_eV": truth.onset_eV + 20.0,
@@ -98,7 +102,7 @@ class ListSource:
     def label(self) -> str:
         return "list"
 
-    def records(self) -> Iterator[SpectrumRecord]:
+    def records(self, recipe: Recipe) -> Iterator[SpectrumRecord]:
         yield from self.items
 
 

@@ -10,6 +10,7 @@ import pytest
 from htxas.domain.spectrum import Spectrum
 from htxas.errors import DatasetError, NotFound
 from htxas.learn.data.dataset import load
+from htxas.learn.data.recipe import Recipe
 from htxas.learn.data.source import FileSource
 from htxas.learn.runs.config import read_plan
 from htxas.learn.runs.run import WEIGHTS
@@ -50,8 +51,9 @@ def test_a_saved_model_repeats_its_own_test_predictions(trained: Trained) -> Non
         model = _model(trained, kind)
         by_name = {p.name: p for p in model.predict_dataset(load(trained.dataset.path))}
         card = trained.cards[f"gap-{kind}"]
+        test = card["test"]
         for name, true, expected in zip(
-            card["test"]["ids"], card["test"]["true"], card["test"]["predicted"]["net"], strict=True
+            test["ids"], test["true"]["gap"], test["predicted"]["gap"]["net"], strict=True
         ):
             assert by_name[name].value == pytest.approx(expected, abs=1e-6)
             assert by_name[name].true == true
@@ -60,7 +62,7 @@ def test_a_saved_model_repeats_its_own_test_predictions(trained: Trained) -> Non
 def test_molecule_csv_and_dataset_give_the_same_number(
     trained: Trained, synthetic: SimpleNamespace, dataset_file: Path, tmp_path: Path
 ) -> None:
-    record = next(r for r in FileSource(dataset_file).records() if r.name == "m003")
+    record = next(r for r in FileSource(dataset_file).records(Recipe(())) if r.name == "m003")
     model = _model(trained, "B")
     expected = {p.name: p for p in model.predict_dataset(trained.dataset)}["m003"]
     one = model.predict_record(record)
@@ -77,7 +79,7 @@ def test_molecule_csv_and_dataset_give_the_same_number(
 def test_what_does_not_fit_the_model_is_refused(
     trained: Trained, synthetic: SimpleNamespace, dataset_file: Path
 ) -> None:
-    record = next(iter(FileSource(dataset_file).records()))
+    record = next(iter(FileSource(dataset_file).records(Recipe(()))))
     model = _model(trained)
     for changes, words in [
         ({"method": dataclasses.replace(record.method, edge="L1")}, "is fake C L1 .*trained on fake C K"),

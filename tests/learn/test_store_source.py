@@ -18,7 +18,8 @@ from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.errors import DatasetError, NotFound
 from htxas.learn.data.dataset import freeze
 from htxas.learn.data.recipe import Recipe
-from htxas.learn.data.source import FileSource, Method, StoreSource, store_record
+from htxas.learn.data.records import Method
+from htxas.learn.data.source import FileSource, StoreSource, store_record
 from htxas.store.outcomes import done
 from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
 

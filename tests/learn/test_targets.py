@@ -35,16 +35,16 @@ def test_unknown_target_offers_the_nearest() -> None:
 def test_sp3_ratio_of_smiles(smiles: str, expected: float) -> None:
     n = smiles.upper().count("C")
     structure = Structure.from_atoms(["C"] * n, [[1.5 * i, 0, 0] for i in range(n)])[0]
-    assert sp3_ratio(smiles, structure) == (pytest.approx(expected), "smiles")
+    assert sp3_ratio(smiles, structure.composition, structure) == (pytest.approx(expected), "smiles")
 
 
 def test_sp3_ratio_from_coordination_and_mismatch() -> None:
     d = 0.63
     methane = [[0, 0, 0], [d, d, d], [d, -d, -d], [-d, d, -d], [-d, -d, d]]
     structure = Structure.from_atoms(["C", "H", "H", "H", "H"], methane)[0]
-    assert sp3_ratio(None, structure) == (1.0, "coordination")
+    assert sp3_ratio(None, structure.composition, structure) == (1.0, "coordination")
     with pytest.raises(DatasetError, match="has 2 carbons, the structure 1"):
-        sp3_ratio("CC", structure)
+        sp3_ratio("CC", structure.composition, structure)
 
 
 def test_ratios_and_formula() -> None:
@@ -115,7 +115,7 @@ def test_without_a_ground_state_its_targets_are_refused_and_others_are_not(
     meta = DatasetMeta("synthetic", "fake", {"parameters": {"site": {}, "ground": None}}, "htxas test")
     with DatasetWriter(tmp_path / "x.h5", meta) as writer:
         writer.add(dataclasses.replace(synthetic.entry(1), ground_key=None, ground=None))
-    (record,) = FileSource(tmp_path / "x.h5").records()
+    (record,) = FileSource(tmp_path / "x.h5").records(Recipe(()))
     assert record.ground == {}
     assert target_value("excitation_energy", record)[0] == synthetic.truth(1).onset_eV
     with pytest.raises(DatasetError, match="has no gap_eV of a ground state"):

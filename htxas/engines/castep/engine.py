@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import numpy as np
 from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
-from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
+from htxas.engines.base import Job, ResolvedParameters, write_job
 from htxas.engines.castep.corrections import LADDER, NUMERICS
 from htxas.engines.castep.judge import unfinished
 from htxas.engines.castep.parameters import ground_of, site_of
@@ -29,43 +27,30 @@ from htxas.engines.castep.write import (
     title,
     valence_electrons,
 )
-from htxas.engines.external import read_outcome
-from htxas.engines.numerics import Numeric, refuse_numerics
+from htxas.engines.external import Program, read_outcome
+from htxas.engines.external_engine import ExternalEngine
+from htxas.engines.numerics import refuse_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
 
 __all__ = ["ENGINE", "CastepEngine"]
 
-_MODULE = "htxas.engines.castep"
 _PUBLISHED_VOLUME_A3 = 15.0**3
 _PUBLISHED_CUTOFF_EV = 500.0
 _GROUND_SHARE = 0.3
 _MOST_ATOMS = 999
 
 
-@dataclass(frozen=True, slots=True)
-class CastepEngine:
+class CastepEngine(ExternalEngine):
     """Core holes in pseudopotentials and plane waves: K edges of molecules in a box and of crystals.
 
     Absolute energies are differences of total energies, corrected by isolated all-electron atoms; nothing is aligned.
     States above the vacuum level of a molecule are those of its box.
     """
 
-    name: str = "castep"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.castep.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.castep.corrections`."""
-        return NUMERICS
+    name = "castep"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -152,26 +137,9 @@ class CastepEngine:
         for name, text in texts.items():
             (directory / name).write_text(text)
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs CASTEP, for a site perhaps twice."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> Program:
         """Look for the user's CASTEP."""
-        try:
-            find_castep(environment)
-        except EngineFailure as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """CASTEP has no persistent process."""
-        return
+        return find_castep(environment)
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read CASTEP's files.
@@ -186,10 +154,6 @@ class CastepEngine:
         if job.calculation.kind is Kind.GROUND:
             return read_ground(job, directory, outcome)
         return read_site(job, directory, outcome)
-
-    def versions(self) -> dict[str, str]:
-        """CASTEP is the user's own: its version is known once it has run."""
-        return {}
 
 
 ENGINE = CastepEngine()

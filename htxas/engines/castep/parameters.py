@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from htxas.domain.elements import atomic_number
 from htxas.engines.castep.pseudopotentials import SETS, refusal
 from htxas.engines.cells import Box, Cell, Mesh, Supercell
+from htxas.engines.models import Strict
 from htxas.errors import StructureError
 
 __all__ = ["RECIPE", "CastepParameters", "Ground", "Hole", "State", "ground_of", "site_of", "state_document"]
@@ -19,11 +20,7 @@ RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class State(_Strict):
+class State(Strict):
     """What the ground state's density and energy depend on; the core-hole state is computed with the same.
 
     Attributes
@@ -60,7 +57,7 @@ class State(_Strict):
     energy_tolerance_eV: float = Field(1e-6, gt=0, le=1e-4)
     eigenvalue_tolerance_eV: float = Field(1e-6, gt=0, le=1e-3)
     pseudopotential_set: str = "otfg-1"
-    pseudopotentials: dict[str, str] = {}
+    pseudopotentials: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -109,7 +106,7 @@ class Ground(State):
     pdos_window_eV: float = Field(15.0, ge=5, le=60)
 
 
-class Hole(_Strict):
+class Hole(Strict):
     """What only the core-hole part depends on: a full hole, the excited electron in the lowest empty level.
 
     Attributes
@@ -128,7 +125,7 @@ class Hole(_Strict):
     hole_kpoints: Mesh | None = None
 
 
-class CastepParameters(_Strict):
+class CastepParameters(Strict):
     """All of a site.
 
     Attributes

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
-
-from pydantic import ValidationError
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.castep.parameters import RECIPE, CastepParameters, Ground, Hole, state_document
 from htxas.engines.castep.pseudopotentials import holds_1s, hole_string, is_library
-from htxas.engines.models import nearest
+from htxas.engines.models import nearest, one_cell, overridden, validated
 from htxas.errors import UserError
 
 __all__ = ["PRESETS", "resolve"]
@@ -52,33 +49,16 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         raise UserError(f"castep has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(f"the castep engine makes holes in 1s only, not {element} {edge}", hint="use edge: K")
-    values = dict(PRESETS[preset][1])
-    hole: dict[str, Any] = {}
-    for key, value in overrides.items():
-        if key == "electron":
-            raise UserError(f"castep: electron: {_NO_CHARGE}")
-        if key in Ground.model_fields:
-            values[key] = value
-        elif key in Hole.model_fields:
-            hole[key] = value
-        else:
-            known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"castep has no parameter {key!r}", hint=nearest(key, known))
-    for one, other in (("box", "supercell"), ("supercell", "box")):  # one of the user's replaces the preset's
-        if one in overrides and other not in overrides:
-            values.pop(other, None)
-            if one == "box":
-                values.pop("kpoints", None)
-    try:
-        ground = Ground.model_validate_json(_json(values))
-        string = ground.string(element) or ""
-        found = CastepParameters(
-            ground=ground, hole=Hole.model_validate_json(_json(hole)), absorber=hole_string(string)
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "parameters"
-        raise UserError(f"castep: {name}: {first['msg'].removeprefix('Value error, ')}") from None
+    if "electron" in overrides:
+        raise UserError(f"castep: electron: {_NO_CHARGE}")
+    ground_values, hole_values = overridden("castep", overrides, (Ground, PRESETS[preset][1]), (Hole, {}))
+    one_cell(ground_values, set(overrides) - {"kpoints"})  # a box has none, whatever the user says
+    ground = validated("castep", Ground, ground_values)
+    string = ground.string(element) or ""
+    state = ground.model_dump(mode="json", exclude_none=True)
+    hole = validated("castep", Hole, hole_values).model_dump(mode="json", exclude_none=True)
+    parts = {"ground": state_document(state), "hole": hole, "absorber": hole_string(string)}
+    validated("castep", CastepParameters, parts)
     if not string or is_library(string):
         raise UserError(
             f"htxas knows no on-the-fly string of {element} to put a hole in",
@@ -86,17 +66,5 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         )
     if holds_1s(string):
         raise UserError(f"1s is a valence state in {element} {string}: it has no hole in its core")
-    document = {"recipe": RECIPE, **ground.model_dump(mode="json", exclude_none=True)}
-    site = {
-        "ground": state_document(document),
-        "hole": found.hole.model_dump(mode="json", exclude_none=True),
-        "absorber": found.absorber,
-    }
-    return ResolvedParameters(site=site, ground=document)
-
-
-def _json(values: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(values, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"castep: a parameter is no number, word, list or mapping: {error}") from None
+    document = {"recipe": RECIPE, **state}
+    return ResolvedParameters(site={**parts, "ground": state_document(document)}, ground=document)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from htxas.domain.calculation import Convergence, Kind
 from htxas.domain.result import Provenance, Result
 from htxas.domain.structure import Structure
 from htxas.domain.units import BOHR_A
-from htxas.engines.base import Correction, Job, ResolvedParameters, read_job, write_job
+from htxas.engines.base import Job, ResolvedParameters, read_job, write_job
 from htxas.engines.cp2k.basis import OTHERS, count, shells
 from htxas.engines.cp2k.corrections import LADDER, NUMERICS
 from htxas.engines.cp2k.log import read_log
@@ -23,20 +21,19 @@ from htxas.engines.cp2k.parameters import PRESETS, ground_of, hole_of, other_con
 from htxas.engines.cp2k.process import find_cp2k
 from htxas.engines.cp2k.read import Finished, ground_result, read_steps, site_result, unfinished
 from htxas.engines.cp2k.write import START, files, project, steps_of
-from htxas.engines.external import log_tail, provenance_of, read_outcome
-from htxas.engines.numerics import Numeric, refuse_numerics
+from htxas.engines.external import Program, log_tail, provenance_of, read_outcome
+from htxas.engines.external_engine import ExternalEngine
+from htxas.engines.numerics import refuse_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
 
 __all__ = ["ENGINE", "Cp2kEngine"]
 
-_MODULE = "htxas.engines.cp2k"
 # Exponent times squared distance to the wall. CH4's Rydberg levels are 5 meV from their limit at 1.7 (0.03 a0^-2, 4 A),
 # and up to 140 meV at 1.1 (3.25 A).
 _LEAST_ROOM = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Cp2kEngine:
+class Cp2kEngine(ExternalEngine):
     """All-electron core-hole spectra of closed-shell molecules in vacuum: GAPW and the transition potential.
 
     The physics is that of the pyscf engine, by other means: a grid of plane waves beside the Gaussians, and a hole of
@@ -48,22 +45,10 @@ class Cp2kEngine:
     exact two-component theory (X2C, PySCF) says 0.11.
     """
 
-    name: str = "cp2k"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.cp2k.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.cp2k.corrections`."""
-        return NUMERICS
+    name = "cp2k"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -147,26 +132,9 @@ class Cp2kEngine:
         for name, text in texts.items():
             (directory / name).write_text(text)
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs CP2K step by step."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> Program:
         """Look for the user's CP2K."""
-        try:
-            find_cp2k(environment)
-        except EngineFailure as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """CP2K's own shell keeps nothing that would help here."""
-        return
+        return find_cp2k(environment)
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read CP2K's outputs, spectra and projected densities of states.
@@ -190,10 +158,6 @@ class Cp2kEngine:
         if job.calculation.kind is Kind.GROUND:
             return ground_result(job, directory, done, provenance)
         return site_result(job, directory, done, provenance)
-
-    def versions(self) -> dict[str, str]:
-        """CP2K is the user's own: its version is known once it has run."""
-        return {}
 
 
 def _take_orbitals(job: Job, directory: Path) -> bool:

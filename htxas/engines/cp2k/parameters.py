@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Box
 from htxas.engines.cp2k.basis import OTHERS, Shell, content_hash, diffuse, shells
-from htxas.engines.models import nearest
+from htxas.engines.models import Strict, nearest, overridden
 from htxas.errors import UserError
 
 __all__ = [
@@ -34,11 +34,7 @@ ABSORBERS: tuple[str, ...] = ("B", "C", "N", "O", "F")
 """Elements whose K edge is computed. Heavier ones need relativity, and CP2K's is no help here: see the engine."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Ground(_Strict):
+class Ground(Strict):
     """What the ground state depends on.
 
     Attributes
@@ -69,7 +65,7 @@ class Ground(_Strict):
     density_tolerance: float = Field(1e-5, gt=0, le=1e-4)
 
 
-class Hole(_Strict):
+class Hole(Strict):
     """What only the core-hole part depends on.
 
     Attributes
@@ -129,16 +125,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
             f"the cp2k engine does not excite {element} 1s: it is not relativistic",
             hint="one of " + " ".join(ABSORBERS),
         )
-    _, ground_values, hole_values = PRESETS[preset]
-    ground_values, hole_values = dict(ground_values), dict(hole_values)
-    for key, value in overrides.items():
-        if key in Ground.model_fields:
-            ground_values[key] = value
-        elif key in Hole.model_fields:
-            hole_values[key] = value
-        else:
-            known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"cp2k has no parameter {key!r}", hint=nearest(key, known))
+    _, ground_preset, hole_preset = PRESETS[preset]
+    ground_values, hole_values = overridden("cp2k", overrides, (Ground, ground_preset), (Hole, hole_preset))
     try:
         ground_model = Ground.model_validate(ground_values)
         hole_model = Hole.model_validate(hole_values)

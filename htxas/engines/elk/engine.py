@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import numpy as np
 from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
-from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
+from htxas.engines.base import Job, ResolvedParameters
 from htxas.engines.elk.corrections import LADDER, NUMERICS
 from htxas.engines.elk.judge import bad
 from htxas.engines.elk.output import OutputError, read_scf
@@ -24,40 +22,26 @@ from htxas.engines.elk.process import find_elk
 from htxas.engines.elk.read import ground_result, site_result
 from htxas.engines.elk.species import SPECIES, Role
 from htxas.engines.elk.write import lay_out, scf_inputs
-from htxas.engines.external import provenance_of, read_outcome
-from htxas.engines.numerics import Numeric, refuse_numerics
-from htxas.errors import Cause, EngineFailure, UnsupportedInput
+from htxas.engines.external import Program, provenance_of, read_outcome
+from htxas.engines.external_engine import ExternalEngine
+from htxas.errors import Cause, UnsupportedInput
 
 __all__ = ["ENGINE", "ElkEngine"]
 
-_MODULE = "htxas.engines.elk"
 _MOST_SYMMETRIES = 192  # maxsymcrys of Elk
 _ORBITALS = 13  # local ones of an atom, besides plane waves
 
 
-@dataclass(frozen=True, slots=True)
-class ElkEngine:
+class ElkEngine(ExternalEngine):
     """All-electron linearised augmented plane waves with a full core hole, by Elk: K edges of crystals.
 
     The hole is not spin-polarised, as published: absolute energies are some eV (1 to 2 %) high.
     """
 
-    name: str = "elk"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.elk.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.elk.corrections`."""
-        return NUMERICS
+    name = "elk"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -130,17 +114,10 @@ class ElkEngine:
         EngineFailure
             BAD_INPUT for numerics that are none of this engine's, or another recipe.
         """
-        refuse_numerics(self.name, NUMERICS, job.numerics)
+        self.write_job(job, directory, recipe=RECIPE)
         c = job.calculation
         is_ground = c.kind is Kind.GROUND
         document = c.parameters if is_ground else c.parameters["ground"]
-        if document["recipe"] != RECIPE:
-            raise EngineFailure(
-                Cause.BAD_INPUT,
-                f"the calculation is of recipe {document['recipe']}, this htxas computes by recipe {RECIPE}",
-                where=str(directory),
-            )
-        write_job(job, directory)
         ground = ground_from(document)
         role = Role.HOLE if not is_ground and c.parameters["hole"]["electrons"] else Role.PLAIN
         layout = lay_out(job.structure, ground, c.atom, role=role)
@@ -148,26 +125,9 @@ class ElkEngine:
         for name, text in scf_inputs(title, layout, ground, job.numerics).items():
             (directory / name).write_text(text)
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs Elk step by step."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> Program:
         """Look for the user's Elk."""
-        try:
-            find_elk(environment)
-        except EngineFailure as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """Elk has no persistent process."""
-        return
+        return find_elk(environment)
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read levels, charges in spheres and matrix elements.
@@ -181,20 +141,10 @@ class ElkEngine:
             job, directory, lambda: bad(Cause.ENGINE_CRASH, "the process ended without a word", directory)
         )
         version = _version(directory)
-        provenance = provenance_of(
-            outcome,
-            directory,
-            version=version,
-            libraries={"elk": version},
-            extra={k: outcome[k] for k in ("program", "steps_s", "ground") if k in outcome},
-        )
+        provenance = provenance_of(outcome, directory, version=version, libraries={"elk": version})
         if job.calculation.kind is Kind.GROUND:
             return ground_result(job, directory, provenance)
         return site_result(job, directory, outcome, provenance)
-
-    def versions(self) -> dict[str, str]:
-        """Elk is the user's own: its version is known once it has run."""
-        return {}
 
 
 def _symmetries(structure: Structure) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Mesh, Supercell
 from htxas.engines.elk.species import SPECIES
-from htxas.engines.models import nearest, validated
+from htxas.engines.models import Strict, nearest, overridden, validated
 from htxas.errors import UserError
 
 __all__ = ["PRESETS", "RECIPE", "Ground", "Hole", "ground_from", "hole_from", "resolve"]
@@ -19,11 +19,7 @@ RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Ground(_Strict):
+class Ground(Strict):
     """What the ground state depends on; the core-hole state is computed with the same.
 
     Attributes
@@ -60,7 +56,7 @@ class Ground(_Strict):
     max_iterations: int = Field(100, ge=2, le=1000)
 
 
-class Hole(_Strict):
+class Hole(Strict):
     """What only the core-hole part depends on.
 
     Attributes
@@ -97,14 +93,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         raise UserError(f"elk has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(f"elk computes K edges, not {element} {edge}", hint="use feff for other edges")
-    values: dict[str, dict[str, Any]] = {"ground": dict(PRESETS[preset][1]), "hole": {}}
-    for key, value in overrides.items():
-        part = "ground" if key in Ground.model_fields else "hole" if key in Hole.model_fields else None
-        if part is None:
-            known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"elk has no parameter {key!r}", hint=nearest(key, known))
-        values[part][key] = value
-    ground, hole = ground_from(values["ground"]), hole_from(values["hole"])
+    ground_values, hole_values = overridden("elk", overrides, (Ground, PRESETS[preset][1]), (Hole, {}))
+    ground, hole = ground_from(ground_values), hole_from(hole_values)
     known_species = SPECIES.get(ground.species)
     if known_species is None:
         raise UserError(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from htxas.domain.calculation import Kind
 from htxas.domain.result import Provenance, Result
 from htxas.domain.structure import Structure
-from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
-from htxas.engines.external import log_tail, provenance_of, read_outcome
+from htxas.engines.base import Job, ResolvedParameters, write_job
+from htxas.engines.external import Program, log_tail, provenance_of, read_outcome
+from htxas.engines.external_engine import ExternalEngine
 from htxas.engines.feff.checkpoint import take_potentials
 from htxas.engines.feff.cluster import NEIGHBOURS_MOST
 from htxas.engines.feff.corrections import LADDER, NUMERICS
@@ -21,12 +20,11 @@ from htxas.engines.feff.parameters import PRESETS, FeffParameters, resolve
 from htxas.engines.feff.process import find_feff
 from htxas.engines.feff.read import FeffRun, log_text, read_run, result_of, unfinished
 from htxas.engines.feff.write import AXES, Layout, deck_texts, lay_out
-from htxas.engines.numerics import Numeric, refuse_numerics
+from htxas.engines.numerics import refuse_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput
 
 __all__ = ["ENGINE", "FeffEngine", "parameters_from"]
 
-_MODULE = "htxas.engines.feff"
 _KINDS_MOST = {9: 11, 10: 31}  # unique potentials (nphx)
 
 
@@ -35,30 +33,17 @@ def parameters_from(document: Mapping[str, Any]) -> FeffParameters:
     return FeffParameters.model_validate_json(json.dumps(dict(document)))
 
 
-@dataclass(frozen=True, slots=True)
-class FeffEngine:
+class FeffEngine(ExternalEngine):
     """Real-space multiple scattering in muffin-tin potentials: molecules and crystals, any edge of one shell.
 
     Energies are FEFF's own: a free-atom edge and the Fermi level of its potentials. They are eVs off (5 to 10 eV low
     at molecular carbon K edges) and are never aligned here.
     """
 
-    name: str = "feff"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.feff.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.feff.corrections`."""
-        return NUMERICS
+    name = "feff"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -155,26 +140,9 @@ class FeffEngine:
                 text = take_potentials(job.previous_directory / folder, here, text)
             (here / "feff.inp").write_text(text)
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs FEFF module by module."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> Program:
         """Look for the user's FEFF."""
-        try:
-            find_feff(environment)
-        except EngineFailure as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """FEFF has no persistent process."""
-        return
+        return find_feff(environment)
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read ``xmu.dat``, ``ldosNN.dat`` and the logs.
@@ -221,10 +189,6 @@ class FeffEngine:
             provenance=provenance,
             where=str(directory),
         )
-
-    def versions(self) -> dict[str, str]:
-        """FEFF is the user's own: its version is known once it has run."""
-        return {}
 
 
 def _provenance(

@@ -8,13 +8,13 @@ their cards, and what has no name here is kept as it is under ``cards``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.feff.deck import Card
+from htxas.engines.models import nearest, overridden, validated
 from htxas.errors import UserError
 
 __all__ = [
@@ -272,39 +272,12 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         Unknown preset, key or value, or an edge of two shells.
     """
     if preset not in PRESETS:
-        near = get_close_matches(preset, PRESETS, n=1)
-        raise UserError(f"feff has no preset {preset!r}", hint=_nearest(near, PRESETS))
+        raise UserError(f"feff has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge not in EDGES:
         shells = " and ".join(edge[:1] + n for n in edge[1:].split(","))
         raise UserError(
             f"FEFF computes one shell at a time, not {element} {edge}",
             hint=f"make it two campaigns: {shells}",
         )
-    for key in overrides:
-        if key not in FeffParameters.model_fields:
-            near = get_close_matches(key, FeffParameters.model_fields, n=1)
-            raise UserError(
-                f"feff has no parameter {key!r}", hint=_nearest(near, FeffParameters.model_fields)
-            )
-    values = {**PRESETS[preset][1], **overrides}
-    try:
-        # By way of JSON: lists of YAML are tuples here, and nothing else is taken for what it is not.
-        parameters = FeffParameters.model_validate_json(_json(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(p) for p in first["loc"]) or "parameters"
-        raise UserError(f"feff: {name}: {first['msg'].removeprefix('Value error, ')}") from None
-    return ResolvedParameters(site=parameters.to_dict(), ground=None)
-
-
-def _json(values: Mapping[str, Any]) -> str:
-    import json
-
-    try:
-        return json.dumps(values, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"feff: a parameter is no number, word, list or mapping: {error}") from None
-
-
-def _nearest(near: list[str], known: Mapping[str, Any]) -> str:
-    return f"did you mean {near[0]!r}?" if near else "one of " + " ".join(known)
+    (values,) = overridden("feff", overrides, (FeffParameters, PRESETS[preset][1]))
+    return ResolvedParameters(site=validated("feff", FeffParameters, values).to_dict(), ground=None)

@@ -4,55 +4,38 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
-from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
-from htxas.engines.external import provenance_of, read_outcome
+from htxas.engines.base import Job, ResolvedParameters
+from htxas.engines.external import Program, provenance_of, read_outcome
+from htxas.engines.external_engine import ExternalEngine
 from htxas.engines.gpaw.corrections import LADDER, NUMERICS
 from htxas.engines.gpaw.parameters import PRESETS, RECIPE, ground_from, resolve
 from htxas.engines.gpaw.process import find_gpaw
 from htxas.engines.gpaw.read import bad, ground_result, site_result
 from htxas.engines.gpaw.recipes import RECIPES
 from htxas.engines.gpaw.write import lay_grid, valence_of, write_step
-from htxas.engines.numerics import Numeric, refuse_numerics
-from htxas.errors import Cause, EngineFailure, UnsupportedInput
+from htxas.errors import Cause, UnsupportedInput
 
 __all__ = ["ENGINE", "GpawEngine"]
 
-_MODULE = "htxas.engines.gpaw"
 
-
-@dataclass(frozen=True, slots=True)
-class GpawEngine:
+class GpawEngine(ExternalEngine):
     """All-electron energies and spectra of molecules by PAW on real-space grids, with GPAW.
 
     Between walls instead of periodic images, so that levels count from vacuum and an ion is an ion. A spin-polarised
     core ion and half a hole, as with PySCF: absolute energies are those of the functional.
     """
 
-    name: str = "gpaw"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.gpaw.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.gpaw.corrections`."""
-        return NUMERICS
+    name = "gpaw"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -108,38 +91,12 @@ class GpawEngine:
         EngineFailure
             BAD_INPUT for numerics that are none of this engine's, or another recipe.
         """
-        refuse_numerics(self.name, NUMERICS, job.numerics)
-        c = job.calculation
-        recipe = (c.parameters if c.kind is Kind.GROUND else c.parameters["ground"])["recipe"]
-        if recipe != RECIPE:
-            raise EngineFailure(
-                Cause.BAD_INPUT,
-                f"the calculation is of recipe {recipe}, this htxas computes by recipe {RECIPE}",
-                where=str(directory),
-            )
-        write_job(job, directory)
+        self.write_job(job, directory, recipe=RECIPE)
         write_step(job, directory)
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs GPAW step by step."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> Program:
         """Look for the user's Python with GPAW; whether GPAW is in it is seen when it runs."""
-        try:
-            find_gpaw(environment)
-        except EngineFailure as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """GPAW has no persistent process."""
-        return
+        return find_gpaw(environment)
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read what the steps told.
@@ -154,20 +111,10 @@ class GpawEngine:
         )
         is_ground = job.calculation.kind is Kind.GROUND
         versions = _versions(directory / ("ground.json" if is_ground else "transition.json"))
-        provenance = provenance_of(
-            outcome,
-            directory,
-            version=versions.get("gpaw", ""),
-            libraries=versions,
-            extra={k: outcome[k] for k in ("program", "steps_s", "ground") if k in outcome},
-        )
+        provenance = provenance_of(outcome, directory, version=versions.get("gpaw", ""), libraries=versions)
         if is_ground:
             return ground_result(job, directory, provenance)
         return site_result(job, directory, outcome, provenance)
-
-    def versions(self) -> dict[str, str]:
-        """GPAW is the user's own: its version is known once it has run."""
-        return {}
 
 
 def _versions(path: Path) -> dict[str, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.gpaw.recipes import RECIPES
-from htxas.engines.models import nearest, validated
+from htxas.engines.models import Strict, nearest, overridden, validated
 from htxas.errors import UserError
 
 __all__ = ["PRESETS", "RECIPE", "Ground", "Hole", "ground_from", "hole_from", "resolve"]
@@ -18,11 +18,7 @@ RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Ground(_Strict):
+class Ground(Strict):
     """What the ground state depends on; the states with a hole are computed with the same.
 
     Attributes
@@ -55,7 +51,7 @@ class Ground(_Strict):
     max_iterations: int = Field(150, ge=2, le=2000)
 
 
-class Hole(_Strict):
+class Hole(Strict):
     """What only the core-hole part depends on.
 
     Attributes
@@ -103,15 +99,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
     if edge != "K":
         raise UserError(f"gpaw computes K edges, not {element} {edge}", hint="use feff for other edges")
     _, ground, hole = PRESETS[preset]
-    values = {"ground": dict(ground), "hole": dict(hole)}
-    for key, value in overrides.items():
-        part = "ground" if key in Ground.model_fields else "hole" if key in Hole.model_fields else None
-        if part is None:
-            known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"gpaw has no parameter {key!r}", hint=nearest(key, known))
-        values[part][key] = value
-    ground_model = ground_from(values["ground"])
-    hole_model = validated("gpaw", Hole, values["hole"])
+    ground_values, hole_values = overridden("gpaw", overrides, (Ground, ground), (Hole, hole))
+    ground_model, hole_model = ground_from(ground_values), hole_from(hole_values)
     recipes = RECIPES.get(ground_model.data_sets)
     if recipes is None:
         raise UserError(

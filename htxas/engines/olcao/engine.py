@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
-from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
-from htxas.engines.external import read_outcome
-from htxas.engines.numerics import Numeric, refuse_numerics
+from htxas.engines.base import Job, ResolvedParameters
+from htxas.engines.external import Program, read_outcome
+from htxas.engines.external_engine import ExternalEngine
 from htxas.engines.olcao.corrections import LADDER, NUMERICS
 from htxas.engines.olcao.parameters import PRESETS, RECIPE, parameters_from, resolve
 from htxas.engines.olcao.process import find_olcao
 from htxas.engines.olcao.read import site_result, unfinished
 from htxas.engines.olcao.write import lay_out, skeleton
-from htxas.errors import Cause, EngineFailure, UnsupportedInput
+from htxas.errors import UnsupportedInput
 
 __all__ = ["ENGINE", "OlcaoEngine"]
 
-_MODULE = "htxas.engines.olcao"
 
-
-@dataclass(frozen=True, slots=True)
-class OlcaoEngine:
+class OlcaoEngine(ExternalEngine):
     """All electrons in atomic orbitals, a 1s hole in a crystal's supercell, absorption along x, y and z.
 
     Absolute energies are differences of total energies; nothing is aligned. Spectra are normalised by themselves.
     """
 
-    name: str = "olcao"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.olcao.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.olcao.corrections`."""
-        return NUMERICS
+    name = "olcao"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -95,40 +78,16 @@ class OlcaoEngine:
         EngineFailure
             BAD_INPUT for numerics that are none of this engine's, or another recipe.
         """
-        refuse_numerics(self.name, NUMERICS, job.numerics)
+        self.write_job(job, directory, recipe=RECIPE)
         c = job.calculation
-        if c.parameters["recipe"] != RECIPE:
-            raise EngineFailure(
-                Cause.BAD_INPUT,
-                f"the calculation is of recipe {c.parameters['recipe']}, this htxas computes by recipe {RECIPE}",
-                where=str(directory),
-            )
-        write_job(job, directory)
         assert c.atom is not None
         cell, _ = lay_out(job.structure, c.atom, parameters_from(c.parameters))
         title = f"htxas {c.key[:12]} {job.structure.formula}"
         (directory / "olcao.skl").write_text(skeleton(title, cell))
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs OLCAO's scripts."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> tuple[Program, Path]:
         """Look for the user's OLCAO."""
-        try:
-            find_olcao(environment)
-        except EngineFailure as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """OLCAO has no persistent process."""
-        return
+        return find_olcao(environment)
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read what OLCAO's programs left.
@@ -140,10 +99,6 @@ class OlcaoEngine:
         """
         outcome = read_outcome(job, directory, lambda: unfinished(directory))
         return site_result(job, directory, outcome)
-
-    def versions(self) -> dict[str, str]:
-        """OLCAO is the user's own, and its outputs do not say its version."""
-        return {}
 
 
 ENGINE = OlcaoEngine()

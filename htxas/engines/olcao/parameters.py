@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Mesh, Supercell
-from htxas.engines.models import nearest, validated
+from htxas.engines.models import Strict, nearest, overridden, validated
 from htxas.errors import UserError
 
 __all__ = ["FUNCTIONALS", "PRESETS", "RECIPE", "OlcaoParameters", "parameters_from", "resolve"]
@@ -23,7 +23,7 @@ FUNCTIONALS: Mapping[str, int] = {"Wigner": 100, "Ceperley-Alder": 101, "Hedin-L
 PBE (200) is not among them: OLCAO's total energies came out as NaN with it."""
 
 
-class OlcaoParameters(BaseModel):
+class OlcaoParameters(Strict):
     """All of a site. Basis functions and starting potentials are those of the user's OLCAO.
 
     Attributes
@@ -44,8 +44,6 @@ class OlcaoParameters(BaseModel):
         How far above the first final state the spectrum reaches, its step, and what OLCAO takes for the width (FWHM) of
         the Gaussian in it (its exponent makes it narrower by the square root of two).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     functional: Literal["Wigner", "Ceperley-Alder", "Hedin-Lundqvist"] = "Wigner"
     supercell: Supercell
@@ -83,11 +81,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
             f"the olcao engine makes holes in 1s cores only, not {element} {edge}",
             hint="feff has other edges",
         )
-    for key in overrides:
-        if key not in OlcaoParameters.model_fields:
-            hint = nearest(key, OlcaoParameters.model_fields)
-            raise UserError(f"olcao has no parameter {key!r}", hint=hint)
-    found = validated("olcao", OlcaoParameters, {**PRESETS[preset][1], **overrides})
+    (values,) = overridden("olcao", overrides, (OlcaoParameters, PRESETS[preset][1]))
+    found = validated("olcao", OlcaoParameters, values)
     site = {"recipe": RECIPE, **found.model_dump(mode="json", exclude_none=True)}
     return ResolvedParameters(site=site, ground=None)
 

@@ -9,12 +9,12 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from htxas import __version__
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.gaussians import contractions
-from htxas.engines.models import nearest
+from htxas.engines.models import Strict, nearest, overridden
 from htxas.errors import UserError
 
 __all__ = ["ABSORBERS", "OTHERS", "PRESETS", "RECIPE", "Ground", "Hole", "other_content", "resolve", "shells"]
@@ -28,11 +28,7 @@ ABSORBERS: tuple[str, ...] = ("B", "C", "N", "O", "F", "Al", "Si", "P", "S", "Cl
 OTHERS: tuple[str, ...] = ("H", "He", "Li", "Be", *ABSORBERS[:5], "Ne", "Na", "Mg", *ABSORBERS[5:], "Ar")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Ground(_Strict):
+class Ground(Strict):
     """What the ground state depends on.
 
     Attributes
@@ -64,7 +60,7 @@ class Ground(_Strict):
     max_cycles: int = Field(60, ge=1, le=500)
 
 
-class Hole(_Strict):
+class Hole(Strict):
     """What only the core-hole part depends on.
 
     Attributes
@@ -115,16 +111,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         raise UserError(f"the pyscf engine computes K edges, not {element} {edge}", hint="use edge: K")
     if element not in ABSORBERS:
         raise UserError(f"the pyscf engine cannot excite {element} 1s", hint="one of " + " ".join(ABSORBERS))
-    _, ground_values, hole_values = PRESETS[preset]
-    ground_values, hole_values = dict(ground_values), dict(hole_values)
-    for key, value in overrides.items():
-        if key in Ground.model_fields:
-            ground_values[key] = value
-        elif key in Hole.model_fields:
-            hole_values[key] = value
-        else:
-            known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"pyscf has no parameter {key!r}", hint=nearest(key, known))
+    _, ground_preset, hole_preset = PRESETS[preset]
+    ground_values, hole_values = overridden("pyscf", overrides, (Ground, ground_preset), (Hole, hole_preset))
     try:
         ground_model, hole_model = Ground(**ground_values), Hole(**hole_values)
     except ValidationError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
 from htxas.domain.units import BOHR_A
-from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
-from htxas.engines.external import provenance_of, read_outcome
-from htxas.engines.numerics import Numeric, refuse_numerics
+from htxas.engines.base import Job, ResolvedParameters
+from htxas.engines.external import Program, provenance_of, read_outcome
+from htxas.engines.external_engine import ExternalEngine
 from htxas.engines.qe.corrections import LADDER, NUMERICS
 from htxas.engines.qe.parameters import RECIPE, ground_from, hole_from
 from htxas.engines.qe.presets import PRESETS, resolve
@@ -33,15 +31,12 @@ from htxas.engines.qe.write import (
     pseudo_inputs,
     site_inputs,
 )
-from htxas.errors import Cause, EngineFailure, UnsupportedInput
+from htxas.errors import Cause, UnsupportedInput
 
 __all__ = ["ENGINE", "EspressoEngine"]
 
-_MODULE = "htxas.engines.qe"
 
-
-@dataclass(frozen=True, slots=True)
-class EspressoEngine:
+class EspressoEngine(ExternalEngine):
     """Pseudopotential plane waves with a full core hole, as in the published campaign, by Quantum ESPRESSO.
 
     The hole is not spin-polarised: absolute energies are some eV (1 to 2 %) high, as published. Differences between
@@ -49,22 +44,10 @@ class EspressoEngine:
     are pi* come out higher against Rydberg ones.
     """
 
-    name: str = "qe"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _, _, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.qe.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.qe.corrections`."""
-        return NUMERICS
+    name = "qe"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -123,17 +106,10 @@ class EspressoEngine:
         EngineFailure
             BAD_INPUT for numerics that are none of this engine's, or another recipe.
         """
-        refuse_numerics(self.name, NUMERICS, job.numerics)
+        self.write_job(job, directory, recipe=RECIPE)
         c = job.calculation
         is_ground = c.kind is Kind.GROUND
         document = c.parameters if is_ground else c.parameters["ground"]
-        if document["recipe"] != RECIPE:
-            raise EngineFailure(
-                Cause.BAD_INPUT,
-                f"the calculation is of recipe {document['recipe']}, this htxas computes by recipe {RECIPE}",
-                where=str(directory),
-            )
-        write_job(job, directory)
         ground = ground_from(document)
         title = f"{job.structure.formula} {c.kind.value} htxas {c.key[:12]}"
         if is_ground:
@@ -150,26 +126,9 @@ class EspressoEngine:
         if job.previous_directory is not None:
             take_over(job.previous_directory, directory, texts)
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs Quantum ESPRESSO program by program."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> Program:
         """Look for the user's Quantum ESPRESSO."""
-        try:
-            find_espresso(environment)
-        except EngineFailure as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """Quantum ESPRESSO has no persistent process."""
-        return
+        return find_espresso(environment)
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read ``pw.xml``, the projections, the potential of the vacuum and the recursions.
@@ -197,10 +156,6 @@ class EspressoEngine:
         if job.calculation.kind is Kind.GROUND:
             return ground_result(job, directory, outcome, provenance)
         return site_result(job, directory, outcome, provenance)
-
-    def versions(self) -> dict[str, str]:
-        """Quantum ESPRESSO is the user's own: its version is known once it has run."""
-        return {}
 
 
 def _version(directory: Path) -> str:

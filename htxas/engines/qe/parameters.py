@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from htxas.engines.cells import Box, Mesh, Supercell
-from htxas.engines.models import validated
+from htxas.engines.models import Strict, validated
 
 __all__ = [
     "RECIPE",
@@ -25,11 +25,7 @@ RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class UserUpf(_Strict):
+class UserUpf(Strict):
     """A pseudopotential file of the user's: its name, its content, and the valence electrons it says it has."""
 
     file: str
@@ -53,7 +49,7 @@ class UserHole(UserUpf):
     radius_a0: float = Field(gt=0.3, lt=5)
 
 
-class Ground(_Strict):
+class Ground(Strict):
     """What the ground state depends on; the core-hole state is computed with the same.
 
     Attributes
@@ -101,7 +97,7 @@ class Ground(_Strict):
         return self
 
 
-class Hole(_Strict):
+class Hole(Strict):
     """What only the core-hole part depends on.
 
     Attributes

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from htxas.engines.base import ResolvedParameters
-from htxas.engines.models import nearest
+from htxas.engines.models import nearest, one_cell, overridden
 from htxas.engines.qe.parameters import RECIPE, Ground, Hole, ground_from, hole_from, of_site
 from htxas.engines.qe.recipes import RECIPES, Recipe
 from htxas.engines.qe.upf import core_orbital, find, wave_misfits
@@ -55,40 +55,29 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         raise UserError(f"qe has no preset {preset!r}", hint=nearest(preset, PRESETS))
     if edge != "K":
         raise UserError(f"qe computes K edges, not {element} {edge}", hint="use feff for other edges")
-    _, share, ground, hole = PRESETS[preset]
-    values = {"ground": dict(ground), "hole": dict(hole)}
-    for key, value in overrides.items():
-        part = "ground" if key in Ground.model_fields else "hole" if key in Hole.model_fields else None
-        if part is None:
-            known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"qe has no parameter {key!r}", hint=nearest(key, known))
-        values[part][key] = value
-    if "box" in overrides and "supercell" not in overrides:  # one takes the place of the other
-        _drop(values["ground"], {"supercell", "kpoints"} - set(overrides))
-    if "supercell" in overrides and "box" not in overrides:
-        _drop(values["ground"], {"box"})
-    if "upf" in values["ground"]:
-        values["ground"]["upf"] = _user_files(
-            values["ground"]["upf"], dense="density_cutoff_Ry" in values["ground"]
-        )
-    if values["hole"].get("hole_upf") is not None:
-        values["hole"]["hole_upf"] = _user_hole(values["hole"]["hole_upf"], element)
-    name = values["ground"].get("pseudopotentials", Ground.model_fields["pseudopotentials"].default)
+    _, share, ground_preset, hole_preset = PRESETS[preset]
+    ground, hole = overridden("qe", overrides, (Ground, ground_preset), (Hole, hole_preset))
+    one_cell(ground, overrides)
+    if "upf" in ground:
+        ground["upf"] = _user_files(ground["upf"], dense="density_cutoff_Ry" in ground)
+    if hole.get("hole_upf") is not None:
+        hole["hole_upf"] = _user_hole(hole["hole_upf"], element)
+    name = ground.get("pseudopotentials", Ground.model_fields["pseudopotentials"].default)
     recipes = RECIPES.get(name) if isinstance(name, str) else None
     if recipes is None:
         raise UserError(f"qe has no set of pseudopotentials {name!r}", hint=nearest(str(name), RECIPES))
-    own = element in values["ground"].get("upf", {})
+    own = element in ground.get("upf", {})
     recipe = None if own else recipes.get(element)
     if recipe is not None:
-        values["ground"].setdefault("cutoff_Ry", share * recipe.cutoff_Ry)
-    elif own and "cutoff_Ry" not in values["ground"]:
+        ground.setdefault("cutoff_Ry", share * recipe.cutoff_Ry)
+    elif own and "cutoff_Ry" not in ground:
         raise UserError(
             f"qe: what cutoff your pseudopotential of {element} needs, only you know", hint="cutoff_Ry: ..."
         )
     elif not own:
         raise _no_recipe(element, name, recipes)
-    ground_model = ground_from(values["ground"])
-    hole_model = hole_from(values["hole"])
+    ground_model = ground_from(ground)
+    hole_model = hole_from(hole)
     _check_absorber(element, ground_model, hole_model, recipe, recipes)
     common = {"recipe": RECIPE, **ground_model.model_dump(mode="json", exclude_none=True)}
     site: dict[str, Any] = {
@@ -98,11 +87,6 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
     if recipe is not None:
         site["absorber"] = recipe.to_dict()
     return ResolvedParameters(site=site, ground=common)
-
-
-def _drop(values: dict[str, Any], keys: set[str]) -> None:
-    for key in keys:
-        values.pop(key, None)
 
 
 def _check_absorber(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,9 @@ from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
 from htxas.domain.units import HARTREE_EV
-from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
-from htxas.engines.external import provenance_of, read_outcome
-from htxas.engines.numerics import Numeric, refuse_numerics
+from htxas.engines.base import Job, ResolvedParameters
+from htxas.engines.external import Program, provenance_of, read_outcome
+from htxas.engines.external_engine import ExternalEngine
 from htxas.engines.vasp.corrections import LADDER, NUMERICS
 from htxas.engines.vasp.outcar import read_log
 from htxas.engines.vasp.parameters import PRESETS, RECIPE, ground_from, hole_from, resolve
@@ -23,38 +21,24 @@ from htxas.engines.vasp.potcar import library
 from htxas.engines.vasp.process import find_vasp
 from htxas.engines.vasp.read import GROUND, OUTPUT, bad, ground_result, site_result
 from htxas.engines.vasp.write import bands, ground_texts, lay_out, site_bands, site_texts
-from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
+from htxas.errors import Cause, UnsupportedInput
 
 __all__ = ["ENGINE", "VaspEngine"]
 
-_MODULE = "htxas.engines.vasp"
 _FILES = ("INCAR", "POSCAR", "KPOINTS", "OUTCAR", "OSZICAR", "vasprun.xml", OUTPUT)
 
 
-@dataclass(frozen=True, slots=True)
-class VaspEngine:
+class VaspEngine(ExternalEngine):
     """Core holes in projector augmented waves: K edges of crystals and of molecules in a box.
 
     The spectrum is a curve. VASP does not know its absolute energies; shifts between sites need a reference, see
     :class:`htxas.engines.vasp.parameters.Hole`.
     """
 
-    name: str = "vasp"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.vasp.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.vasp.corrections`."""
-        return NUMERICS
+    name = "vasp"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -119,16 +103,9 @@ class VaspEngine:
         EngineFailure
             BAD_INPUT for numerics that are none of this engine's, or another recipe.
         """
-        refuse_numerics(self.name, NUMERICS, job.numerics)
+        self.write_job(job, directory, recipe=RECIPE)
         c = job.calculation
         document = c.parameters if c.kind is Kind.GROUND else c.parameters["ground"]
-        if document["recipe"] != RECIPE:
-            raise EngineFailure(
-                Cause.BAD_INPUT,
-                f"the calculation is of recipe {document['recipe']}, this htxas computes by recipe {RECIPE}",
-                where=str(directory),
-            )
-        write_job(job, directory)
         ground = ground_from(document)
         if c.kind is Kind.GROUND:
             texts = ground_texts(c.key, job.structure, ground, job.numerics)
@@ -139,27 +116,11 @@ class VaspEngine:
         for name, text in texts.items():
             (directory / name).write_text(text)
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs VASP, for a site perhaps twice."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> Program:
         """Look for the user's VASP and POTCARs."""
-        try:
-            find_vasp(environment)
-            library(environment)
-        except (EngineFailure, UserError) as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """VASP has no persistent process."""
-        return
+        found = find_vasp(environment)
+        library(environment)
+        return found
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read ``OUTCAR`` and ``vasprun.xml``.
@@ -174,20 +135,10 @@ class VaspEngine:
         )
         path = directory / "OUTCAR"
         version = read_log(path.read_text(errors="replace")).version if path.is_file() else ""
-        provenance = provenance_of(
-            outcome,
-            directory,
-            version=version,
-            libraries={"vasp": version},
-            extra={k: outcome[k] for k in ("program", "steps_s", "ground") if k in outcome},
-        )
+        provenance = provenance_of(outcome, directory, version=version, libraries={"vasp": version})
         if job.calculation.kind is Kind.GROUND:
             return ground_result(job, directory, provenance)
         return site_result(job, directory, outcome, provenance)
-
-    def versions(self) -> dict[str, str]:
-        """VASP is the user's own: its version is known once it has run."""
-        return {}
 
 
 ENGINE = VaspEngine()

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from htxas.domain.elements import atomic_number
 from htxas.domain.strength import bare_atom_strength
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Box, Mesh, Supercell
-from htxas.engines.models import nearest, validated
+from htxas.engines.models import Strict, nearest, one_cell, overridden, validated
 from htxas.engines.vasp.potcar import find, read_header
 from htxas.errors import UserError
 
@@ -23,11 +23,7 @@ RECIPE = 1
 """Raised when the engine's own algorithm changes a result; part of every identity."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Potcar(_Strict):
+class Potcar(Strict):
     """A POTCAR of the user's library: its name, its content, and what it says of itself.
 
     Attributes
@@ -51,7 +47,7 @@ class Potcar(_Strict):
     cutoff_eV: float = Field(gt=0)
 
 
-class Ground(_Strict):
+class Ground(Strict):
     """What the ground state depends on; the core-hole state is computed with the same.
 
     Attributes
@@ -95,7 +91,7 @@ class Ground(_Strict):
         return self
 
 
-class Hole(_Strict):
+class Hole(Strict):
     """What only the core-hole part depends on.
 
     The hole is a full one in 1s (``ICORELEVEL = 2``).
@@ -165,19 +161,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         raise UserError(
             f"what a bare {element} absorbs at its K edge is not known: spectra are in units of that"
         )
-    values: dict[str, dict[str, Any]] = {"ground": dict(PRESETS[preset][1]), "hole": {}}
-    for key, value in overrides.items():
-        part = "ground" if key in Ground.model_fields else "hole" if key in Hole.model_fields else None
-        if part is None:
-            known = [*Ground.model_fields, *Hole.model_fields]
-            raise UserError(f"vasp has no parameter {key!r}", hint=nearest(key, known))
-        values[part][key] = value
-    ground = values["ground"]
-    if "box" in overrides and "supercell" not in overrides:  # one takes the place of the other
-        for key in {"supercell", "kpoints"} - set(overrides):
-            ground.pop(key, None)
-    if "supercell" in overrides and "box" not in overrides:
-        ground.pop("box", None)
+    ground, hole = overridden("vasp", overrides, (Ground, PRESETS[preset][1]), (Hole, {}))
+    one_cell(ground, overrides)
     ground["potcars"] = _potcars(ground.get("potcars"))
     if element not in ground["potcars"]:
         raise UserError(f"vasp: the absorber {element} has no POTCAR", hint=f"potcars: {{{element}: NAME}}")
@@ -185,11 +170,11 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         name = ground["potcars"][element]["name"]
         raise UserError(f"vasp: 1s is a valence state in {name}: it has no hole in its core")
     common = {"recipe": RECIPE, **ground_from(ground).model_dump(mode="json", exclude_none=True)}
-    hole_model = hole_from(values["hole"])
+    hole_model = hole_from(hole)
     if "box" in common and hole_model.electron == "removed":
         raise UserError("vasp: a charged molecule in a periodic box has no sound levels; electron: kept")
-    hole = hole_model.model_dump(mode="json", exclude_none=True)
-    return ResolvedParameters(site={"ground": of_site(common), "hole": hole}, ground=common)
+    site = {"ground": of_site(common), "hole": hole_model.model_dump(mode="json", exclude_none=True)}
+    return ResolvedParameters(site=site, ground=common)
 
 
 def _potcars(names: Any) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,9 @@ from htxas.domain.calculation import Kind
 from htxas.domain.result import Result
 from htxas.domain.structure import Structure
 from htxas.domain.units import BOHR_A
-from htxas.engines.base import Correction, Job, ResolvedParameters, write_job
-from htxas.engines.external import read_outcome
-from htxas.engines.numerics import Numeric, refuse_numerics
+from htxas.engines.base import Job, ResolvedParameters
+from htxas.engines.external import Program, read_outcome
+from htxas.engines.external_engine import ExternalEngine
 from htxas.engines.wien2k.corrections import LADDER, NUMERICS
 from htxas.engines.wien2k.parameters import PRESETS, RECIPE, parameters_from, resolve
 from htxas.engines.wien2k.process import find_wien2k
@@ -25,39 +23,25 @@ from htxas.engines.wien2k.read import site_result, unfinished
 from htxas.engines.wien2k.restart import take_over
 from htxas.engines.wien2k.structure import guess_spheres, overlap
 from htxas.engines.wien2k.write import layout_of, texts
-from htxas.errors import Cause, EngineFailure, UnsupportedInput
+from htxas.errors import UnsupportedInput
 
 __all__ = ["ENGINE", "Wien2kEngine"]
 
-_MODULE = "htxas.engines.wien2k"
 _MOST_ATOMS = 999  # three digits in case.struct
 _CYCLES = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wien2kEngine:
+class Wien2kEngine(ExternalEngine):
     """All electrons in a full potential (APW+lo), a 1s hole in a crystal's supercell, absorption by XSPEC.
 
     Absolute energies are differences of total energies; nothing is aligned. XSPEC's intensities are of all orientations
     and in units of its own: spectra are normalised by themselves.
     """
 
-    name: str = "wien2k"
-
-    @property
-    def presets(self) -> Mapping[str, str]:
-        """Preset name -> one line for the user."""
-        return {name: text for name, (text, _) in PRESETS.items()}
-
-    @property
-    def ladder(self) -> Mapping[Cause, tuple[Correction, ...]]:
-        """See :mod:`htxas.engines.wien2k.corrections`."""
-        return LADDER
-
-    @property
-    def numerics(self) -> Mapping[str, Numeric]:
-        """See :mod:`htxas.engines.wien2k.corrections`."""
-        return NUMERICS
+    name = "wien2k"
+    presets: Mapping[str, str] = {name: text for name, (text, *_) in PRESETS.items()}
+    ladder = LADDER
+    numerics = NUMERICS
 
     @property
     def keep(self) -> tuple[str, ...]:
@@ -123,41 +107,17 @@ class Wien2kEngine:
         EngineFailure
             BAD_INPUT for numerics that are none of this engine's, or another recipe.
         """
-        refuse_numerics(self.name, NUMERICS, job.numerics)
+        self.write_job(job, directory, recipe=RECIPE)
         c = job.calculation
-        if c.parameters["recipe"] != RECIPE:
-            raise EngineFailure(
-                Cause.BAD_INPUT,
-                f"the calculation is of recipe {c.parameters['recipe']}, this htxas computes by recipe {RECIPE}",
-                where=str(directory),
-            )
-        write_job(job, directory)
         assert c.atom is not None
         for name, text in texts(c.key, job.structure, c.atom, parameters_from(c.parameters)).items():
             (directory / name).parent.mkdir(exist_ok=True)
             (directory / name).write_text(text)
         take_over(job, directory)
 
-    def command(self, directory: Path) -> list[str]:
-        """Return the argument list that runs ``directory`` once."""
-        return [sys.executable, "-m", _MODULE, str(directory)]
-
-    @property
-    def starts_code(self) -> bool:
-        """Our process runs WIEN2k script by script."""
-        return True
-
-    def missing(self, environment: Mapping[str, str]) -> str | None:
+    def find_code(self, environment: Mapping[str, str]) -> Program:
         """Look for the user's WIEN2k."""
-        try:
-            find_wien2k(environment)
-        except EngineFailure as error:
-            return str(error)
-        return None
-
-    def server_command(self) -> None:
-        """WIEN2k has no persistent process."""
-        return
+        return find_wien2k(environment)
 
     def read(self, job: Job, directory: Path) -> Result:
         """Read what WIEN2k's programs left.
@@ -169,10 +129,6 @@ class Wien2kEngine:
         """
         outcome = read_outcome(job, directory, lambda: unfinished(directory))
         return site_result(job, directory, outcome)
-
-    def versions(self) -> dict[str, str]:
-        """WIEN2k is the user's own: its version is known once it has run."""
-        return {}
 
 
 ENGINE = Wien2kEngine()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from htxas.domain.edges import BINDING_EV
 from htxas.domain.elements import atomic_number
 from htxas.domain.units import HARTREE_EV
 from htxas.engines.base import ResolvedParameters
 from htxas.engines.cells import Mesh, Supercell
-from htxas.engines.models import nearest, validated
+from htxas.engines.models import Strict, nearest, overridden, validated
 from htxas.errors import StructureError, UserError
 
 __all__ = ["FUNCTIONALS", "PRESETS", "RECIPE", "Wien2kParameters", "parameters_from", "resolve"]
@@ -26,7 +26,7 @@ FUNCTIONALS: Mapping[str, int] = {"LDA": 5, "WC": 11, "PBE": 13, "PBEsol": 19}
 _RYDBERG_EV = HARTREE_EV / 2
 
 
-class Wien2kParameters(BaseModel):
+class Wien2kParameters(Strict):
     """All of a site. WIEN2k's own defaults (GMAX, linearisation energies, local orbitals) come from ``init_lapw``.
 
     Attributes
@@ -54,8 +54,6 @@ class Wien2kParameters(BaseModel):
     window_eV, step_eV
         How far above the lowest empty level the spectrum reaches, and its step.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     functional: Literal["LDA", "WC", "PBE", "PBEsol"] = "PBE"
     supercell: Supercell
@@ -120,11 +118,8 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
         raise UserError(
             f"the wien2k engine makes holes in 1s only, not {element} {edge}", hint="feff has other edges"
         )
-    for key in overrides:
-        if key not in Wien2kParameters.model_fields:
-            hint = nearest(key, Wien2kParameters.model_fields)
-            raise UserError(f"wien2k has no parameter {key!r}", hint=hint)
-    found = validated("wien2k", Wien2kParameters, {**PRESETS[preset][1], **overrides})
+    (values,) = overridden("wien2k", overrides, (Wien2kParameters, PRESETS[preset][1]))
+    found = validated("wien2k", Wien2kParameters, values)
     binding = BINDING_EV.get((element, "K"))
     if binding is None or binding < -found.core_below_Ry * _RYDBERG_EV:
         raise UserError(

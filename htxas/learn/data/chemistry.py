@@ -42,7 +42,9 @@ def molecular_weight(composition: Mapping[str, int]) -> float:
     return float(sum(n * table.GetAtomicWeight(symbol) for symbol, n in composition.items()))
 
 
-def sp3_ratio(smiles: str | None, structure: Structure, where: str | None = None) -> tuple[float, str]:
+def sp3_ratio(
+    smiles: str | None, composition: Mapping[str, int], structure: Structure | None, where: str | None = None
+) -> tuple[float, str]:
     """Return sp3 carbons / carbons, and what it was taken from.
 
     With a SMILES: RDKit's hybridisation, ``"smiles"``. Without: carbons with four neighbours, ``"coordination"``.
@@ -50,22 +52,23 @@ def sp3_ratio(smiles: str | None, structure: Structure, where: str | None = None
     Raises
     ------
     DatasetError
-        Without carbon.
+        Without carbon, or without both SMILES and structure.
     """
     from rdkit import Chem
 
-    carbons = structure.indices_of("C")
+    carbons = composition.get("C", 0)
     if not carbons:
         raise DatasetError("sp3_ratio needs carbon", where=where)
     if smiles is None:
+        if structure is None:
+            raise DatasetError("sp3_ratio needs a SMILES or a structure", where=where)
         neighbours = coordination(structure)
-        return sum(neighbours[i] == 4 for i in carbons) / len(carbons), "coordination"
+        bonded = structure.indices_of("C")
+        return sum(neighbours[i] == 4 for i in bonded) / carbons, "coordination"
     molecule = Chem.MolFromSmiles(canonical_smiles(smiles, where))
     kinds = [a.GetHybridization() for a in molecule.GetAtoms() if a.GetAtomicNum() == 6]
-    if len(kinds) != len(carbons):
-        raise DatasetError(
-            f"SMILES {smiles} has {len(kinds)} carbons, the structure {len(carbons)}", where=where
-        )
+    if len(kinds) != carbons:
+        raise DatasetError(f"SMILES {smiles} has {len(kinds)} carbons, the structure {carbons}", where=where)
     return sum(k == Chem.HybridizationType.SP3 for k in kinds) / len(kinds), "smiles"
 
 

@@ -1,20 +1,23 @@
-"""One pass over a source: check every molecule, take its window and its targets."""
+"""One pass over a source: check every molecule, take its windows, its curves and its targets."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from htxas.domain.spectrum import Spectrum, broaden, combine
 from htxas.errors import DatasetError
 from htxas.learn.data.chemistry import canonical_smiles
+from htxas.learn.data.curves import pdos_row
 from htxas.learn.data.features import check_grid, window_row
 from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
-from htxas.learn.data.recipe import MIN_MOLECULES, Align, Recipe, Window
-from htxas.learn.data.source import Method, Source, SpectrumRecord
+from htxas.learn.data.recipe import MIN_MOLECULES, Align, Recipe, Rows, Window
+from htxas.learn.data.records import Method, SiteRecord, SpectrumRecord
+from htxas.learn.data.source import Source
 from htxas.learn.data.targets import describe, ratios, target_value
 
 __all__ = ["Collected", "collect"]
@@ -22,22 +25,28 @@ __all__ = ["Collected", "collect"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Collected:
-    """Rows sorted by molecule name, ready to be frozen.
+    """Rows sorted by name, ready to be frozen.
 
     Attributes
     ----------
     names, keys, groups
-        Name, structure key and split group of each row.
+        Name, content key and molecule (what must not be divided between sides) of each row.
     spectra, ratios, targets
         Shapes (n, points) and (n, 3) float32, (n, t) float64.
+    curves
+        By name, shape (n, m) float32.
+    atoms, heavy_atoms
+        Of each row's molecule, shape (n,) int16.
+    smiles
+        Canonical SMILES of each group; None if some molecule has none.
     method, sigma_eV
         Shared by all rows.
     elements
         All elements present, sorted.
     left_out
-        Reason -> names of molecules not used.
+        Reason -> names of molecules (or sites) not used.
     origins
-        Target -> how -> number of molecules.
+        Target -> how -> number of rows.
     """
 
     names: tuple[str, ...]
@@ -46,6 +55,10 @@ class Collected:
     spectra: npt.NDArray[np.float32]
     ratios: npt.NDArray[np.float32]
     targets: npt.NDArray[np.float64]
+    curves: dict[str, npt.NDArray[np.float32]]
+    atoms: npt.NDArray[np.int16]
+    heavy_atoms: npt.NDArray[np.int16]
+    smiles: dict[str, str] | None
     method: Method
     sigma_eV: float
     elements: tuple[str, ...]
@@ -57,10 +70,39 @@ class Collected:
 class _Row:
     name: str
     key: str
-    group: str | None
+    smiles: str | None
+    molecule: str
     spectrum: npt.NDArray[np.float32]
     ratios: list[float]
     targets: list[float]
+    curves: list[npt.NDArray[np.float32]]
+    atoms: int
+    heavy_atoms: int
+
+
+@dataclass(slots=True)
+class _State:
+    """What one pass remembers."""
+
+    rows: list[_Row] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    ends: dict[str, float] = field(default_factory=dict)
+    origins: dict[str, Counter[str]] = field(default_factory=dict)
+    elements: set[str] = field(default_factory=set)
+    grid: tuple[str, float, float] | None = None  # whose, sigma, step
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A molecule, or a site of it: what becomes a row."""
+
+    name: str
+    key: str
+    spectrum: Spectrum
+    excitation_energy_eV: float
+    complete_to_eV: float
+    site: SiteRecord | None
 
 
 def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
@@ -76,114 +118,184 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
     joined = [t for t in recipe.targets if t.startswith(QM9_PREFIX)]
     if joined and qm9 is None:
         raise DatasetError(f"target {joined[0]} needs a file", hint="give dataset.qm9.properties")
-    rows: list[_Row] = []
-    seen: set[str] = set()
-    left_out: dict[str, list[str]] = {}
-    ends: dict[str, float] = {}
-    origins: dict[str, Counter[str]] = {t: Counter() for t in recipe.targets}
-    elements: set[str] = set()
+    state = _State(origins={t: Counter() for t in recipe.targets})
     first: SpectrumRecord | None = None
-    for record in source.records():
+    for record in source.records(recipe):
         where = f"molecule {record.name}"
-        if record.name in seen:
+        if record.name in state.seen:
             raise DatasetError("the name occurs twice", where=where)
-        seen.add(record.name)
+        state.seen.add(record.name)
         first = first or record
-        _refuse_mixed(first, record, where)
-        check_grid(record.spectrum, recipe.window, where)
-        end_eV = _end_eV(record, recipe.window)
-        if end_eV < recipe.window.stop_eV:
-            ends[record.name] = end_eV
-            continue
+        if record.method != first.method:
+            raise DatasetError(
+                f"is {record.method}, but {first.name} is {first.method}; one dataset, one method",
+                where=where,
+            )
         smiles = canonical_smiles(record.smiles, where) if record.smiles else None
         properties = qm9.lookup(record.name, smiles) if joined and qm9 else {}
         if properties is None:
-            left_out.setdefault("not in the QM9 file", []).append(record.name)
+            state.left_out.setdefault("not in the QM9 file", []).append(record.name)
             continue
-        rows.append(_row(record, smiles, recipe, properties, origins))
-        elements |= set(record.structure.composition)
-    if ends and recipe.drop_uncovered:
-        left_out["window not covered"] = list(ends)
-    elif ends:
-        _refuse_uncovered(ends, len(seen), recipe.window)
-    _refuse_few(rows, left_out, source)
+        for part in _parts(record, recipe, where):
+            _take(state, record, part, recipe, smiles, properties)
+    if state.ends and recipe.drop_uncovered:
+        state.left_out["window not covered"] = list(state.ends)
+    elif state.ends:
+        _refuse_uncovered(state.ends, len(state.rows) + len(state.ends), recipe)
+    rows = state.rows
+    _refuse_few(rows, state.left_out, source)
     assert first is not None
+    assert state.grid is not None
     rows.sort(key=lambda r: r.name)
+    known = all(r.smiles is not None for r in rows)
+    # One rule for all rows: a molecule known by SMILES in one row and by structure in another must not be split.
+    groups = tuple(str(r.smiles) if known else r.molecule for r in rows)
     return Collected(
         names=tuple(r.name for r in rows),
         keys=tuple(r.key for r in rows),
-        groups=_groups(rows),
+        groups=groups,
         spectra=np.array([r.spectrum for r in rows], dtype=np.float32),
         ratios=np.array([r.ratios for r in rows], dtype=np.float32),
-        targets=np.array([r.targets for r in rows], dtype=np.float64),
+        targets=np.array([r.targets for r in rows], dtype=np.float64).reshape(len(rows), -1),
+        curves={
+            c.name: np.array([r.curves[i] for r in rows], dtype=np.float32)
+            for i, c in enumerate(recipe.curves)
+        },
+        atoms=np.array([r.atoms for r in rows], dtype=np.int16),
+        heavy_atoms=np.array([r.heavy_atoms for r in rows], dtype=np.int16),
+        smiles={g: g for g in groups} if known else None,
         method=first.method,
-        sigma_eV=first.spectrum.sigma_eV,
-        elements=tuple(sorted(elements)),
-        left_out={reason: sorted(names) for reason, names in left_out.items()},
-        origins={t: dict(c) for t, c in origins.items()},
+        sigma_eV=state.grid[1],
+        elements=tuple(sorted(state.elements)),
+        left_out={reason: sorted(names) for reason, names in state.left_out.items()},
+        origins={t: dict(c) for t, c in state.origins.items()},
     )
 
 
-def _row(
+def _parts(record: SpectrumRecord, recipe: Recipe, where: str) -> Iterator[_Part]:
+    """Yield what of a molecule becomes rows."""
+    if recipe.rows is Rows.SITE:
+        if not record.sites:
+            raise DatasetError("has no sites of its own here", where=where, hint="rows: molecule")
+        for site in record.sites:
+            name = f"{record.name}/{site.name}"
+            yield _Part(
+                name, site.key, _of_site(site, recipe, f"site {name}"), site.excitation_energy_eV,
+                site.complete_to_eV, site,
+            )  # fmt: skip
+        return
+    spectrum = record.spectrum
+    if recipe.sigma_eV is not None:
+        if not record.sites:
+            raise DatasetError("has no sites to be broadened anew", where=where, hint="leave sigma_eV out")
+        parts = [_of_site(s, recipe, where) for s in record.sites]
+        spectrum = combine(parts, [s.multiplicity for s in record.sites])
+    if spectrum is None:
+        raise DatasetError("has no molecular spectrum here", where=where, hint="rows: site")
+    yield _Part(record.name, record.key, spectrum, record.excitation_energy_eV, record.complete_to_eV, None)
+
+
+def _of_site(site: SiteRecord, recipe: Recipe, where: str) -> Spectrum:
+    """Return the spectrum of a site with the recipe's broadening, or as it is stored."""
+    sigma_eV = 0.5 if recipe.sigma_eV is None else recipe.sigma_eV
+    if site.sticks is not None:
+        return broaden(site.sticks, sigma_eV=sigma_eV, step_eV=recipe.window.step_eV)
+    if site.spectrum is None:
+        raise DatasetError("has neither transitions nor a spectrum", where=where)
+    if recipe.sigma_eV not in (None, site.spectrum.sigma_eV):
+        raise DatasetError(
+            f"is broadened by {site.spectrum.sigma_eV} eV and its transitions are not known",
+            where=where,
+            hint="leave sigma_eV out",
+        )
+    return site.spectrum
+
+
+def _take(
+    state: _State,
     record: SpectrumRecord,
+    part: _Part,
+    recipe: Recipe,
     smiles: str | None,
+    properties: Mapping[str, float],
+) -> None:
+    """Make a row of a part, or note why not."""
+    where = f"{'molecule' if part.site is None else 'site'} {part.name}"
+    sigma_eV, step_eV = part.spectrum.sigma_eV, part.spectrum.step_eV
+    state.grid = state.grid or (part.name, sigma_eV, step_eV)
+    whose, *pair = state.grid
+    if [sigma_eV, step_eV] != pair:
+        raise DatasetError(
+            f"sigma {sigma_eV} eV and step {step_eV} eV differ from {whose} ({pair[0]}, {pair[1]})",
+            where=where,
+        )
+    check_grid(part.spectrum, recipe.window, where)
+    end_eV = _end_eV(part, recipe.window)
+    if end_eV < recipe.window.stop_eV:
+        state.ends[part.name] = end_eV
+        return
+    composition = record.composition
+    state.rows.append(
+        _Row(
+            name=part.name,
+            key=part.key,
+            smiles=smiles,
+            molecule=record.key,
+            spectrum=window_row(part.spectrum, part.excitation_energy_eV, recipe.window, where=where),
+            ratios=ratios(composition, where),
+            targets=_targets(state, record, part, recipe, properties, where),
+            curves=[pdos_row(record, _absorbers(record, part), c, where) for c in recipe.curves],
+            atoms=sum(composition.values()),
+            heavy_atoms=sum(n for e, n in composition.items() if e != "H"),
+        )
+    )
+    state.elements |= set(composition)
+
+
+def _absorbers(record: SpectrumRecord, part: _Part) -> list[int]:
+    if part.site is not None:
+        return list(part.site.atoms)
+    return sorted(a for s in record.sites for a in s.atoms)
+
+
+def _targets(
+    state: _State,
+    record: SpectrumRecord,
+    part: _Part,
     recipe: Recipe,
     properties: Mapping[str, float],
-    origins: Mapping[str, Counter[str]],
-) -> _Row:
-    where = f"molecule {record.name}"
-    spectrum = window_row(record.spectrum, record.excitation_energy_eV, recipe.window, where=where)
+    where: str,
+) -> list[float]:
     values = []
     for name in recipe.targets:
         if name.startswith(QM9_PREFIX):
             value, how = properties[name.removeprefix(QM9_PREFIX)], "QM9 file"
         else:
-            value, how = target_value(name, record)
+            value, how = target_value(name, record, part.site)
         if not np.isfinite(value):
             raise DatasetError(f"target {name} is not a finite number", where=where)
-        origins[name][how] += 1
+        state.origins[name][how] += 1
         values.append(float(value))
-    composition = record.structure.composition
-    return _Row(record.name, record.structure.key, smiles, spectrum, ratios(composition, where), values)
+    return values
 
 
-def _groups(rows: Sequence[_Row]) -> tuple[str, ...]:
-    # One rule for all rows: a molecule known by SMILES in one row and by structure in another must not be split.
-    if all(r.group is not None for r in rows):
-        return tuple(str(r.group) for r in rows)
-    return tuple(r.key for r in rows)
-
-
-def _end_eV(record: SpectrumRecord, window: Window) -> float:
+def _end_eV(part: _Part, window: Window) -> float:
     """Return how far the states are complete, on the window's axis: a grid alone may go on without them."""
-    offset = record.excitation_energy_eV if window.align is Align.EXCITATION_ENERGY else 0.0
+    offset = part.excitation_energy_eV if window.align is Align.EXCITATION_ENERGY else 0.0
     # Half a step of grace: "complete to 20 eV" covers a window that ends at 20.04.
-    complete = record.complete_to_eV + 0.5 * window.step_eV
-    return min(complete, float(record.spectrum.energies_eV[-1])) - offset + 1e-6
+    complete = part.complete_to_eV + 0.5 * window.step_eV
+    return min(complete, float(part.spectrum.energies_eV[-1])) - offset + 1e-6
 
 
-def _refuse_uncovered(ends: Mapping[str, float], total: int, window: Window) -> None:
+def _refuse_uncovered(ends: Mapping[str, float], total: int, recipe: Recipe) -> None:
+    window, what = recipe.window, f"{recipe.rows.value}s"
     worst = min(ends, key=lambda name: ends[name])
     points = int((ends[worst] - window.start_eV) / window.step_eV) + 1
     raise DatasetError(
-        f"{len(ends)} of {total} molecules are not complete to the window's end at {window.stop_eV:.1f} eV "
+        f"{len(ends)} of {total} {what} are not complete to the window's end at {window.stop_eV:.1f} eV "
         f"({worst}: {ends[worst]:.1f} eV)",
         hint=f"window.points: {points} covers all; or drop_uncovered: true leaves them out",
     )
-
-
-def _refuse_mixed(first: SpectrumRecord, record: SpectrumRecord, where: str) -> None:
-    if record.method != first.method:
-        raise DatasetError(
-            f"is {record.method}, but {first.name} is {first.method}; one dataset, one method", where=where
-        )
-    pair = (record.spectrum.sigma_eV, record.spectrum.step_eV)
-    if pair != (first.spectrum.sigma_eV, first.spectrum.step_eV):
-        raise DatasetError(
-            f"sigma {pair[0]} eV and step {pair[1]} eV differ from {first.name} "
-            f"({first.spectrum.sigma_eV}, {first.spectrum.step_eV})",
-            where=where,
-        )
 
 
 def _refuse_few(rows: Sequence[_Row], left_out: Mapping[str, Sequence[str]], source: Source) -> None:

@@ -1,8 +1,11 @@
 """The frozen dataset: memory-mapped arrays beside one card; its name is its content hash.
 
-A folder holds ``spectra.npy`` (n, points) float32, ``ratios.npy`` (n, 3) float32, ``targets.npy`` (n, t) float64 (total
-energies need the digits), ``split.npy`` (n,) int8, and ``card.json``. It is written beside its final place and renamed:
-a folder that exists is whole.
+A folder holds, for n rows (molecules or sites):
+
+``spectra.npy`` (n, points) float32, ``ratios.npy`` (n, 3) float32, ``targets.npy`` (n, t) float64 (total energies need
+the digits), ``curve-NAME.npy`` (n, m) float32, ``splits.npy`` (n, s) int8, ``sizes.npy`` (n, 2) int16 (atoms, heavy
+atoms), ``rows.npy`` (n, 3) bytes (name, content key, molecule; UTF-8), and ``card.json``. It is written beside its
+final place and renamed: a folder that exists is whole.
 """
 
 from __future__ import annotations
@@ -22,17 +25,19 @@ from htxas import __version__
 from htxas.domain.identity import content_key
 from htxas.errors import DatasetError
 from htxas.learn.data.collect import Collected, collect
+from htxas.learn.data.curves import describe_curve
 from htxas.learn.data.qm9 import Qm9Table
-from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.recipe import Align, Recipe, Rows, Scale
 from htxas.learn.data.source import Source
-from htxas.learn.data.split import Split, split_by_group
+from htxas.learn.data.split import Split, frozen_splits
 from htxas.learn.data.targets import RATIOS, describe
 
 __all__ = ["CARD", "Dataset", "freeze", "load"]
 
 CARD = "card.json"
-_SCHEMA = 1
-_ARRAYS = {"spectra": np.float32, "ratios": np.float32, "targets": np.float64, "split": np.int8}
+_SCHEMA = 2
+_ROWS = ("name", "key", "molecule")
+_SIZES = ("atoms", "heavy_atoms")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +56,12 @@ class Dataset:
         N/C, O/C, F/C, shape (n, 3), float32, memory-mapped.
     targets
         Shape (n, t), float64, memory-mapped; columns as in ``card["targets"]``.
-    split
-        :class:`htxas.learn.data.split.Split` of every row, shape (n,), int8.
+    curves
+        Curves by name, shape (n, m), float32, memory-mapped; grids as in ``card["curves"]``.
+    splits
+        :class:`htxas.learn.data.split.Split` of every row by name of the split, shape (n,), int8.
+    atoms, heavy_atoms
+        Of each row's molecule, shape (n,), int16.
     """
 
     path: Path
@@ -60,7 +69,11 @@ class Dataset:
     spectra: npt.NDArray[np.float32]
     ratios: npt.NDArray[np.float32]
     targets: npt.NDArray[np.float64]
-    split: npt.NDArray[np.int8]
+    curves: dict[str, npt.NDArray[np.float32]]
+    splits: dict[str, npt.NDArray[np.int8]]
+    atoms: npt.NDArray[np.int16]
+    heavy_atoms: npt.NDArray[np.int16]
+    _rows: npt.NDArray[np.bytes_]
 
     @property
     def key(self) -> str:
@@ -74,12 +87,41 @@ class Dataset:
 
     @property
     def ids(self) -> list[str]:
-        """Molecule names, in row order."""
-        return list(self.card["ids"])
+        """Names of molecules, or ``molecule/atom`` of sites, in row order."""
+        return self._column("name")
 
-    def rows(self, split: Split) -> npt.NDArray[np.intp]:
-        """Return the row numbers of one side."""
-        return np.flatnonzero(self.split == split)
+    @property
+    def documents(self) -> list[str]:
+        """Content keys of the rows: of a structure, or of a site's calculation."""
+        return self._column("key")
+
+    @property
+    def groups(self) -> list[str]:
+        """Molecule of each row: canonical SMILES, or the key of its structure. No split divides a molecule."""
+        return self._column("molecule")
+
+    def _column(self, name: str) -> list[str]:
+        return [v.decode() for v in self._rows[:, _ROWS.index(name)].tolist()]
+
+    def __len__(self) -> int:
+        return len(self.spectra)
+
+    def rows(self, side: Split, by: str = "molecule") -> npt.NDArray[np.intp]:
+        """Return the row numbers of one side of a frozen split.
+
+        Raises
+        ------
+        DatasetError
+            If the dataset has no such split.
+        """
+        if by not in self.splits:
+            why = self.card["splits"]["lacking"].get(by)
+            raise DatasetError(
+                f"the dataset has no split {by!r}"
+                + (f": {why}" if why else f", only {' '.join(self.splits)}"),
+                where=str(self.path),
+            )
+        return np.flatnonzero(self.splits[by] == side)
 
     def target(self, name: str) -> npt.NDArray[np.float64]:
         """Return the column of a target, shape (n,).
@@ -92,9 +134,25 @@ class Dataset:
         names = [t["name"] for t in self.card["targets"]]
         if name not in names:
             raise DatasetError(
-                f"the dataset has no target {name!r}, only {' '.join(names)}", where=str(self.path)
+                f"the dataset has no target {name!r}, only {' '.join(names) or 'curves'}",
+                where=str(self.path),
             )
         return np.asarray(self.targets[:, names.index(name)])
+
+    def curve(self, name: str) -> npt.NDArray[np.float32]:
+        """Return a curve, shape (n, m).
+
+        Raises
+        ------
+        DatasetError
+            If the dataset has no such curve.
+        """
+        if name not in self.curves:
+            raise DatasetError(
+                f"the dataset has no curve {name!r}, only {' '.join(self.curves) or 'targets'}",
+                where=str(self.path),
+            )
+        return self.curves[name]
 
 
 def freeze(source: Source, recipe: Recipe, out_dir: Path, *, qm9: Qm9Table | None = None) -> Dataset:
@@ -119,15 +177,25 @@ def freeze(source: Source, recipe: Recipe, out_dir: Path, *, qm9: Qm9Table | Non
         Too few molecules, mixed grids or methods, a window not covered, a number that is not finite, a target missing.
     """
     got = collect(source, recipe, qm9)
-    groups = got.groups
-    split = split_by_group(groups, validation=recipe.validation, test=recipe.test, seed=recipe.seed)
+    splits, lacking = frozen_splits(
+        got.groups,
+        got.heavy_atoms.tolist(),
+        got.smiles,
+        validation=recipe.validation,
+        test=recipe.test,
+        seed=recipe.seed,
+    )
+    rows = np.array([[v.encode() for v in row] for row in zip(got.names, got.keys, got.groups, strict=True)])
     arrays: dict[str, npt.NDArray[Any]] = {
         "spectra": got.spectra,
         "ratios": got.ratios,
         "targets": got.targets,
-        "split": split,
+        **{f"curve-{name}": values for name, values in got.curves.items()},
+        "splits": np.column_stack(list(splits.values())),
+        "sizes": np.column_stack([got.atoms, got.heavy_atoms]),
+        "rows": rows,
     }
-    card = _card(source, recipe, qm9, got, arrays)
+    card = _card(source, recipe, qm9, got, arrays, list(splits), lacking)
     final = out_dir / card["key"][:16]
     if not (final / CARD).is_file():
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -155,28 +223,44 @@ def load(path: Path) -> Dataset:
     """
     try:
         card = json.loads((path / CARD).read_text())
-        arrays = {n: np.load(path / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _ARRAYS}
-    except (OSError, ValueError) as error:
-        raise DatasetError("this is not a frozen dataset", where=str(path)) from error
-    if card.get("schema") != _SCHEMA:
-        raise DatasetError(f"dataset schema {card.get('schema')}, expected {_SCHEMA}", where=str(path))
-    n, points = len(card["ids"]), card["recipe"]["window"]["points"]
-    shapes = {
-        "spectra": (n, points),
-        "ratios": (n, len(RATIOS)),
-        "targets": (n, len(card["targets"])),
-        "split": (n,),
-    }
-    for name, kind in _ARRAYS.items():
-        if arrays[name].shape != shapes[name] or arrays[name].dtype != kind:
+        if card.get("schema") != _SCHEMA:
             raise DatasetError(
-                f"{name}.npy has shape {arrays[name].shape}, the card says {shapes[name]}", where=str(path)
+                f"dataset schema {card.get('schema')}, expected {_SCHEMA}",
+                where=str(path),
+                hint="freeze it again",
             )
-    return Dataset(path, card, arrays["spectra"], arrays["ratios"], arrays["targets"], arrays["split"])
+        wanted = {name: (tuple(shape), dtype) for name, (shape, dtype) in card["arrays"].items()}
+        arrays = {n: np.load(path / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in wanted}
+        for name, (shape, dtype) in wanted.items():
+            if arrays[name].shape != shape or str(arrays[name].dtype) != dtype:
+                raise DatasetError(
+                    f"{name}.npy has shape {arrays[name].shape}, the card says {shape}", where=str(path)
+                )
+        names = card["splits"]["names"]
+        return Dataset(
+            path,
+            card,
+            arrays["spectra"],
+            arrays["ratios"],
+            arrays["targets"],
+            {c: arrays[f"curve-{c}"] for c in card["curves"]},
+            {name: arrays["splits"][:, i] for i, name in enumerate(names)},
+            arrays["sizes"][:, 0],
+            arrays["sizes"][:, 1],
+            arrays["rows"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError("this is not a frozen dataset", where=str(path)) from error
 
 
 def _card(
-    source: Source, recipe: Recipe, qm9: Qm9Table | None, got: Collected, arrays: dict[str, npt.NDArray[Any]]
+    source: Source,
+    recipe: Recipe,
+    qm9: Qm9Table | None,
+    got: Collected,
+    arrays: dict[str, npt.NDArray[Any]],
+    splits: list[str],
+    lacking: dict[str, str],
 ) -> dict[str, Any]:
     identity = {
         "schema": _SCHEMA,
@@ -184,36 +268,50 @@ def _card(
         "query": dict(source.query),
         "recipe": recipe.to_dict(),
         "qm9_sha256": list(qm9.sha256) if qm9 else None,
-        "ids": list(got.names),
-        "documents": list(got.keys),
         "arrays_sha256": {
             n: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for n, a in arrays.items()
         },
     }
     window = recipe.window
-    split = arrays["split"]
+    sides = arrays["splits"]
     return {
         "key": content_key(identity),
         **identity,
         "source": source.label,
+        "arrays": {n: [list(a.shape), str(a.dtype)] for n, a in arrays.items()},
         "counts": {
-            "molecules": len(got.names),
-            "distinct_molecules": len(set(got.groups)),
-            **{side.name.lower(): int((split == side).sum()) for side in Split},
+            "rows": len(got.names),
+            "molecules": len(set(got.groups)),
+            **{side.name.lower(): int((sides[:, 0] == side).sum()) for side in Split},
             "left_out": {reason: len(names) for reason, names in got.left_out.items()},
         },
         "left_out": got.left_out,
-        "split_by": "canonical SMILES where every molecule has one, else structure",
+        "splits": {
+            "names": splits,
+            "counts": {
+                name: {side.name.lower(): int((sides[:, i] == side).sum()) for side in Split}
+                for i, name in enumerate(splits)
+            },
+            "lacking": lacking,
+            "of": "molecules: canonical SMILES where every one has one, else structures",
+        },
         "method": asdict(got.method),
         "broadening_sigma_eV": got.sigma_eV,
         "elements": list(got.elements),
         "input": {
-            "quantity": "mean of x, y and z polarisation of the multiplicity-weighted molecular spectrum",
+            "quantity": "mean of x, y and z polarisation of "
+            + (
+                "a site's spectrum"
+                if recipe.rows is Rows.SITE
+                else "the multiplicity-weighted molecular spectrum"
+            ),
             "unit": "oscillator strength / eV / atom"
-            if window.scale == "absolute"
+            if window.scale is Scale.ABSOLUTE
             else "1/eV (area 1 in the window)",
             "energies": f"{window.start_eV} to {window.stop_eV:.4g} eV in steps of {window.step_eV} eV, "
-            + ("relative to the excitation energy" if window.align == "excitation_energy" else "absolute"),
+            + (
+                "relative to the excitation energy" if window.align is Align.EXCITATION_ENERGY else "absolute"
+            ),
             "alignment": f"cubic spline through the {window.step_eV} eV grid, evaluated from the exact start; "
             "zero below the first grid point, where there are no transitions",
         },
@@ -226,5 +324,6 @@ def _card(
             }
             for t in recipe.targets
         ],
+        "curves": {c.name: describe_curve(c) for c in recipe.curves},
         "ratios": [f"{a}/{b}" for a, b in RATIOS],
     }

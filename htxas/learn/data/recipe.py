@@ -7,7 +7,18 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["MIN_MOLECULES", "Align", "ModelKind", "Recipe", "Scale", "Window"]
+__all__ = [
+    "MIN_MOLECULES",
+    "Align",
+    "CurveRecipe",
+    "ModelKind",
+    "Part",
+    "Recipe",
+    "Rows",
+    "Scale",
+    "Window",
+    "Zero",
+]
 
 MIN_MOLECULES = 50
 """Fewer molecules than this are refused: a test split of eight molecules already says next to nothing."""
@@ -25,6 +36,28 @@ class Scale(StrEnum):
 
     ABSOLUTE = "absolute"  # oscillator strength per eV per absorbing atom, as computed
     AREA = "area"  # area 1 in the window: a spectrum in arbitrary units can be used later
+
+
+class Rows(StrEnum):
+    """What a row of a dataset is."""
+
+    MOLECULE = "molecule"  # the multiplicity-weighted spectrum of all its absorbing sites
+    SITE = "site"  # each symmetry-unique site by itself
+
+
+class Part(StrEnum):
+    """Which levels a density of states counts."""
+
+    BOTH = "both"
+    OCCUPIED = "occupied"
+    UNOCCUPIED = "unoccupied"
+
+
+class Zero(StrEnum):
+    """What becomes 0 eV of a density of states."""
+
+    HOMO = "homo"
+    MIDGAP = "midgap"  # half-way between HOMO and LUMO
 
 
 class ModelKind(StrEnum):
@@ -65,6 +98,46 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class CurveRecipe:
+    """A density of states of the ground state, projected on the absorbing atoms of a row: something to be learned.
+
+    The defaults are those of Chen et al., J. Phys. Chem. Lett. 14, 4858 (2023).
+
+    Attributes
+    ----------
+    name
+        Its name in the dataset.
+    start_eV, points, step_eV
+        Grid, relative to ``zero``.
+    sigma_eV
+        Gaussian broadening.
+    angular
+        Any of s, p, d; added up.
+    part
+        Levels that count.
+    zero
+        What becomes 0 eV.
+    scale
+        ``area``: area 1 on the grid. ``absolute``: states per eV and absorbing atom, both spins.
+    """
+
+    name: str = "pdos"
+    start_eV: float = -15.0
+    points: int = 300
+    step_eV: float = 0.1
+    sigma_eV: float = 0.5
+    angular: tuple[str, ...] = ("s", "p")
+    part: Part = Part.BOTH
+    zero: Zero = Zero.HOMO
+    scale: Scale = Scale.AREA
+
+    @property
+    def stop_eV(self) -> float:
+        """Last point."""
+        return self.start_eV + (self.points - 1) * self.step_eV
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How a source becomes a dataset.
 
@@ -74,6 +147,12 @@ class Recipe:
         The input.
     targets
         Target names (:mod:`htxas.learn.data.targets`).
+    rows
+        Molecules or their sites.
+    curves
+        Densities of states to learn, each by another name.
+    sigma_eV
+        Broadening of the input, made of the transitions; None: as it is stored.
     validation, test
         Fractions of molecules.
     seed
@@ -84,6 +163,9 @@ class Recipe:
 
     targets: tuple[str, ...]
     window: Window = Window()
+    rows: Rows = Rows.MOLECULE
+    curves: tuple[CurveRecipe, ...] = ()
+    sigma_eV: float | None = None
     validation: float = 0.15
     test: float = 0.15
     seed: int = 0
@@ -91,11 +173,32 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values."""
-        return asdict(self) | {"targets": list(self.targets)}
+        curves = [asdict(c) | {"angular": list(c.angular)} for c in self.curves]
+        return asdict(self) | {"targets": list(self.targets), "curves": curves}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
         """Rebuild from :meth:`to_dict`."""
         window = dict(data["window"])
         window |= {"align": Align(window["align"]), "scale": Scale(window["scale"])}
-        return cls(**{**data, "targets": tuple(data["targets"]), "window": Window(**window)})
+        curves = tuple(
+            CurveRecipe(
+                **{
+                    **c,
+                    "angular": tuple(c["angular"]),
+                    "part": Part(c["part"]),
+                    "zero": Zero(c["zero"]),
+                    "scale": Scale(c["scale"]),
+                }
+            )
+            for c in data["curves"]
+        )
+        return cls(
+            **{
+                **data,
+                "targets": tuple(data["targets"]),
+                "window": Window(**window),
+                "rows": Rows(data["rows"]),
+                "curves": curves,
+            }
+        )

@@ -9,80 +9,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from htxas.datafile import DatasetFile, MoleculeEntry
 from htxas.domain.identity import content_key
-from htxas.domain.result import SiteResult, Spectral
-from htxas.domain.spectrum import Spectrum
-from htxas.domain.structure import Structure
-from htxas.errors import DatasetError
+from htxas.domain.result import GroundResult, SiteResult, Spectral
+from htxas.errors import DatasetError, NotFound
+from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.records import Method, SiteRecord, SpectrumRecord
 
 if TYPE_CHECKING:
     from htxas.store.records import MolecularSpectrum
     from htxas.store.store import Store
 
-__all__ = ["FileSource", "Method", "Source", "SpectrumRecord", "StoreSource", "store_record"]
+__all__ = ["FileSource", "Source", "StoreSource", "store_record"]
 
 _GROUND_SCALARS = ("gap_eV", "homo_eV", "lumo_eV", "dipole_D", "total_energy_eV")
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """What a spectrum is of, and how it was computed. Spectra of different methods never meet in one model.
-
-    Attributes
-    ----------
-    engine
-        Engine name.
-    element, edge
-        Absorber.
-    parameters_key
-        Content key of the resolved site parameters: the same in the database and in a file exported from it.
-    """
-
-    engine: str
-    element: str
-    edge: str
-    parameters_key: str
-
-    def __str__(self) -> str:
-        return f"{self.engine} {self.element} {self.edge} (parameters {self.parameters_key[:8]})"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SpectrumRecord:
-    """One molecule with its complete spectrum and what is known of it.
-
-    Attributes
-    ----------
-    name
-        Name in the campaign or file; unique there.
-    smiles
-        SMILES, or None.
-    structure
-        Canonical structure.
-    spectrum
-        Molecular spectrum on absolute energies.
-    excitation_energy_eV
-        Lowest excitation energy of the molecule's sites: where the spectrum starts.
-    complete_to_eV
-        Absolute energy up to which every site's states are complete.
-    method
-        Records of one dataset share it.
-    ground
-        Ground state: ``gap_eV``, ``homo_eV``, ``lumo_eV``, ``dipole_D`` (norm), ``total_energy_eV``; without what
-        the engine does not tell (levels that are not counted from the vacuum), empty where it has no ground state.
-    """
-
-    name: str
-    smiles: str | None
-    structure: Structure
-    spectrum: Spectrum
-    excitation_energy_eV: float
-    complete_to_eV: float
-    method: Method
-    ground: Mapping[str, float]
-
-
 class Source(Protocol):
-    """A stream of complete molecules. Later sources (site by site, the published files) have the same shape."""
+    """A stream of complete molecules."""
 
     @property
     def query(self) -> Mapping[str, Any]:
@@ -94,8 +36,8 @@ class Source(Protocol):
         """Name for people: campaign or file."""
         ...
 
-    def records(self) -> Iterator[SpectrumRecord]:
-        """Yield complete molecules, one at a time, in any order.
+    def records(self, recipe: Recipe) -> Iterator[SpectrumRecord]:
+        """Yield complete molecules, one at a time, in any order, with what a recipe asks for.
 
         Raises
         ------
@@ -130,11 +72,11 @@ class StoreSource:
         """Name for people."""
         return f"campaign {self.campaign}"
 
-    def records(self) -> Iterator[SpectrumRecord]:
+    def records(self, recipe: Recipe) -> Iterator[SpectrumRecord]:
         """Yield every complete molecule of the campaign."""
         self.store.campaign(self.campaign)  # NotFound with near names, before an empty dataset is blamed
         for spectrum in self.store.molecular_spectra(self.campaign):
-            yield store_record(self.store, spectrum)
+            yield store_record(self.store, spectrum, pdos=bool(recipe.curves))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +102,7 @@ class FileSource:
         """Name for people."""
         return f"file {self.path.name}"
 
-    def records(self) -> Iterator[SpectrumRecord]:
+    def records(self, recipe: Recipe) -> Iterator[SpectrumRecord]:  # all of it is in an entry
         """Check the file's hashes, then yield every complete molecule."""
         with DatasetFile(self.path) as data:
             data.verify()
@@ -178,13 +120,28 @@ def _entry_record(entry: MoleculeEntry, engine: str, parameters_key: str) -> Spe
     energy, spectrum, ground = entry.excitation_energy_eV, entry.spectrum, entry.ground
     if not entry.complete or energy is None or spectrum is None:
         raise DatasetError("its spectrum is not complete", where=where)
+    place = {atom: i for i, atom in enumerate(entry.file_order)}
+    sites = tuple(
+        SiteRecord(
+            name=str(s.file_atom),
+            key=s.key,
+            multiplicity=s.multiplicity,
+            excitation_energy_eV=s.excitation_energy_eV,
+            complete_to_eV=s.excitation_energy_eV + s.window_eV,
+            sticks=s.sticks,
+            atoms=tuple(sorted(place[a] for a in s.equivalent_file_atoms)),
+        )
+        for s in entry.sites
+    )
     return SpectrumRecord(
         name=entry.name,
+        key=entry.structure.key,
         smiles=entry.smiles,
+        composition=entry.structure.composition,
         structure=entry.structure,
         spectrum=spectrum,
         excitation_energy_eV=energy,
-        complete_to_eV=min(s.excitation_energy_eV + s.window_eV for s in entry.sites),
+        complete_to_eV=min(s.complete_to_eV for s in sites),
         method=_one_method({Method(engine, s.element, s.edge, parameters_key) for s in entry.sites}, where),
         ground={}
         if ground is None
@@ -196,11 +153,14 @@ def _entry_record(entry: MoleculeEntry, engine: str, parameters_key: str) -> Spe
             **({} if ground.dipole_norm_D is None else {"dipole_D": ground.dipole_norm_D}),
             "total_energy_eV": ground.total_energy_eV,
         },
+        sites=sites,
+        pdos=None if ground is None else ground.pdos,
+        frontier_eV=None if ground is None else (ground.homo_eV, ground.lumo_eV),
     )
 
 
-def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
-    """Return the record of one complete molecular spectrum.
+def store_record(store: Store, molecular: MolecularSpectrum, *, pdos: bool = False) -> SpectrumRecord:
+    """Return the record of one complete molecular spectrum, with its projected levels if ``pdos``.
 
     Raises
     ------
@@ -216,21 +176,50 @@ def store_record(store: Store, molecular: MolecularSpectrum) -> SpectrumRecord:
         )
     calculations = [store.calculation(key) for key in molecular.site_keys]
     methods = {Method(c.engine, c.element or "", c.edge or "", c.parameters_key) for c in calculations}
-    sites = [_with_sticks(store.site_result(key), where) for key in molecular.site_keys]
-    structure = store.structure(molecular.structure_key)
+    results = [_with_sticks(store.site_result(key), where) for key in molecular.site_keys]
+    structure = store.structure(molecular.structure_key).structure
     molecule = store.molecule(molecular.campaign, molecular.name)
+    orbits = {s.key: s for s in molecule.sites}
+    place = {atom: i for i, atom in enumerate(molecule.file_order)}
+    sites = tuple(
+        SiteRecord(
+            name=str(orbits[key].file_atom),
+            key=key,
+            multiplicity=multiplicity,
+            excitation_energy_eV=result.excitation_energy_eV,
+            complete_to_eV=result.excitation_energy_eV + result.window_eV,
+            sticks=result.sticks,
+            atoms=tuple(sorted(place[a] for a in orbits[key].equivalent_file_atoms)),
+        )
+        for key, multiplicity, result in zip(
+            molecular.site_keys, molecular.multiplicities, results, strict=True
+        )
+    )
     ground_key = molecular.ground_key
     scalars = {} if ground_key is None else store.calculation(ground_key).scalars
+    ground = None if ground_key is None or not pdos else _ground(store, ground_key)
     return SpectrumRecord(
         name=molecular.name,
+        key=structure.key,
         smiles=molecule.smiles,  # as this campaign wrote it; the structure may be shared with another
-        structure=structure.structure,
+        composition=structure.composition,
+        structure=structure,
         spectrum=molecular.spectrum,
         excitation_energy_eV=min(s.excitation_energy_eV for s in sites),
-        complete_to_eV=min(s.excitation_energy_eV + s.window_eV for s in sites),
+        complete_to_eV=min(s.complete_to_eV for s in sites),
         method=_one_method(methods, where),
         ground={name: scalars[name] for name in _GROUND_SCALARS if name in scalars},
+        sites=sites,
+        pdos=None if ground is None else ground.pdos,
+        frontier_eV=None if ground is None else (ground.homo_eV, ground.lumo_eV),
     )
+
+
+def _ground(store: Store, key: str) -> GroundResult | None:
+    try:
+        return store.ground_result(key)
+    except NotFound:
+        return None
 
 
 def _with_sticks(result: Spectral, where: str) -> SiteResult:

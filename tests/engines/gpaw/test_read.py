@@ -43,7 +43,6 @@ def change(folder: Path, name: str, edit: Callable[[Any], None]) -> None:
 
 def test_a_ground_state(runs: Path) -> None:
     result = ground(runs / "ground")
-    assert inspect(result, GateLimits()) is None
     assert result.reference == "vacuum"
     assert result.homo_eV == pytest.approx(-9.05, abs=0.15)  # CO with PBE, by other codes; coarse here
     assert result.dipole_norm_D == pytest.approx(0.2, abs=0.1)

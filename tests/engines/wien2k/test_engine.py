@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +14,8 @@ from htxas.domain.gate import GateLimits, inspect
 from htxas.domain.result import CurveResult
 from htxas.domain.structure import Structure
 from htxas.domain.units import BOHR_A
-from htxas.engines.base import Engine, Job, ResolvedParameters
-from htxas.engines.numerics import check_numerics
-from htxas.engines.wien2k.corrections import LADDER, NUMERICS
+from htxas.engines.base import Job, ResolvedParameters
+from htxas.engines.wien2k.corrections import LADDER
 from htxas.engines.wien2k.engine import ENGINE
 from htxas.engines.wien2k.parameters import Wien2kParameters, parameters_from
 from htxas.engines.wien2k.process import find_wien2k
@@ -47,13 +45,6 @@ def parameters_of(job: Job) -> Wien2kParameters:
 
 def lines_of(folder: Path, name: str) -> list[str]:
     return (folder / name).read_text().splitlines()
-
-
-def test_it_is_an_engine() -> None:
-    assert isinstance(ENGINE, Engine)
-    for rungs in LADDER.values():
-        for correction in rungs:
-            check_numerics("wien2k", NUMERICS, correction.numerics)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -260,8 +251,6 @@ def test_corrections_reach_the_mixer(run: Run, mgo: Structure) -> None:
     assert lines_of(folder, "hole/hole.inm")[0].startswith("PRATT  0.0   YES  (")
     assert lines_of(folder, "hole/hole.inm")[1].startswith("0.050 ")
     assert good(job, folder).edge_eV == pytest.approx(537.25, abs=1e-6)
-    with pytest.raises(EngineFailure, match="never changes the physics"):
-        ENGINE.write(replace(job, numerics={"rkmax": 5}), folder)
 
 
 def test_a_file_of_another_run_is_refused(run: Run, mgo: Structure) -> None:
@@ -270,9 +259,6 @@ def test_a_file_of_another_run_is_refused(run: Run, mgo: Structure) -> None:
     text = (folder / "hole/hole.txspec").read_text()
     (folder / "hole/hole.txspec").write_text(text.replace("E-03", "E-04"))
     assert failure(job, folder).cause is Cause.BAD_OUTPUT
-    _, folder = run(job, "another")
-    another = make_job(mgo, rkmax=6.5)
-    assert "belongs to calculation" in str(failure(another, folder))
 
 
 def test_what_is_refused_before_submission(mgo: Structure) -> None:
@@ -311,8 +297,7 @@ def test_what_the_user_said_wrong(overrides: dict[str, Any], element: str, edge:
         ENGINE.resolve("crystal", overrides, element=element, edge=edge)
 
 
-def test_finding_wien2k(tmp_path: Path, wienroot: Path, run: Run, mgo: Structure) -> None:
-    assert ENGINE.missing({}) is not None
+def test_finding_wien2k(tmp_path: Path, wienroot: Path) -> None:
     assert ENGINE.missing({"HTXAS_WIEN2K": str(wienroot)}) is None
     assert find_wien2k({"PATH": f"{wienroot}"}).folder == wienroot
     launched = {"HTXAS_ENGINE_COMMAND": f'{{"launcher": ["mpirun"], "program": ["{wienroot}"]}}'}
@@ -321,11 +306,6 @@ def test_finding_wien2k(tmp_path: Path, wienroot: Path, run: Run, mgo: Structure
     assert "HTXAS_WIEN2K_MACHINES" in str(ENGINE.missing(parallel))
     (tmp_path / "machines").write_text("1:localhost\n")
     assert ENGINE.missing({**parallel, "HTXAS_WIEN2K_MACHINES": str(tmp_path / "machines")}) is None
-    shutil.rmtree(wienroot)
-    job = make_job(mgo)
-    status, folder = run(job, "none")
-    assert status == 0
-    assert failure(job, folder).cause is Cause.BAD_INPUT
 
 
 def test_estimates_grow_with_the_cell(mgo: Structure) -> None:

@@ -1,0 +1,96 @@
+"""One door to all sources: a campaign of the database, or a file, read once and frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from htxas.errors import DatasetError, NotFound
+from htxas.learn.data.config import Qm9Files
+from htxas.learn.data.dataset import CARD, Dataset, freeze, load
+from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
+from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.source import FileSource, StoreSource
+
+__all__ = ["find_dataset", "freeze_source", "named_datasets", "name_dataset"]
+
+
+def freeze_source(
+    recipe: Recipe,
+    datasets_dir: Path,
+    *,
+    campaign: str | None = None,
+    file: Path | None = None,
+    qm9: Qm9Files | None = None,
+) -> Dataset:
+    """Freeze a dataset under ``datasets_dir``; a campaign is read from the open database.
+
+    Raises
+    ------
+    DatasetError
+        See :func:`htxas.learn.data.dataset.freeze`.
+    DatabaseUnavailable
+        If the source is a campaign and no server answers.
+    """
+    table = None
+    columns = [t.removeprefix(QM9_PREFIX) for t in recipe.targets if t.startswith(QM9_PREFIX)]
+    if qm9 is not None and columns:
+        table = Qm9Table.read(qm9.properties, qm9.molecules, columns)
+    if file is not None:
+        return freeze(FileSource(file), recipe, datasets_dir, qm9=table)
+    assert campaign is not None
+    from htxas.store.store import Store  # a file needs no database driver
+
+    with Store.open() as store:
+        return freeze(StoreSource(store, campaign), recipe, datasets_dir, qm9=table)
+
+
+def name_dataset(dataset: Dataset, name: str, datasets_dir: Path) -> None:
+    """Give a frozen dataset a name: a link beside its folder.
+
+    Raises
+    ------
+    DatasetError
+        If another dataset has the name, or it is the name of a folder.
+    """
+    link = datasets_dir / name
+    if link.is_symlink():
+        if link.resolve() == dataset.path.resolve():
+            return
+        raise DatasetError(
+            f"{name!r} is another dataset, {link.resolve().name}", where=str(link), hint="choose another name"
+        )
+    if link.exists():
+        raise DatasetError("this name is taken", where=str(link), hint="choose another name")
+    link.symlink_to(dataset.path.name, target_is_directory=True)
+
+
+def named_datasets(datasets_dir: Path) -> dict[str, Path]:
+    """Return the folders of all frozen datasets by name; of those without one by their key."""
+    entries = sorted(p for p in datasets_dir.glob("*") if (p / CARD).is_file())
+    links = {p.name: p.resolve() for p in entries if p.is_symlink()}
+    named = set(links.values())
+    return links | {p.name: p for p in entries if not p.is_symlink() and p.resolve() not in named}
+
+
+def find_dataset(text: str, datasets_dir: Path) -> Dataset:
+    """Open a dataset given by its folder, its name, or the start of its key.
+
+    Raises
+    ------
+    NotFound
+        With the names there are.
+    DatasetError
+        If it cannot be opened.
+    """
+    for path in (Path(text).expanduser(), datasets_dir / text):
+        if (path / CARD).is_file():
+            return load(path.resolve())
+    found = sorted(p for p in datasets_dir.glob(f"{text}*") if (p / CARD).is_file() and not p.is_symlink())
+    if text and len(found) == 1:
+        return load(found[0])
+    names = " ".join(named_datasets(datasets_dir))
+    raise NotFound(
+        f"no dataset {text!r}",
+        where=str(datasets_dir),
+        hint=f"there are: {names}" if names else "htxas dataset freeze NAME --from CAMPAIGN --recipe FILE",
+    )

@@ -1,0 +1,117 @@
+"""What a source gives: one molecule with its spectrum, its sites and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from htxas.domain.dos import Pdos
+from htxas.domain.spectrum import Spectrum, Sticks
+from htxas.domain.structure import Structure
+
+__all__ = ["Method", "SiteRecord", "SpectrumRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What a spectrum is of, and how it was computed. Spectra of different methods never meet in one model.
+
+    Attributes
+    ----------
+    engine
+        Engine name.
+    element, edge
+        Absorber.
+    parameters_key
+        Content key of the resolved site parameters: the same in the database and in a file exported from it.
+    """
+
+    engine: str
+    element: str
+    edge: str
+    parameters_key: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.element} {self.edge} (parameters {self.parameters_key[:8]})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteRecord:
+    """One symmetry-unique site of a molecule.
+
+    Attributes
+    ----------
+    name
+        Unique in its molecule: the index of the atom in the structure's file.
+    key
+        What identifies its content: calculation key, or a hash.
+    multiplicity
+        Number of atoms it stands for.
+    excitation_energy_eV
+        Where its spectrum starts.
+    complete_to_eV
+        Absolute energy up to which its states are complete.
+    sticks, spectrum
+        Its transitions, or its broadened spectrum where those are not known.
+    atoms
+        Canonical indices of the atoms it stands for; empty without a structure.
+    """
+
+    name: str
+    key: str
+    multiplicity: int
+    excitation_energy_eV: float
+    complete_to_eV: float
+    sticks: Sticks | None = None
+    spectrum: Spectrum | None = None
+    atoms: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpectrumRecord:
+    """One molecule with its complete spectrum and what is known of it.
+
+    Attributes
+    ----------
+    name
+        Name in the campaign or file; unique there.
+    key
+        What identifies its content: structure key, or a hash.
+    smiles
+        SMILES, or None.
+    composition
+        Atoms per element.
+    structure
+        Canonical structure; None where the source has none.
+    spectrum
+        Molecular spectrum on absolute energies; None where the source has only sites.
+    excitation_energy_eV
+        Lowest excitation energy of the molecule's sites: where the spectrum starts.
+    complete_to_eV
+        Absolute energy up to which every site's states are complete.
+    method
+        Records of one dataset share it.
+    ground
+        Ground state: ``gap_eV``, ``homo_eV``, ``lumo_eV``, ``dipole_D`` (norm), ``total_energy_eV``; without what
+        the engine does not tell (levels that are not counted from the vacuum), empty where it has no ground state.
+    sites
+        Its sites; empty where the source has only molecules.
+    pdos
+        Projected levels of the ground state, or None.
+    frontier_eV
+        HOMO and LUMO on the scale of ``pdos``, or None.
+    """
+
+    name: str
+    key: str
+    smiles: str | None
+    composition: Mapping[str, int]
+    structure: Structure | None
+    spectrum: Spectrum | None
+    excitation_energy_eV: float
+    complete_to_eV: float
+    method: Method
+    ground: Mapping[str, float]
+    sites: tuple[SiteRecord, ...] = ()
+    pdos: Pdos | None = None
+    frontier_eV: tuple[float, float] | None = None
