@@ -20,7 +20,7 @@ from htxas.learn.data.records import Method, SiteRecord, SpectrumRecord
 from htxas.learn.data.source import Source
 from htxas.learn.data.targets import describe, ratios, target_value
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "Part", "collect", "parts"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,8 +94,20 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """A molecule, or a site of it: what becomes a row."""
+class Part:
+    """A molecule, or a site of it: what becomes a row.
+
+    Attributes
+    ----------
+    name, key
+        ``molecule`` or ``molecule/site``, and what identifies its content.
+    spectrum
+        With the recipe's broadening.
+    excitation_energy_eV, complete_to_eV
+        Where its spectrum starts, and up to where its states are complete.
+    site
+        The site, or None of a molecule.
+    """
 
     name: str
     key: str
@@ -136,7 +148,7 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
         if properties is None:
             state.left_out.setdefault("not in the QM9 file", []).append(record.name)
             continue
-        for part in _parts(record, recipe, where):
+        for part in parts(record, recipe, where):
             _take(state, record, part, recipe, smiles, properties)
     if state.ends and recipe.drop_uncovered:
         state.left_out["window not covered"] = list(state.ends)
@@ -172,14 +184,20 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
     )
 
 
-def _parts(record: SpectrumRecord, recipe: Recipe, where: str) -> Iterator[_Part]:
-    """Yield what of a molecule becomes rows."""
+def parts(record: SpectrumRecord, recipe: Recipe, where: str) -> Iterator[Part]:
+    """Yield what of a molecule becomes rows.
+
+    Raises
+    ------
+    DatasetError
+        If it lacks what the recipe asks for.
+    """
     if recipe.rows is Rows.SITE:
         if not record.sites:
             raise DatasetError("has no sites of its own here", where=where, hint="rows: molecule")
         for site in record.sites:
             name = f"{record.name}/{site.name}"
-            yield _Part(
+            yield Part(
                 name, site.key, _of_site(site, recipe, f"site {name}"), site.excitation_energy_eV,
                 site.complete_to_eV, site,
             )  # fmt: skip
@@ -188,11 +206,11 @@ def _parts(record: SpectrumRecord, recipe: Recipe, where: str) -> Iterator[_Part
     if recipe.sigma_eV is not None:
         if not record.sites:
             raise DatasetError("has no sites to be broadened anew", where=where, hint="leave sigma_eV out")
-        parts = [_of_site(s, recipe, where) for s in record.sites]
-        spectrum = combine(parts, [s.multiplicity for s in record.sites])
+        broadened = [_of_site(s, recipe, where) for s in record.sites]
+        spectrum = combine(broadened, [s.multiplicity for s in record.sites])
     if spectrum is None:
         raise DatasetError("has no molecular spectrum here", where=where, hint="rows: site")
-    yield _Part(record.name, record.key, spectrum, record.excitation_energy_eV, record.complete_to_eV, None)
+    yield Part(record.name, record.key, spectrum, record.excitation_energy_eV, record.complete_to_eV, None)
 
 
 def _of_site(site: SiteRecord, recipe: Recipe, where: str) -> Spectrum:
@@ -214,7 +232,7 @@ def _of_site(site: SiteRecord, recipe: Recipe, where: str) -> Spectrum:
 def _take(
     state: _State,
     record: SpectrumRecord,
-    part: _Part,
+    part: Part,
     recipe: Recipe,
     smiles: str | None,
     properties: Mapping[str, float],
@@ -252,7 +270,7 @@ def _take(
     state.elements |= set(composition)
 
 
-def _absorbers(record: SpectrumRecord, part: _Part) -> list[int]:
+def _absorbers(record: SpectrumRecord, part: Part) -> list[int]:
     if part.site is not None:
         return list(part.site.atoms)
     return sorted(a for s in record.sites for a in s.atoms)
@@ -261,7 +279,7 @@ def _absorbers(record: SpectrumRecord, part: _Part) -> list[int]:
 def _targets(
     state: _State,
     record: SpectrumRecord,
-    part: _Part,
+    part: Part,
     recipe: Recipe,
     properties: Mapping[str, float],
     where: str,
@@ -279,7 +297,7 @@ def _targets(
     return values
 
 
-def _end_eV(part: _Part, window: Window) -> float:
+def _end_eV(part: Part, window: Window) -> float:
     """Return how far the states are complete, on the window's axis: a grid alone may go on without them."""
     offset = part.excitation_energy_eV if window.align is Align.EXCITATION_ENERGY else 0.0
     # Half a step of grace: "complete to 20 eV" covers a window that ends at 20.04.

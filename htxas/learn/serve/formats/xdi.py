@@ -30,7 +30,9 @@ def is_xdi(text: str) -> bool:
 
 
 def read_xdi(path: Path, text: str, *, column: str | None, energy_unit: str | None) -> MeasuredSpectrum:
-    """Read an XDI file: ``normtrans``, ``normfluor``, ``mutrans``, ``mufluor``, or from ``i0`` and ``itrans`` or ``ifluor``.
+    """Read an XDI file.
+
+    Its absorption is ``normtrans``, ``normfluor``, ``mutrans``, ``mufluor``, or ``i0`` with ``itrans`` or ``ifluor``.
 
     Parameters
     ----------
@@ -48,9 +50,7 @@ def read_xdi(path: Path, text: str, *, column: str | None, energy_unit: str | No
     width = len(columns.rows[0])
     names = [fields.get(f"column.{i + 1}", "").split(maxsplit=1) for i in range(width)]
     if labels and len(labels[1]) != width:
-        raise DatasetError(
-            f"{len(labels[1])} column labels for {width} columns", where=f"{path}:{labels[0]}"
-        )
+        raise DatasetError(f"{len(labels[1])} column labels for {width} columns", where=f"{path}:{labels[0]}")
     named = tuple((n[0] if n else labels[1][i] if labels else "") for i, n in enumerate(names))
     where = f"{path}:{at.get('column.1', 1)}"
     if named[0].lower() != "energy":
