@@ -315,6 +315,8 @@ def _print(
             f"{measured.energies_eV[0]:.2f} to {measured.energies_eV[-1]:.2f} eV (in {measured.energy_unit}), "
             f"intensity: {measured.column} ({measured.scale.value})"
         )
+        for name, text in measured.told.items():
+            line(f"  {name:<12}{text}")
     for p in predictions:
         for step in () if p.prepared is None else p.prepared.steps:
             line(f"  {step.name:<12}{step.text}")

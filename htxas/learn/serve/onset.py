@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from htxas.errors import DatasetError
 from htxas.learn.data.recipe import Window
+from htxas.learn.nets.noise import smoothing_matrix
 
 __all__ = ["LEVEL", "Landmark", "find_onset", "learn_landmark"]
 
@@ -67,11 +68,22 @@ def learn_landmark(spectra: npt.ArrayLike, window: Window) -> Landmark:
 
 
 def find_onset(
-    energies_eV: FloatArray, intensity: FloatArray, landmark: Landmark, window: Window, where: str
+    energies_eV: FloatArray,
+    intensity: FloatArray,
+    landmark: Landmark,
+    window: Window,
+    where: str,
+    *,
+    smooth_eV: float | None = None,
 ) -> tuple[float, float]:
     """Return landmark and first final state of a spectrum (n,), eV.
 
     The largest value is that within the window, which the onset places: both are found together, by repetition.
+
+    Parameters
+    ----------
+    smooth_eV
+        Width of the Savitzky-Golay filter that the spectrum will get; the rise is looked for behind it.
 
     Raises
     ------
@@ -80,6 +92,8 @@ def find_onset(
     """
     grid = np.arange(energies_eV[0], energies_eV[-1], window.step_eV)
     values = np.interp(grid, energies_eV, intensity)
+    if smooth_eV is not None:
+        values = values @ smoothing_matrix(smooth_eV, window.step_eV, len(grid))
     top = values.max()
     before = np.nan
     for _ in range(_ROUNDS):
@@ -88,7 +102,7 @@ def find_onset(
             raise DatasetError(
                 f"nothing rises to {LEVEL:.0%} of the maximum from below: no onset is seen",
                 where=where,
-                hint="subtract a --background, or give --excitation-energy EV",
+                hint="subtract a --background, --smooth noise, or give --excitation-energy EV",
             )
         onset = rise + landmark.median_eV
         if abs(onset - before) < _SETTLED_eV:

@@ -90,12 +90,33 @@ def predict_measured(
         notes.append(
             f"the file does not say what it is of; taken to be {model.method.element} {model.method.edge}"
         )
+    if onsets:
+        first = _widened(found)
+        notes.insert(0, "the interval spans those at both ends of the onset's range, too")
     return replace(
         first,
         notes=tuple(notes),
         prepared=prepared,
         if_onset={onset: p.estimates for onset, p in zip(onsets, found[1:], strict=True)},
     )
+
+
+def _widened(found: Sequence[Prediction]) -> Prediction:
+    """Return the first prediction with intervals that contain those of all."""
+    first = found[0]
+    estimates = []
+    for i, e in enumerate(first.estimates):
+        lows, highs = ([getattr(p.estimates[i], end) for p in found] for end in ("low", "high"))
+        estimates.append(e if e.low is None else replace(e, low=min(lows), high=max(highs)))
+    curve = first.curve
+    if curve is not None and curve.low is not None:
+        others = [p.curve for p in found if p.curve is not None]
+        curve = replace(
+            curve,
+            low=np.min([c.low for c in others], axis=0),
+            high=np.max([c.high for c in others], axis=0),
+        )
+    return replace(first, estimates=tuple(estimates), curve=curve)
 
 
 def predict_record(model: Model, record: SpectrumRecord) -> list[Prediction]:
