@@ -152,12 +152,13 @@ def _document(record: ModelRecord) -> dict[str, Any]:
     return asdict(record)
 
 
-def _place(record: ModelRecord) -> str:
+def _place(record: ModelRecord, *, short: bool = False) -> str:
     import socket
 
     if record.host != socket.gethostname():
-        return f"{record.host}:{record.folder}"
-    return record.folder if Path(record.folder).is_dir() else f"gone: {record.folder}"
+        return record.host if short else f"{record.host}:{record.folder}"
+    there = Path(record.folder).is_dir()
+    return ("here" if there else "gone") if short else ("" if there else "gone: ") + record.folder
 
 
 def _listing(records: list[ModelRecord]) -> Table:
@@ -166,9 +167,9 @@ def _listing(records: list[ModelRecord]) -> Table:
     table = Table()
     for heading, justify in (
         ("model", "left"), ("key", "left"), ("R²", "right"), ("mean error", "right"), ("90 % covers", "right"),
-        ("trained on", "left"), ("registered", "left"), ("folder", "left"),
+        ("trained on", "left"), ("registered", "left"), ("place", "left"),
     ):  # fmt: skip
-        table.add_column(heading, justify=justify, overflow="fold" if heading == "folder" else "ellipsis")  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=heading == "model")  # type: ignore[arg-type]
     for r in records:
         scores = [_scores(t) for t in r.targets.values()]
         table.add_row(
@@ -177,7 +178,7 @@ def _listing(records: list[ModelRecord]) -> Table:
             *("\n".join(s[i] for s in scores) for i in range(3)),
             f"{r.card['counts']['train']:,} rows of {r.dataset['key'][:8]}",
             "-" if r.created is None else f"{r.created:%Y-%m-%d %H:%M}",
-            _place(r),
+            _place(r, short=True),
         )
     return table
 

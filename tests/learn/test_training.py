@@ -21,6 +21,7 @@ from htxas.learn.nets.fit import fit_network, predict_network
 from htxas.learn.nets.metrics import Bootstrap, score
 from htxas.learn.nets.models import Outputs, StackedMlp
 from htxas.learn.nets.network import Network
+from htxas.learn.nets.noise import Noise
 from htxas.learn.runs import parallel
 from htxas.learn.runs.config import read_plan
 from htxas.learn.runs.parallel import run_all
@@ -156,7 +157,9 @@ def test_one_failing_run_does_not_stop_the_others(synthetic: SimpleNamespace, tm
 
 @pytest.mark.slow
 def test_one_worker_two_workers_and_this_process_agree_to_the_bit(dataset: Dataset, tmp_path: Path) -> None:
-    specs = [_spec(dataset, t, k) for t in ("gap", "homo") for k in ModelKind]
+    specs = [_spec(dataset, "gap", k) for k in ModelKind]
+    both = dataclasses.replace(specs[0], targets=("gap", "homo"), noise=Noise(100), test_noise=(Noise(50),))
+    specs.append(both)
     seen = []
     for workers in (0, 1, 2):
         run_all(

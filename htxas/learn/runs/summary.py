@@ -92,8 +92,8 @@ def rich_table(cards: Cards, dataset: Dataset) -> Table:
             for method in (baseline, "net"):
                 value = result["metrics"][method]
                 style = "bold" if (kind, method) == best else "none"
-                name = "" if method == "net" else f"{BASELINES[method]} "
-                cells.append(f"[{style}]{name}{value['r2']:.2f}\n({value['mae']:.2g})[/]")
+                name = "" if method == "net" else f"\n{BASELINES[method]}"
+                cells.append(f"[{style}]{value['r2']:.2f} ({value['mae']:.2g})[/]{name}")
             cells.append(_coverage(result))
         table.add_row(target if unit == "1" else f"{target}\n({unit})", *cells)
     return table

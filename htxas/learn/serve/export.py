@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -226,8 +229,8 @@ def _feed(model: Model, spectra: npt.ArrayLike, ratios: npt.ArrayLike) -> Feed:
 
 def _write(graph: _Graph, feed: Feed, path: Path) -> None:
     arguments = {n: torch.from_numpy(a[:2]) for n, a in feed.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
+    with warnings.catch_warnings(), _silent("torch.onnx"):  # they are of the exporter, about itself
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
             (),
@@ -241,6 +244,17 @@ def _write(graph: _Graph, feed: Feed, path: Path) -> None:
             external_data=False,
             verbose=False,
         )
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _properties(model: Model) -> dict[str, str]:

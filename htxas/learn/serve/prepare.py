@@ -263,9 +263,7 @@ def _onset(
             where=where,
             hint="give --excitation-energy EV",
         )
-    rise, onset = find_onset(
-        energies, intensity, landmark, inputs.needed, where, smooth_eV=options.smooth_eV
-    )
+    rise, onset = find_onset(energies, intensity, landmark, inputs.needed, where, smooth_eV=options.smooth_eV)
     _check_edge(onset, inputs, where)
     low, high = rise + landmark.low_eV, rise + landmark.high_eV
     text = (
