@@ -106,16 +106,14 @@ def _widened(found: Sequence[Prediction]) -> Prediction:
     first = found[0]
     estimates = []
     for i, e in enumerate(first.estimates):
-        lows, highs = ([getattr(p.estimates[i], end) for p in found] for end in ("low", "high"))
-        estimates.append(e if e.low is None else replace(e, low=min(lows), high=max(highs)))
+        ends = ([getattr(p.estimates[i], end) for p in found] for end in ("low", "high"))
+        estimates.append(e if e.low is None else replace(e, low=min(next(ends)), high=max(next(ends))))
     curve = first.curve
     if curve is not None and curve.low is not None:
-        others = [p.curve for p in found if p.curve is not None]
-        curve = replace(
-            curve,
-            low=np.min([c.low for c in others], axis=0),
-            high=np.max([c.high for c in others], axis=0),
+        bands = np.array(
+            [(p.curve.low, p.curve.high) for p in found if p.curve is not None], dtype=np.float64
         )
+        curve = replace(curve, low=bands[:, 0].min(axis=0), high=bands[:, 1].max(axis=0))
     return replace(first, estimates=tuple(estimates), curve=curve)
 
 

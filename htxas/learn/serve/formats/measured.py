@@ -19,6 +19,7 @@ __all__ = [
     "Intensity",
     "MeasuredSpectrum",
     "absorption",
+    "chosen",
     "energy_factor",
     "numbers",
     "spectrum",
@@ -172,6 +173,13 @@ def absorption(columns: Columns, path: Path) -> tuple[FloatArray, Intensity, str
             return np.log(i0 / i), Intensity.ARBITRARY, "ln(i0/itrans)"
         return i / i0, Intensity.ARBITRARY, "ifluor/i0"
     return None
+
+
+def chosen(columns: Columns, index: int, path: Path) -> tuple[FloatArray, Intensity, str]:
+    """Return the column that the user chose, as :func:`absorption` does; its name may say what it is in."""
+    name = columns.names[index] if columns.names else f"column {index + 1}"
+    only = Columns((name,), [(row[index],) for row in columns.rows], columns.lines)
+    return absorption(only, path) or (columns.column(index), Intensity.ARBITRARY, name)
 
 
 def numbers(words: Sequence[str], where: str) -> tuple[float, ...]:

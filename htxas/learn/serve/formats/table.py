@@ -15,6 +15,7 @@ from htxas.learn.serve.formats.measured import (
     Intensity,
     MeasuredSpectrum,
     absorption,
+    chosen,
     energy_factor,
     numbers,
     spectrum,
@@ -80,9 +81,7 @@ def _intensity(
             raise DatasetError(f"there is no column {column!r}, only {has}", where=where)
         if index == energy:
             raise DatasetError(f"column {column!r} is the energy", where=where)
-        only = Columns((columns.names[index],), [(row[index],) for row in columns.rows], columns.lines)
-        known = absorption(only, path) if columns.names else None
-        return known or (columns.column(index), Intensity.ARBITRARY, columns.names[index])
+        return chosen(columns, index, path)
     if columns.names and (found := absorption(columns, path)) is not None:
         return found
     if width != 2:
@@ -125,9 +124,9 @@ def _columns(path: Path, text: str) -> tuple[Columns, int]:
     if not rows:
         raise DatasetError("holds no points", where=str(path))
     if not names and comment is not None:  # "# energy_eV mu" just above the numbers
-        words = split(comment[1])
-        if len(words) == len(rows[0]) and not _numeric(words[0]):
-            names, header = tuple(words), comment[0]
+        for words in (split(comment[1]), _blanks(comment[1])):
+            if len(words) == len(rows[0]) and not _numeric(words[0]):
+                names, header = tuple(words), comment[0]
     if len(rows[0]) < 2:
         raise DatasetError("one column; energy and intensity are needed", where=f"{path}:{lines[0]}")
     if len({n.lower() for n in names}) != len(names):
@@ -144,10 +143,14 @@ class _splitter:  # noqa: N801  a function with a setting
 
     def __call__(self, line: str) -> list[str]:
         if self.separator is None:
-            return _BLANKS_IN_UNIT.sub("", line).split()
+            return _blanks(line)
         cells = next(csv.reader([line], delimiter=self.separator, skipinitialspace=True))
         cells = [c.strip() for c in cells]
         return cells[:-1] if len(cells) > 1 and not cells[-1] else cells
+
+
+def _blanks(line: str) -> list[str]:
+    return _BLANKS_IN_UNIT.sub("", line).split()
 
 
 def _numeric(word: str) -> bool:

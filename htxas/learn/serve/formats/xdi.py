@@ -9,9 +9,9 @@ from htxas.domain.elements import atomic_number
 from htxas.errors import DatasetError
 from htxas.learn.serve.formats.measured import (
     Columns,
-    Intensity,
     MeasuredSpectrum,
     absorption,
+    chosen,
     energy_factor,
     numbers,
     spectrum,
@@ -69,8 +69,7 @@ def read_xdi(path: Path, text: str, *, column: str | None, energy_unit: str | No
         if index in (None, 0):
             raise DatasetError(f"there is no column {column!r}, only {' '.join(named[1:])}", where=str(path))
         assert index is not None
-        only = Columns((named[index],), [(row[index],) for row in columns.rows], columns.lines)
-        found = absorption(only, path) or (columns.column(index), Intensity.ARBITRARY, named[index])
+        found = chosen(columns, index, path)
     else:
         known = absorption(columns, path)
         if known is None:
@@ -122,7 +121,7 @@ def _parse(
                 section = "labels"
             elif section == "labels":
                 labels = (number, body.split())
-            elif section == "fields":
+            elif section == "fields" and body:
                 found = _FIELD.fullmatch(body)
                 if found is None:
                     raise DatasetError(
