@@ -271,10 +271,7 @@ def _onset(
         f"{rise:.2f} eV; in {landmark.spectra} training spectra the first final state lies "
         f"{landmark.median_eV:+.2f} eV from there, in nine of ten {landmark.low_eV:+.2f} to {landmark.high_eV:+.2f} eV"
     )
-    numbers = {"onset_eV": onset, "rise_eV": rise, "low_eV": low, "high_eV": high, **asdict(landmark)}
-    numbers = {k: v for k, v in numbers.items() if k not in ("median_eV",)} | {
-        "median_eV": landmark.median_eV
-    }
+    numbers = {"onset_eV": onset, "rise_eV": rise, "range_eV": [low, high], "from_rise": asdict(landmark)}
     return onset, (low, high), Step("onset", text, numbers)
 
 
