@@ -47,8 +47,8 @@ def database() -> Iterator[Store | str]:
     except (DatabaseUnavailable, StoreError) as error:
         yield " ".join(str(error).split())
         return
-    with store:
-        yield store
+    with store as opened:
+        yield opened
 
 
 def record_of(folder: Path) -> ModelRecord:
