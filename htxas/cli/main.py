@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dataset": ("htxas.cli.dataset:dataset", "Freeze spectra and what is to be learned of them."),
     "train": ("htxas.cli.train:train", "Train models on spectra, beside simple baselines."),
     "predict": ("htxas.cli.predict:predict", "Predict properties from spectra with a trained model."),
+    "model": ("htxas.cli.model:model", "List, show, compare and export trained models."),
     "accuracy": ("htxas.cli.accuracy:accuracy", "Compare an engine's presets with experiment."),
     "lpad": ("htxas.cli.lpad:lpad", "Call FireWorks' own lpad on the launchpad of htxas."),
 }

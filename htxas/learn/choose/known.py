@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from htxas.domain.spectrum import Spectrum
 from htxas.errors import DatasetError
 from htxas.learn.choose.descriptors import DESCRIPTORS, describe_molecule
 from htxas.learn.data.chemistry import canonical_smiles
 from htxas.learn.data.features import window_row
-from htxas.learn.data.recipe import Align, Window
-from htxas.learn.data.source import Method, Source, SpectrumRecord
+from htxas.learn.data.recipe import Align, Recipe, Window
+from htxas.learn.data.records import LeftOut, Method, SpectrumRecord
+from htxas.learn.data.source import Source
 from htxas.learn.data.targets import target_value
 
 __all__ = ["Known", "gather"]
@@ -70,10 +72,17 @@ def gather(sources: Sequence[Source], targets: Sequence[str], window: Window) ->
     rows: dict[str, tuple[str, npt.NDArray[np.float64], npt.NDArray[np.float32], list[float]]] = {}
     left_out: dict[str, list[str]] = {}
     for source in sources:
-        for record in source.records():
+        for record in source.records(Recipe(tuple(targets), window)):
+            if isinstance(record, LeftOut):
+                left_out.setdefault(record.reason, []).append(record.name)
+                continue
             first = first or record
             _refuse_mixed(first.method, record.method, first.name, record.name)
-            reason = _unusable(record, window)
+            spectrum, start_eV = record.spectrum, record.excitation_energy_eV
+            if spectrum is None or start_eV is None:
+                left_out.setdefault("without a molecular spectrum of transitions", []).append(record.name)
+                continue
+            reason = _unusable(record, spectrum, start_eV, window)
             smiles = "" if record.smiles is None else canonical_smiles(record.smiles, record.name)
             if reason is None and smiles in rows:
                 reason = "the same molecule again"
@@ -86,7 +95,7 @@ def gather(sources: Sequence[Source], targets: Sequence[str], window: Window) ->
                 left_out.setdefault(reason, []).append(record.name)
                 continue
             where = f"molecule {record.name}"
-            row = window_row(record.spectrum, record.excitation_energy_eV, window, where=where)
+            row = window_row(spectrum, start_eV, window, where=where)
             rows[smiles] = (record.name, described, row, [target_value(t, record)[0] for t in targets])
     labels = ", ".join(s.label for s in sources)
     if first is None or not rows:
@@ -105,12 +114,12 @@ def gather(sources: Sequence[Source], targets: Sequence[str], window: Window) ->
     )
 
 
-def _unusable(record: SpectrumRecord, window: Window) -> str | None:
+def _unusable(record: SpectrumRecord, spectrum: Spectrum, start_eV: float, window: Window) -> str | None:
     if record.smiles is None:
         return _WITHOUT_SMILES
-    end_eV = min(record.complete_to_eV, float(record.spectrum.energies_eV[-1])) + 0.5 * window.step_eV
+    end_eV = min(record.complete_to_eV, float(spectrum.energies_eV[-1])) + 0.5 * window.step_eV
     if window.align is Align.EXCITATION_ENERGY:
-        end_eV -= record.excitation_energy_eV
+        end_eV -= start_eV
     return None if end_eV >= window.stop_eV else f"not complete to {window.stop_eV:.1f} eV"
 
 

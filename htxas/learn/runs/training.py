@@ -17,7 +17,7 @@ from htxas.learn.runs.queue_cluster import QueueWorkers
 from htxas.learn.runs.run import RunSpec
 from htxas.learn.runs.summary import write_summary
 
-__all__ = ["Trained", "freeze_plan", "plan_runs", "train_plan"]
+__all__ = ["MODELS", "Trained", "freeze_plan", "plan_runs", "train_plan"]
 
 MODELS = "models"
 
