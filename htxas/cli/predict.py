@@ -96,8 +96,8 @@ def _print(model: Model, predictions: list[Prediction]) -> None:
 
     console = Console()
     unit = predictions[0].unit
-    target = model.card["target"]["name"] + ("" if unit == "1" else f" ({unit})")
-    table = Table(title=f"{model.card['name']}: {model.card['target']['meaning']}")
+    target = model.target["name"] + ("" if unit == "1" else f" ({unit})")
+    table = Table(title=f"{model.card['name']}: {model.target['meaning']}")
     known = any(p.true is not None for p in predictions)
     for heading in ("name", target, *(("computed",) if known else ()), "spread of nets", "test error (MAE)"):
         table.add_column(heading, justify="left" if heading == "name" else "right")

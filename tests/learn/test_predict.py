@@ -51,8 +51,9 @@ def test_a_saved_model_repeats_its_own_test_predictions(trained: Trained) -> Non
         model = _model(trained, kind)
         by_name = {p.name: p for p in model.predict_dataset(load(trained.dataset.path))}
         card = trained.cards[f"gap-{kind}"]
+        test = card["test"]
         for name, true, expected in zip(
-            card["test"]["ids"], card["test"]["true"], card["test"]["predicted"]["net"], strict=True
+            test["ids"], test["true"]["gap"], test["predicted"]["gap"]["net"], strict=True
         ):
             assert by_name[name].value == pytest.approx(expected, abs=1e-6)
             assert by_name[name].true == true

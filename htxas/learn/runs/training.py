@@ -53,7 +53,7 @@ def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
     """Return one run per target and model kind, but none that would read its target from its own inputs."""
     specs = [
         RunSpec(dataset.key, (target,), kind, plan.network, plan.seed)
-        for target in plan.recipe.targets
+        for target in (*plan.recipe.targets, *(c.name for c in plan.recipe.curves))
         for kind in plan.models
         if not (kind is ModelKind.B and target.startswith("ratio_"))
     ]

@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from htxas.errors import DatasetError, NotFound
 from htxas.learn.data.dataset import CARD, Dataset
-from htxas.learn.data.features import Standardiser, inputs, resample, window_row
+from htxas.learn.data.features import resample, window_row
 from htxas.learn.data.recipe import Align, ModelKind, Recipe, Scale
 from htxas.learn.data.records import Method, SpectrumRecord
 from htxas.learn.data.targets import ratios
-from htxas.learn.nets.fit import predict_network, single_thread
-from htxas.learn.nets.network import Network
+from htxas.learn.runs.model import TrainedNet
 from htxas.learn.runs.run import WEIGHTS
+from htxas.learn.runs.spec import RunSpec
 from htxas.learn.runs.summary import METRICS
 
 __all__ = ["Model", "Prediction", "find_model"]
@@ -72,13 +71,13 @@ class Model:
         The folder.
     card
         Its JSON card.
+    net
+        What it computes.
     """
 
     path: Path
     card: dict[str, Any]
-    _state: dict[str, torch.Tensor]
-    _x: Standardiser
-    _y: Standardiser
+    net: TrainedNet
 
     @classmethod
     def load(cls, path: Path) -> Model:
@@ -92,14 +91,21 @@ class Model:
         try:
             card = json.loads((path / CARD).read_text())
             tensors = load_file(str(path / WEIGHTS))
-            state = {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
-            x, y = (Standardiser(tensors[f"{s}.mean"].numpy(), tensors[f"{s}.scale"].numpy()) for s in "xy")
-            card["spec"]["network"], card["dataset"]["recipe"]
+            net = TrainedNet.from_tensors(RunSpec.from_dict(card["spec"]), tensors)
+            card["targets"], card["dataset"]["recipe"]
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise DatasetError(
                 "this is not a trained model", where=str(path), hint="htxas train FILE.yaml"
             ) from error
-        return cls(path, card, state, x, y)
+        if len(card["targets"]) > 1 or cls(path, card, net).target["kind"] == "curve":
+            raise DatasetError("predicts more than one number", where=str(path))
+        return cls(path, card, net)
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """Name, unit, meaning and metrics of what is predicted."""
+        name, described = next(iter(self.card["targets"].items()))
+        return {"name": name, **described}
 
     @property
     def kind(self) -> ModelKind:
@@ -123,13 +129,10 @@ class Model:
         composition_ratios
             N/C, O/C, F/C, shape (n, 3); ignored by Model-A.
         """
-        network = Network.from_dict(self.card["spec"]["network"])
         points = int(self.card["inputs"]["spectrum_points"])
-        z = self._x.apply(inputs(self.kind, spectra, composition_ratios))
-        with single_thread():
-            members = predict_network(self._state, z, network)
-        values = self._y.invert(members[..., None])[..., 0]
-        return values.mean(axis=0), values.std(axis=0), np.sqrt((z[:, :points] ** 2).mean(axis=1))
+        got = self.net.predict(spectra, composition_ratios)
+        z = self.net.standardised(spectra, composition_ratios)
+        return got.value[:, 0], got.spread[:, 0], np.sqrt((z[:, :points] ** 2).mean(axis=1))
 
     def predict_record(self, record: SpectrumRecord) -> Prediction:
         """Predict for a computed molecule.
@@ -215,11 +218,11 @@ class Model:
             raise DatasetError(
                 "window, broadening or method differ from the model's", where=str(dataset.path)
             )
-        target = self.card["target"]
+        target = self.target
         known = any(t["name"] == target["name"] for t in dataset.card["targets"])
         truth = dataset.target(target["name"]) if known else None
         values, spreads, distances = self.predict_rows(dataset.spectra, dataset.ratios)
-        mae = float(self.card["metrics"]["net"]["mae"])
+        mae = float(self.target["metrics"]["net"]["mae"])
         return [
             Prediction(
                 name,
@@ -242,8 +245,8 @@ class Model:
         strange = sorted(set(composition or ()) - set(self.card["domain"]["elements"]))
         if strange:
             warnings.append(f"outside the training domain: no training molecule contains {' '.join(strange)}")
-        target = self.card["target"]
-        mae = float(self.card["metrics"]["net"]["mae"])
+        target = self.target
+        mae = float(self.target["metrics"]["net"]["mae"])
         return Prediction(name, float(values[0]), target["unit"], float(spreads[0]), mae, tuple(warnings))
 
     def _far(self, distance: float) -> list[str]:
