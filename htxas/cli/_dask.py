@@ -23,9 +23,13 @@ def on_dask(command: _F) -> _F:
         default=None,
         help="Local processes; 0: in this one. Default: one per GPU, without one, one per core.",
     )
-    @click.option("--scheduler", metavar="ADDR", help="Use this Dask scheduler; it must see the same folders.")
+    @click.option(
+        "--scheduler", metavar="ADDR", help="Use this Dask scheduler; it must see the same folders."
+    )
     @click.option("--cluster", metavar="NAME", help="Workers as jobs of this cluster of htxas.yaml.")
-    @click.option("--dry-run", is_flag=True, help="Count runs, start none; with --cluster: print a job's script.")
+    @click.option(
+        "--dry-run", is_flag=True, help="Count runs, start none; with --cluster: print a job's script."
+    )
     @wraps(command)
     def checked(
         *args: Any, workers: int | None, scheduler: str | None, cluster: str | None, **others: Any

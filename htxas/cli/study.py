@@ -21,7 +21,10 @@ __all__ = ["study"]
 @click.argument("file", type=click.Path(path_type=Path))
 @on_dask
 @click.option(
-    "--out", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder to write. Default: studies/NAME."
+    "--out",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write. Default: studies/NAME.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
 def study(

@@ -23,5 +23,5 @@ class OneGpu(WorkerPlugin):  # type: ignore[misc]  # carries no types
         self.count = count
 
     def setup(self, worker: Any) -> None:
-        """Called by Dask in each worker, also in one that takes a dead one's place."""
+        """Choose: Dask calls this in each worker, also in one that takes a dead one's place."""
         os.environ["CUDA_VISIBLE_DEVICES"] = str(int(worker.name) % self.count)

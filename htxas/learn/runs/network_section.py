@@ -44,9 +44,7 @@ def network_of(section: NetworkSection, lines: Lines, at: tuple[str | int, ...])
         An unknown preset or word, or a combination that means nothing.
     """
     changed: dict[str, Any] = {
-        name: value
-        for name, value in section.model_dump(exclude={"preset"}).items()
-        if value is not None
+        name: value for name, value in section.model_dump(exclude={"preset"}).items() if value is not None
     }
     if section.widths is not None:
         changed["widths"] = tuple(section.widths)

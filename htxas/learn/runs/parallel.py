@@ -13,7 +13,7 @@ from htxas.errors import DatasetError, HtxasError
 from htxas.learn.runs.queue_cluster import QueueWorkers, queue_client
 from htxas.learn.runs.run import RunSpec, execute, finished
 
-__all__ = ["WORKER_ENVIRONMENT", "default_workers", "local_client", "run_all"]
+__all__ = ["WORKER_ENVIRONMENT", "default_workers", "open_client", "run_all"]
 
 _TRIM = str(2**28)
 WORKER_ENVIRONMENT: dict[str, str] = {
@@ -88,11 +88,8 @@ def run_all(
         paths = dataset_path.resolve(), waiting, out_dir.resolve()
         if workers == 0 and scheduler is None and queue is None:
             errors = _in_process(*paths, done)
-        elif queue is not None:
-            with queue_client(queue, WORKER_ENVIRONMENT, out_dir.resolve() / "jobs", len(waiting)) as client:
-                errors = _on_dask(*paths, done, client)
         else:
-            with local_client(min(workers, len(waiting)), scheduler) as client:
+            with open_client(workers, scheduler, queue, out_dir, len(waiting)) as client:
                 errors = _on_dask(*paths, done, client)
     if errors:
         name, message = next(iter(errors.items()))
@@ -160,31 +157,60 @@ def _on_dask(
 
 
 @contextmanager
-def local_client(workers: int, scheduler: str | None = None) -> Iterator[Any]:
-    """Give a Dask client of local worker processes, one thread each, or of the scheduler at an address.
+def open_client(
+    workers: int, scheduler: str | None, queue: QueueWorkers | None, out_dir: Path, tasks: int
+) -> Iterator[Any]:
+    """Give a Dask client of an existing scheduler, of a queue's jobs, or of local processes of one thread each.
+
+    Parameters
+    ----------
+    workers, scheduler, queue
+        As of :func:`run_all`; ``workers`` is at least 1.
+    out_dir
+        Where jobs of a queue leave their output.
+    tasks
+        No more workers than these.
 
     Raises
     ------
     DatasetError
         If no scheduler answers.
     """
-    import dask
+    if queue is not None:
+        with queue_client(queue, WORKER_ENVIRONMENT, out_dir.resolve() / "jobs", tasks) as client:
+            yield client
+    elif scheduler is not None:
+        with _existing(scheduler) as client:
+            yield client
+    else:
+        with _local(min(workers, tasks)) as client:
+            yield client
+
+
+@contextmanager
+def _existing(scheduler: str) -> Iterator[Any]:
     import distributed
 
-    dask_api: Any = distributed
+    library: Any = distributed  # its functions carry no types
+    try:
+        client = library.Client(scheduler, timeout=_SCHEDULER_PATIENCE_S)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise DatasetError(
+            f"no Dask scheduler answers: {error}",
+            where=scheduler,
+            hint="dask scheduler; or leave --scheduler out",
+        ) from None
+    with client:
+        yield client
 
-    if scheduler is not None:
-        try:
-            client = dask_api.Client(scheduler, timeout=_SCHEDULER_PATIENCE_S)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise DatasetError(
-                f"no Dask scheduler answers: {error}",
-                where=scheduler,
-                hint="dask scheduler; or leave --scheduler out",
-            ) from None
-        with client:
-            yield client
-        return
+
+@contextmanager
+def _local(workers: int) -> Iterator[Any]:
+    import dask
+    import distributed
+    import torch
+
+    library: Any = distributed
     settings = {
         "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
         "distributed.scheduler.allowed-failures": _WORKER_DEATHS - 1,
@@ -193,17 +219,15 @@ def local_client(workers: int, scheduler: str | None = None) -> Iterator[Any]:
     }
     with (
         dask.config.set(settings),
-        dask_api.LocalCluster(
+        library.LocalCluster(
             n_workers=max(1, workers),
             threads_per_worker=1,
             processes=True,
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
         ) as cluster,
-        dask_api.Client(cluster) as client,
+        library.Client(cluster) as client,
     ):
-        import torch
-
         if torch.cuda.device_count() > 1:
             from htxas.learn.runs.gpus import OneGpu
 

@@ -90,7 +90,9 @@ def read_study(path: Path) -> StudyPlan:
         recipe = recipe_of(file.dataset, [t for t in file.targets if t not in curves], lines, ("dataset",))
         qm9 = qm9_files(file.dataset, path, lines, ("dataset",))
     elif more := sorted(file.dataset.model_fields_set - {"source"}):
-        raise lines.error(("dataset", more[0]), "a frozen dataset is as it is", "leave this out, or freeze another")
+        raise lines.error(
+            ("dataset", more[0]), "a frozen dataset is as it is", "leave this out, or freeze another"
+        )
     if len(set(file.targets)) != len(file.targets):
         raise lines.error(("targets",), "names one thing twice")
     at = ("dataset", "source", "file")

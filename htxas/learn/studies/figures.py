@@ -46,7 +46,12 @@ def legend_below(figure: Figure, panel: Any, columns: int) -> None:
     """Write the legend of one panel below all of them."""
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), fontsize=8, frameon=False
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(columns, len(labels)),
+        fontsize=8,
+        frameon=False,
     )
 
 
@@ -66,7 +71,9 @@ def heat_map(
     """Draw values (rows, columns) as colours with their numbers in them; the best of each column has a frame."""
     from matplotlib.patches import Rectangle
 
-    image = panel.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto", origin="lower")
+    image = panel.imshow(
+        values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto", origin="lower"
+    )
     middle = (limits[0] + limits[1]) / 2
     for i, j in np.ndindex(values.shape):
         colour = "black" if values[i, j] > middle else "white"

@@ -32,7 +32,7 @@ _STILL = 0.02
 class LearningCurveFile(StudyFile):
     """``study: learning_curve``."""
 
-    models: list[str] = [ModelKind.A.value]
+    models: list[str] = Field(default=[ModelKind.A.value], min_length=1)
     folds: Folds = 0
     fractions: list[Fraction] = Field(default=[0.1, 0.2, 0.4, 0.7, 1.0], min_length=2)
 
@@ -100,7 +100,9 @@ class LearningCurve:
                 + "; ".join(grown)
                 + "."
             )
-            rising = [t for t in names if rows[t, kind, last][NET].r2 - rows[t, kind, before][NET].r2 > _STILL]
+            rising = [
+                t for t in names if rows[t, kind, last][NET].r2 - rows[t, kind, before][NET].r2 > _STILL
+            ]
             words.append(
                 f"Between {counts[before]:.0f} and {counts[last]:.0f} it still grows by more than {_STILL} for "
                 + (f"{listed(rising)}." if rising else "none of them.")

@@ -41,7 +41,7 @@ class NoiseStudyFile(StudyFile):
     model: str = ModelKind.A.value
     train_counts: list[_Dose] = Field(min_length=1)
     test_counts: list[_Dose] = Field(min_length=1)
-    smoothing_eV: list[_Dose] = []
+    smoothing_eV: list[_Dose] = Field(default=[])
     conditioned: bool = True
 
     def build(self, lines: Lines) -> NoiseStudy:
@@ -49,7 +49,7 @@ class NoiseStudyFile(StudyFile):
         for key in ("train_counts", "test_counts", "smoothing_eV"):
             if sorted(set(getattr(self, key))) != getattr(self, key):
                 raise lines.error((key,), "must grow")
-        if self.conditioned and len(self.train_counts) < 2:  # noqa: PLR2004
+        if self.conditioned and len(self.train_counts) < 2:
             raise lines.error(("conditioned",), "needs two or more train_counts: the range of its doses")
         for i, width in enumerate(self.smoothing_eV):
             try:
@@ -155,8 +155,8 @@ class NoiseStudy:
     def _who(self, results: Results) -> str:
         counts = results.cards[0]["molecules"]
         return (
-            f"Poisson noise, doses in expected counts at a spectrum's maximum; {counts['train']:,} molecules trained on "
-            f"(noise drawn anew in every epoch), {counts['test']:,} tested."
+            f"Poisson noise, doses in expected counts at a spectrum's maximum; {counts['train']:,} molecules trained "
+            f"on (noise drawn anew in every epoch), {counts['test']:,} tested."
         )
 
     def _words(self, target: str, rows: dict[Where, dict[str, dict[str, Cell]]]) -> list[str]:
@@ -181,9 +181,7 @@ class NoiseStudy:
                 + "."
             )
         if self.conditioned:
-            lost = [
-                max(net(d, t) for t in named) - net(d, _RANGE) for d in self.test_counts
-            ]
+            lost = [max(net(d, t) for t in named) - net(d, _RANGE) for d in self.test_counts]
             said.append(
                 f"One net trained over all doses and told each spectrum's loses at most {max(max(lost), 0):.2f} of R² "
                 "to the best of those trained at one dose."
@@ -204,9 +202,18 @@ class NoiseStudy:
             numbers[3] += f" ({METHODS[other.method]}, {other.axes['train_counts']})"
             body.append((target, smoothed, _dose(dose), best, *numbers))
         return Table(
-            "R² of test molecules: the best net, its training dose, the net trained without noise, the one trained over "
-            "all doses and told them, the best baseline and its training dose; bold: best of the row",
-            ("target", "smoothed", "test dose", "best trained at", "net", "net, clean", "net, all doses", "baseline"),
+            "R² of test molecules: the best net, its training dose, the net trained without noise, the one trained "
+            "over all doses and told them, the best baseline and its training dose; bold: best of the row",
+            (
+                "target",
+                "smoothed",
+                "test dose",
+                "best trained at",
+                "net",
+                "net, clean",
+                "net, all doses",
+                "baseline",
+            ),
             tuple(body),
         )
 
@@ -224,14 +231,20 @@ class NoiseStudy:
         )
         for panel, width, shown in zip(panels[0], self._smoothings, values, strict=True):
             image = heat_map(
-                panel, shown, rows=trainings, columns=[_short(d) for d in doses], limits=(max(0.0, top - 1.0), top)
+                panel,
+                shown,
+                rows=trainings,
+                columns=[_short(d) for d in doses],
+                limits=(max(0.0, top - 1.0), top),
             )
             title = "test spectra as they are" if width is None else f"smoothed over {width:g} eV"
             panel.set_title(title, fontsize=9)
         bar = figure.colorbar(image, ax=panels[0, -1], fraction=0.06, extend="min")
         bar.set_label(f"R² of {target}", fontsize=8)
         bar.ax.tick_params(labelsize=8)
-        figure.supxlabel("dose of test spectra (counts at the maximum); frame: best training for it", fontsize=9)
+        figure.supxlabel(
+            "dose of test spectra (counts at the maximum); frame: best training for it", fontsize=9
+        )
         panels[0, 0].set_ylabel("dose of training spectra", fontsize=9)
         return figure
 

@@ -36,7 +36,7 @@ class PdosModelFile(StudyFile):
 
     targets: list[str] = Field(default=["pdos"], min_length=1, max_length=1)
     networks: dict[str, NetworkSection] = Field(min_length=1)
-    splits: Names = ["molecule", "size"]
+    splits: Names = Field(default=["molecule", "size"])
 
     def build(self, lines: Lines) -> PdosModel:
         """Return the study."""
@@ -88,7 +88,10 @@ class PdosModel:
             tables=[self._table(results, rows)],
             figures={
                 "mse": self._bars(rows),
-                **{f"curves-{split}": self._curves(dataset, results, split, best[split]) for split in self.splits},
+                **{
+                    f"curves-{split}": self._curves(dataset, results, split, best[split])
+                    for split in self.splits
+                },
             },
             words=words,
             cells=[cell for row in rows.values() for cell in row.values()],
@@ -110,7 +113,9 @@ class PdosModel:
                 f"The baseline {METHODS[other.method]} ({other.metrics['mse']:.3g}) beats {listed(losers)}."
             )
         else:
-            said.append(f"No baseline beats them; the best is {METHODS[other.method]} ({other.metrics['mse']:.3g}).")
+            said.append(
+                f"No baseline beats them; the best is {METHODS[other.method]} ({other.metrics['mse']:.3g})."
+            )
         covered = results.coverage(self.curve, split=split, network=name)
         if covered is not None:
             said.append(f"Its 90% intervals hold {covered:.0%} of the points.")
@@ -124,20 +129,34 @@ class PdosModel:
                 numbers = [f"{cell.metrics[m]:.3g}" if m in cell.metrics else "-" for m in _METRICS]
                 if cell.metrics["mse"] == least:
                     numbers[0] = f"**{numbers[0]}**"
-                covered = results.coverage(self.curve, split=split, network=name) if name in self.networks else None
+                covered = (
+                    results.coverage(self.curve, split=split, network=name) if name in self.networks else None
+                )
                 text = "-" if covered is None else f"{covered:.0%}"
                 body.append((split, METHODS.get(name, name), *numbers, text))
         return Table(
             f"{self.curve} of test rows: mean squared error (eV⁻²) of all points, below and above the gap; Wasserstein "
             "distance (eV); mean cosine; R² over all points; bold: least error of the split",
-            ("split", "method", "MSE", "occupied", "unoccupied", "Wasserstein", "cosine", "R²", "90% interval holds"),
+            (
+                "split",
+                "method",
+                "MSE",
+                "occupied",
+                "unoccupied",
+                "Wasserstein",
+                "cosine",
+                "R²",
+                "90% interval holds",
+            ),
             tuple(body),
         )
 
     def _bars(self, rows: Mapping[str, Mapping[str, Cell]]) -> Figure:
         figure, panels = canvas(1, len(rows), 3.6, 2.8, sharey=True)
         for panel, (split, row) in zip(panels[0], rows.items(), strict=True):
-            parts = [m for m in ("mse_occupied", "mse_unoccupied") if all(m in c.metrics for c in row.values())]
+            parts = [
+                m for m in ("mse_occupied", "mse_unoccupied") if all(m in c.metrics for c in row.values())
+            ]
             parts = parts or ["mse"]
             for i, part in enumerate(parts):
                 place = np.arange(len(row)) + (i - (len(parts) - 1) / 2) * 0.4
@@ -145,7 +164,9 @@ class PdosModel:
                 label = part.replace("mse_", "") if len(parts) > 1 else "all points"
                 drawn = panel.bar(place, height, 0.38, color=OKABE_ITO[i], label=label)
                 panel.bar_label(drawn, fmt="%.2g", fontsize=7, padding=1)
-            panel.set_xticks(range(len(row)), [METHODS.get(n, n) for n in row], fontsize=8, rotation=35, ha="right")
+            panel.set_xticks(
+                range(len(row)), [METHODS.get(n, n) for n in row], fontsize=8, rotation=35, ha="right"
+            )
             panel.set_title(f"split by {split}", fontsize=9)
             panel.grid(axis="y", color="0.92")
             panel.set_axisbelow(True)
@@ -173,10 +194,8 @@ class PdosModel:
                 )  # fmt: skip
             panel.axvline(0, color="0.6", linewidth=0.8, linestyle=":")
             smiles = card["test"]["molecules"][i]
-            what = card["test"]["ids"][i] + (f"  {smiles}" if len(smiles) < 30 else "")  # noqa: PLR2004
-            panel.set_title(
-                f"{what}: error larger than for {share:.0%} of test rows", fontsize=8, loc="left"
-            )
+            what = card["test"]["ids"][i] + (f"  {smiles}" if len(smiles) < 30 else "")
+            panel.set_title(f"{what}: error larger than for {share:.0%} of test rows", fontsize=8, loc="left")
             panel.margins(x=0)
         figure.supxlabel(f"energy (eV); {grid_card['zero']}", fontsize=9)
         figure.supylabel(f"{self.curve}, {grid_card['unit'].split(' (')[0]}", fontsize=9)
@@ -188,5 +207,3 @@ def _halves(metrics: Mapping[str, float]) -> str:
     if "mse_occupied" not in metrics:
         return f"R² {metrics['r2']:.2f}"
     return f"occupied {metrics['mse_occupied']:.3g}, unoccupied {metrics['mse_unoccupied']:.3g}"
-
-

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from htxas.campaign.yamlfile import Lines
 from htxas.learn.data.dataset import Dataset
@@ -32,7 +33,7 @@ _GOOD = 0.7
 class PropertyModelsFile(StudyFile):
     """``study: property_models``."""
 
-    models: list[str] = [k.value for k in ModelKind]
+    models: list[str] = Field(default=[k.value for k in ModelKind], min_length=1)
     folds: Folds = 5
 
     def build(self, lines: Lines) -> PropertyModels:
@@ -161,7 +162,14 @@ def _r2_figure(rows: Rows, kinds: list[str]) -> Figure:
                 continue
             row = rows[target, kind]
             net = row[NET].metrics
-            panel.plot([net["r2_low"], net["r2_high"]], [place, place], "-", color=COLOURS[NET], linewidth=3, alpha=0.35)
+            panel.plot(
+                [net["r2_low"], net["r2_high"]],
+                [place, place],
+                "-",
+                color=COLOURS[NET],
+                linewidth=3,
+                alpha=0.35,
+            )
             for method, cell in row.items():
                 panel.plot(
                     max(cell.r2, -0.3), place, MARKERS[method], color=COLOURS[method], ms=6 if method == NET else 5,
@@ -170,7 +178,9 @@ def _r2_figure(rows: Rows, kinds: list[str]) -> Figure:
                 )  # fmt: skip
         panel.set_xlim(-0.35, 1.02)
         panel.grid(axis="x", color="0.9")
-        panel.set_title(f"Model-{kind}: spectrum" + (" alone" if kind == "A" else " and N/C, O/C, F/C"), fontsize=9)
+        panel.set_title(
+            f"Model-{kind}: spectrum" + (" alone" if kind == "A" else " and N/C, O/C, F/C"), fontsize=9
+        )
         panel.set_xlabel("R² of test molecules (below -0.3 drawn there)", fontsize=8)
     panels[0, 0].set_yticks(range(len(targets)), targets, fontsize=8)
     panels[0, 0].invert_yaxis()

@@ -1,4 +1,4 @@
-"""From small molecules to larger ones: is it better to train on all smaller ones, or on those nearest in size?"""
+"""From small molecules to larger ones: whether all smaller ones or those nearest in size are better to train on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import Field
 
 from htxas.campaign.yamlfile import Lines
 from htxas.errors import DatasetError
-from htxas.learn.data.config import choice
 from htxas.learn.data.dataset import Dataset
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.nets.network import Network
@@ -35,11 +34,11 @@ Rows = dict[tuple[str, str, str], dict[str, Cell]]  # (target, kind, training se
 class SizeExtrapolationFile(StudyFile):
     """``study: size_extrapolation``."""
 
-    models: list[str] = [ModelKind.A.value]
+    models: list[str] = Field(default=[ModelKind.A.value], min_length=1)
     count: str = "atoms"
     test_from: int | None = Field(default=None, ge=2)
     test_share: Annotated[float, Field(gt=0, le=0.5)] = 0.15
-    nearest: list[Annotated[int, Field(ge=1)]] = [1, 3]
+    nearest: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 3])
 
     def build(self, lines: Lines) -> SizeExtrapolation:
         """Return the study."""
@@ -67,8 +66,8 @@ class _Sizes:
 class SizeExtrapolation:
     """One run per training set, model kind and seed, all tested on all molecules of ``test_from`` atoms or more.
 
-    Training sets: all smaller molecules; those of the ``nearest`` sizes below; and, for each of these, as many drawn from
-    all smaller ones, which tells nearness from number. Chen et al. (2023) found the nearest three sizes best.
+    Training sets: all smaller molecules; those of the ``nearest`` sizes below; and, for each of these, as many drawn
+    from all smaller ones, which tells nearness from number. Chen et al. (2023) found the nearest three sizes best.
 
     Attributes
     ----------
@@ -118,7 +117,9 @@ class SizeExtrapolation:
             if low <= smallest or share == 0:
                 continue
             sets.append(_Sizes(f"{low} to {largest}" if width > 1 else f"{low}", low, largest))
-            sets.append(_Sizes(f"{smallest} to {largest}, as few as {low}+", smallest, largest, round(share, 4)))
+            sets.append(
+                _Sizes(f"{smallest} to {largest}, as few as {low}+", smallest, largest, round(share, 4))
+            )
         return sets
 
     def plan(self, dataset: Dataset) -> list[Planned]:
@@ -137,7 +138,9 @@ class SizeExtrapolation:
                         dataset.key, targets, kind, self.network, seed, train=train,
                         test=Subset(**large, every_side=True),
                     )  # fmt: skip
-                    planned.append(Planned(spec, {"model": kind.value, "trained_on": s.label, **repeat(spec)}))
+                    planned.append(
+                        Planned(spec, {"model": kind.value, "trained_on": s.label, **repeat(spec)})
+                    )
                 inside = Subset(**{self.count: (whole.low, whole.high)})
                 spec = RunSpec(dataset.key, targets, kind, self.network, seed, train=inside, test=inside)
                 planned.append(Planned(spec, {"model": kind.value, "trained_on": _INSIDE, **repeat(spec)}))
@@ -180,8 +183,8 @@ class SizeExtrapolation:
         inside = rows[target, kind, _INSIDE][NET].metrics["rmse"]
         control = next((s for s in sets if s.endswith(f"as few as {best.split(' to ')[0]}+")), None)
         text = (
-            f"{target} (inputs {kind}): root mean squared error {rmse[sets[0]]:.3g}{unit} trained on {sets[0]} atoms, against "
-            f"{inside:.3g}{unit} on unseen molecules of the sizes trained on; the best training set is {best} "
+            f"{target} (inputs {kind}): root mean squared error {rmse[sets[0]]:.3g}{unit} trained on {sets[0]} atoms, "
+            f"against {inside:.3g}{unit} on unseen molecules of the sizes trained on; the best training set is {best} "
             f"({rmse[best]:.3g}{unit}"
         )
         return text + (f"; as few drawn from all sizes: {rmse[control]:.3g}{unit})." if control else ").")
@@ -198,9 +201,17 @@ class SizeExtrapolation:
                 )
             )  # fmt: skip
         return Table(
-            f"R² (root mean squared error) on larger molecules, by the sizes ({self.count.replace('_', ' ')}) trained on; "
-            f"“{_INSIDE}”: unseen molecules of all smaller sizes, for comparison; bold: best of the row",
-            ("target", "inputs", "trained on", "molecules", "tested", *METHODS.values(), "90% interval holds"),
+            f"R² (root mean squared error) on larger molecules, by the sizes ({self.count.replace('_', ' ')}) trained "
+            f"on; “{_INSIDE}”: unseen molecules of all smaller sizes, for comparison; bold: best of the row",
+            (
+                "target",
+                "inputs",
+                "trained on",
+                "molecules",
+                "tested",
+                *METHODS.values(),
+                "90% interval holds",
+            ),
             tuple(body),
         )
 
@@ -224,7 +235,9 @@ class SizeExtrapolation:
             panel.grid(axis="x", color="0.9")
         panels[0, 0].set_yticks(range(len(labels)), labels, fontsize=8)
         panels[0, 0].invert_yaxis()
-        panels[0, 0].set_ylabel(f"trained on ({self.count.replace('_', ' ')}); tested on {limit} or more", fontsize=8)
+        panels[0, 0].set_ylabel(
+            f"trained on ({self.count.replace('_', ' ')}); tested on {limit} or more", fontsize=8
+        )
         legend_below(figure, panels[0, 0], 6)
         return figure
 

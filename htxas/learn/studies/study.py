@@ -56,7 +56,12 @@ class Table:
 
     def markdown(self) -> str:
         """Return it as Markdown."""
-        lines = [f"**{self.title}**", "", "| " + " | ".join(self.heads) + " |", "|" + "---|" * len(self.heads)]
+        lines = [
+            f"**{self.title}**",
+            "",
+            "| " + " | ".join(self.heads) + " |",
+            "|" + "---|" * len(self.heads),
+        ]
         return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in self.rows), ""])
 
 

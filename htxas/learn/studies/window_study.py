@@ -44,7 +44,13 @@ class WindowStudyFile(StudyFile):
         """Return the study."""
         network = network_of(self.network, lines, ("network",))
         return WindowStudy(
-            tuple(self.targets), network, self.folds, tuple(self.seeds), self.width_eV, self.step_eV, self.growing
+            tuple(self.targets),
+            network,
+            self.folds,
+            tuple(self.seeds),
+            self.width_eV,
+            self.step_eV,
+            self.growing,
         )
 
 
@@ -85,7 +91,9 @@ class WindowStudy:
                 where=str(dataset.path),
                 hint="set width_eV and step_eV",
             )
-        sliding = [(_SLIDING, first, first + width - 1) for first in range(0, window.points - width + 1, step)]
+        sliding = [
+            (_SLIDING, first, first + width - 1) for first in range(0, window.points - width + 1, step)
+        ]
         growing = [(_GROWING, 0, last) for _, _, last in sliding if last < window.points - 1]
         return [*sliding, *(growing if self.growing else []), (_WHOLE, 0, window.points - 1)]
 
@@ -106,7 +114,9 @@ class WindowStudy:
 
     def report(self, dataset: Dataset, results: Results) -> Report:
         """Return R^2 by window."""
-        places = list(dict.fromkeys((p.axes["how"], p.axes["first"], p.axes["last"]) for p in results.planned))
+        places = list(
+            dict.fromkeys((p.axes["how"], p.axes["first"], p.axes["last"]) for p in results.planned)
+        )
         rows: Rows = {
             (t, str(how), int(str(first)), int(str(last))): results.row(t, first=first, last=last)
             for t in self.targets
@@ -115,7 +125,9 @@ class WindowStudy:
         words = [found_in(dataset), self._who(dataset, results)]
         words += [self._words(dataset, rows, t) for t in self.targets]
         words.append(
-            compared({f"{t} at {self._label(dataset, a, b)}": row for (t, _, a, b), row in rows.items()}, most=4)
+            compared(
+                {f"{t} at {self._label(dataset, a, b)}": row for (t, _, a, b), row in rows.items()}, most=4
+            )
         )
         return Report(
             tables=[self._table(dataset, rows)],
@@ -134,7 +146,9 @@ class WindowStudy:
         )
 
     def _words(self, dataset: Dataset, rows: Rows, target: str) -> str:
-        whole = next(r for (t, _, a, b), r in rows.items() if t == target and self._is_whole(dataset, a, b))[NET].r2
+        whole = next(r for (t, _, a, b), r in rows.items() if t == target and self._is_whole(dataset, a, b))[
+            NET
+        ].r2
         sliding = {(a, b): r[NET].r2 for (t, how, a, b), r in rows.items() if t == target and how == _SLIDING}
         first, last = max(sliding, key=lambda w: sliding[w])
         text = (
@@ -170,7 +184,7 @@ class WindowStudy:
                 cells.append(f"{net} / {base}")
             body.append((how, self._label(dataset, first, last), *cells))
         return Table(
-            "R² of test molecules of the net / of the best baseline, by the window both see; bold: the better of the two",
+            "R² of test molecules of the net / the best baseline, by the window both see; bold: the better of the two",
             ("window", "energies", *self.targets),
             tuple(body),
         )
@@ -183,7 +197,12 @@ class WindowStudy:
         spectrum = np.asarray(dataset.spectra).mean(axis=0, dtype=np.float64)
         for panel, how in zip(panels[0], kinds, strict=True):
             panel.fill_between(
-                grid_eV, 0, 0.9 * spectrum / spectrum.max(), color="0.9", linewidth=0, label="mean spectrum (scaled)"
+                grid_eV,
+                0,
+                0.9 * spectrum / spectrum.max(),
+                color="0.9",
+                linewidth=0,
+                label="mean spectrum (scaled)",
             )
             for i, target in enumerate(self.targets):
                 found = {

@@ -9,7 +9,21 @@ from htxas.learn.studies.results import METHODS, NET, Cell, best_baseline
 
 __all__ = ["compared", "found_in", "in_words", "ranged", "shown", "whom"]
 
-_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_WORDS = (
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
 
 
 def in_words(count: int) -> str:
