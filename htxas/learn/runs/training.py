@@ -88,7 +88,7 @@ def train_plan(
     dataset: Dataset,
     out_dir: Path,
     *,
-    workers: int,
+    workers: int | None,
     scheduler: str | None = None,
     queue: QueueWorkers | None = None,
     on_done: Report | None = None,
@@ -102,7 +102,7 @@ def train_plan(
     """
     specs = plan_runs(plan, dataset)
     out_dir.mkdir(parents=True, exist_ok=True)
-    cards = run_all(
+    found = run_all(
         dataset.path,
         specs,
         out_dir / MODELS,
@@ -111,6 +111,7 @@ def train_plan(
         queue=queue,
         on_done=on_done,
     )
+    cards = {spec.name: found[spec.key] for spec in specs}
     summary = write_summary(out_dir, cards, dataset)
     parity_plot(cards, out_dir / "parity.png")
     return Trained(dataset, cards, summary, out_dir)
