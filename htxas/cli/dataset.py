@@ -22,7 +22,11 @@ def dataset() -> None:
 @dataset.command()
 @click.argument("name")
 @click.option(
-    "--from", "source", required=True, metavar="CAMPAIGN|FILE", help="A campaign, or an exported file."
+    "--from",
+    "source",
+    required=True,
+    metavar="CAMPAIGN|FILE|FOLDER",
+    help="A campaign, an exported file, or (a folder of) files of the published database.",
 )
 @click.option(
     "--recipe", type=click.Path(path_type=Path), required=True, help="What is taken of it: a YAML file."
@@ -37,11 +41,12 @@ def freeze(name: str, source: str, recipe: Path, as_json: bool) -> None:
     \b
     htxas dataset freeze quick --from quickstart --recipe templates/dataset.yaml
     htxas dataset freeze big --from reference.h5 --recipe pdos.yaml
+    htxas dataset freeze published --from published_files/ --recipe published.yaml
     """
     from rich.console import Console
 
     from htxas.learn.data.config import read_recipe
-    from htxas.learn.data.door import freeze_source, name_dataset
+    from htxas.learn.data.door import freeze_source, is_source, name_dataset
     from htxas.settings import datasets_folder
 
     asked, qm9 = read_recipe(recipe)
@@ -50,7 +55,7 @@ def freeze(name: str, source: str, recipe: Path, as_json: bool) -> None:
     with Console(stderr=True).status(f"reading {source}"):
         found = (
             freeze_source(asked, folder, file=path, qm9=qm9)
-            if path.is_file()
+            if is_source(path)
             else freeze_source(asked, folder, campaign=source, qm9=qm9)
         )
     name_dataset(found, name, folder)
@@ -132,7 +137,10 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
         "method", "{engine} {element} {edge}, parameters {parameters_key:.8}".format(**card["method"])
     )
     facts.add_row("input", f"{card['input']['quantity']}, {card['input']['unit']}")
-    facts.add_row("", f"{card['input']['energies']}; sigma {card['broadening_sigma_eV']} eV")
+    sigma_eV = card["broadening_sigma_eV"]
+    facts.add_row(
+        "", f"{card['input']['energies']}; {f'sigma {sigma_eV} eV' if sigma_eV else 'not broadened further'}"
+    )
     for target in card["targets"]:
         facts.add_row(f"target {target['name']}", f"{target['meaning']} ({target['unit']})")
     for key, curve in card["curves"].items():

@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "tune": ("htxas.cli.tune:tune", "Search a better net for a dataset, judged by its validation side."),
     "predict": ("htxas.cli.predict:predict", "Predict properties from spectra with a trained model."),
+    "model": ("htxas.cli.model:model", "List, show, compare and export trained models."),
     "accuracy": ("htxas.cli.accuracy:accuracy", "Compare an engine's presets with experiment."),
     "lpad": ("htxas.cli.lpad:lpad", "Call FireWorks' own lpad on the launchpad of htxas."),
 }

@@ -47,6 +47,8 @@ def train(
 
     from htxas.learn.runs.config import read_plan
     from htxas.learn.runs.summary import headline, rich_table, verdict
+    from htxas.learn.runs.training import MODELS
+    from htxas.learn.serve.registry import register
 
     if dry_run and cluster is None:
         raise click.UsageError("--dry-run goes with --cluster")
@@ -56,14 +58,22 @@ def train(
         return
     console = Console(stderr=as_json)
     trained = _run(plan, workers, scheduler, cluster, out, console)
+    registered, said = register(
+        trained.out_dir / MODELS / name for name in trained.summary["models"].values()
+    )
     if as_json:
-        click.echo(json.dumps(trained.summary | {"out_dir": str(trained.out_dir)}, indent=1))
+        click.echo(
+            json.dumps(
+                trained.summary | {"out_dir": str(trained.out_dir), "registered": registered}, indent=1
+            )
+        )
         return
     console.print(headline(trained.dataset), highlight=False)
     console.print(rich_table(trained.cards, trained.dataset))
     for line in verdict(trained.cards):
         console.print(line, highlight=False)
     console.print(f"table, plots and models: {trained.out_dir}", highlight=False, soft_wrap=True)
+    console.print(said, highlight=False, soft_wrap=True)
 
 
 def _run(

@@ -1,5 +1,8 @@
 """The htxas dataset file: one compressed HDF5 with molecules, sites, spectra and ground states.
 
+Beside it, :mod:`htxas.datafile.published` and :mod:`htxas.datafile.published_read` write and read the three files of
+the published layout.
+
 It is what ``htxas export --format dataset`` writes and what training reads. The package sits just above
 ``domain`` and is the only reader and writer of the format, so ``learn`` and ``report`` meet here without
 importing each other.
@@ -46,7 +49,8 @@ Root attributes: ``format`` (``htxas-dataset``), ``format_version``, ``campaign`
     absent: ``vacuum``), ``start``, ``step_eV``, ``sigma_eV``, ``provenance`` (JSON: where the geometry came
     from), ``content_sha256``;
     datasets ``symbols`` (n), ``positions_A`` (n,3), ``canonical_order`` (n; canonical atom i is file atom
-    ``canonical_order[i]``), ``energies`` (absolute eV), ``spectrum`` (float32; columns total, x, y, z;
+    ``canonical_order[i]``), ``moments_muB`` (n, Bohr magnetons; absent: none), ``energies`` (absolute eV),
+    ``spectrum`` (float32; columns total, x, y, z;
     multiplicity-weighted, orientation-averaged mean of the sites, so x = y = z = total); ``pdos/energies``
     (float64, eV from ``energy_reference``), ``pdos/occupations`` (float32), ``pdos/weights`` (levels, file atoms,
     s p d; uint16, times ``weights_scale`` of ``pdos``: absolute error 8e-6), ``pdos/shares`` (float64, how much of a
@@ -67,15 +71,27 @@ complete. Where the engine has no ground states there is no ``ground_key`` eithe
 from __future__ import annotations
 
 from htxas.datafile.entries import CurveEntry, DatasetMeta, GroundEntry, MoleculeEntry, SiteEntry
+from htxas.datafile.published_read import (
+    Content,
+    PublishedFiles,
+    PublishedMolecule,
+    PublishedSite,
+    published_paths,
+)
 from htxas.datafile.read import DatasetFile
 from htxas.datafile.write import DatasetWriter
 
 __all__ = [
+    "Content",
     "CurveEntry",
     "DatasetFile",
     "DatasetMeta",
     "DatasetWriter",
     "GroundEntry",
     "MoleculeEntry",
+    "PublishedFiles",
+    "PublishedMolecule",
+    "PublishedSite",
     "SiteEntry",
+    "published_paths",
 ]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.errors import DatasetError
+from htxas.learn.data.chemistry import parse_formula
 
 __all__ = ["CLASSES", "Split", "frozen_splits", "split_by_group"]
 
@@ -71,14 +71,16 @@ def _sides(groups: Sequence[str], test: Sequence[str], validation: Sequence[str]
 
 def frozen_splits(
     groups: Sequence[str],
-    sizes: Sequence[int],
+    sizes: Sequence[int] | None,
     smiles: Mapping[str, str] | None,
     *,
+    formulas: Mapping[str, str] | None = None,
+    sites: Sequence[str] | None = None,
     validation: float,
     test: float,
     seed: int,
 ) -> tuple[dict[str, Sides], dict[str, str]]:
-    """Return all splits that these molecules allow, by name, and why there are no others.
+    """Return all splits that these molecules or crystals allow, by name, and why there are no others.
 
     ``molecule``
         At random.
@@ -89,16 +91,27 @@ def frozen_splits(
     ``class-plain``, ``class-pi``, ``class-ring``, ``class-pi_ring``
         One of :data:`CLASSES` is the test.
 
-    In all but the first the validation side is taken at random from the rest: it is like the training side.
+    ``formula``, ``elements``
+        Of crystals, at random: what shares a reduced formula (polymorphs), or its elements, is not separated.
+    ``row``
+        Of sites, at random whatever their molecule. It leaks: sites of one molecule are on several sides. It is there
+        to show how much better that looks, not to judge a model by.
+
+    Of ``size``, ``scaffold`` and ``class`` the validation side is taken at random from the rest: it is like the
+    training side.
 
     Parameters
     ----------
     groups
         Molecule of each row.
     sizes
-        Heavy atoms of each row's molecule.
+        Heavy atoms of each row's molecule; None if they are not known.
     smiles
         SMILES of each group; None if some molecule has none.
+    formulas
+        Reduced formula of each group if they are crystals.
+    sites
+        Names of the rows if they are sites.
     validation, test, seed
         As in :func:`split_by_group`.
 
@@ -108,19 +121,38 @@ def frozen_splits(
         If a side of the first would be empty.
     """
     splits = {"molecule": split_by_group(groups, validation=validation, test=test, seed=seed)}
-    size_of = dict(zip(groups, sizes, strict=True))
-    tests = {"size": _largest(size_of, test)}
+    total = len(set(groups))
+    tests: dict[str, set[str]] = {}
     lacking: dict[str, str] = {}
+    kept: dict[str, Sequence[str]] = {}
+    if formulas is not None:
+        kept["formula"] = [formulas[g] for g in groups]
+        kept["elements"] = ["-".join(parse_formula(f)) for f in kept["formula"]]
+    if sites is not None:
+        kept["row"] = sites
+    for name, together in kept.items():
+        try:
+            splits[name] = split_by_group(together, validation=validation, test=test, seed=seed)
+        except DatasetError as error:
+            lacking[name] = error.message
+    if formulas is not None:
+        lacking["size"] = "the cell of a crystal says nothing of its size"
+    elif sizes is None:
+        lacking["size"] = "the source does not tell compositions"
+    else:
+        tests["size"] = _largest(dict(zip(groups, sizes, strict=True)), test)
     if smiles is None:
-        lacking |= dict.fromkeys(("scaffold", *(f"class-{c}" for c in CLASSES)), "a molecule has no SMILES")
+        why = "a molecule has no SMILES" if formulas is None else "crystals have no SMILES"
+        lacking |= dict.fromkeys(("scaffold", *(f"class-{c}" for c in CLASSES)), why)
     else:
         tests["scaffold"] = _rarest(smiles, test, seed)
         classes = {g: chemical_class(s) for g, s in smiles.items()}
         for kind in CLASSES:
             tests[f"class-{kind}"] = {g for g, c in classes.items() if c == kind}
+    ranked = _ranked(groups, seed)
     for name, chosen in tests.items():
-        rest = [g for g in _ranked(groups, seed) if g not in chosen]
-        few = round(validation * len(size_of))
+        rest = [g for g in ranked if g not in chosen]
+        few = round(validation * total)
         try:
             splits[name] = _sides(groups, sorted(chosen), rest[:few])
         except DatasetError as error:
@@ -129,12 +161,10 @@ def frozen_splits(
 
 
 def _largest(size_of: Mapping[str, int], fraction: float) -> set[str]:
-    wanted, chosen = round(fraction * len(size_of)), set[str]()
-    for size in sorted(set(size_of.values()), reverse=True):
-        if len(chosen) >= wanted:
-            break
-        chosen |= {g for g, s in size_of.items() if s == size}
-    return chosen
+    alike: dict[int, list[str]] = {}
+    for group, size in size_of.items():
+        alike.setdefault(size, []).append(group)
+    return _first(fraction * len(size_of), (alike[size] for size in sorted(alike, reverse=True)))
 
 
 def _rarest(smiles: Mapping[str, str], fraction: float, seed: int) -> set[str]:
@@ -142,13 +172,21 @@ def _rarest(smiles: Mapping[str, str], fraction: float, seed: int) -> set[str]:
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
     murcko: Any = MurckoScaffold  # its functions carry no types
-    scaffolds = {g: str(murcko.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s))) for g, s in smiles.items()}
-    members = Counter(scaffolds.values())
-    wanted, chosen = round(fraction * len(smiles)), set[str]()
-    for scaffold in sorted(_ranked(list(members), seed), key=lambda s: members[s]):
-        if len(chosen) >= wanted:
+    alike: dict[str, list[str]] = {}
+    for group, text in smiles.items():
+        scaffold = str(murcko.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(text)))
+        alike.setdefault(scaffold, []).append(group)
+    ranked = sorted(_ranked(list(alike), seed), key=lambda s: len(alike[s]))
+    return _first(fraction * len(smiles), (alike[scaffold] for scaffold in ranked))
+
+
+def _first(wanted: float, sets: Iterable[list[str]]) -> set[str]:
+    """Return whole sets, in their order, until there is enough."""
+    chosen: set[str] = set()
+    for members in sets:
+        if len(chosen) >= round(wanted):
             break
-        chosen |= {g for g, s in scaffolds.items() if s == scaffold}
+        chosen.update(members)
     return chosen
 
 

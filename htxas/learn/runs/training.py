@@ -8,7 +8,7 @@ from typing import Any
 
 from htxas.errors import DatasetError
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.door import freeze_source
+from htxas.learn.data.door import find_dataset, freeze_source
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.runs.parallel import Report, run_all
 from htxas.learn.runs.plan import TrainingPlan
@@ -17,7 +17,7 @@ from htxas.learn.runs.queue_cluster import QueueWorkers
 from htxas.learn.runs.run import RunSpec
 from htxas.learn.runs.summary import write_summary
 
-__all__ = ["Trained", "freeze_plan", "plan_runs", "train_plan"]
+__all__ = ["MODELS", "Trained", "freeze_plan", "plan_runs", "train_plan"]
 
 MODELS = "models"
 
@@ -45,12 +45,31 @@ class Trained:
 
 
 def freeze_plan(plan: TrainingPlan, datasets_dir: Path) -> Dataset:
-    """Freeze the plan's dataset under ``datasets_dir``; raises as :func:`htxas.learn.data.door.freeze_source`."""
+    """Freeze the plan's dataset under ``datasets_dir``, or open the one that it names.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`htxas.learn.data.door.freeze_source`; or the dataset named lacks a target.
+    NotFound
+        There is no dataset of that name.
+    """
+    if plan.frozen is not None:
+        dataset = find_dataset(plan.frozen, datasets_dir)
+        for target in plan.recipe.targets:
+            dataset.target(target)
+        return dataset
     return freeze_source(plan.recipe, datasets_dir, campaign=plan.campaign, file=plan.file, qm9=plan.qm9)
 
 
 def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
     """Return one run per target and model kind, but none that would read its target from its own inputs."""
+    if ModelKind.B in plan.models and not dataset.card["ratios"]:
+        raise DatasetError(
+            "the dataset has no composition ratios for Model-B",
+            where=str(dataset.path),
+            hint="freeze it with qm9: {molecules: FILE}, or models: [A]",
+        )
     specs = [
         RunSpec(dataset.key, (target,), kind, plan.network, plan.seed)
         for target in (*plan.recipe.targets, *(c.name for c in plan.recipe.curves))
