@@ -27,9 +27,7 @@ def on_dask(command: _F) -> _F:
         "--scheduler", metavar="ADDR", help="Use this Dask scheduler; it must see the same folders."
     )
     @click.option("--cluster", metavar="NAME", help="Workers as jobs of this cluster of htxas.yaml.")
-    @click.option(
-        "--dry-run", is_flag=True, help="Count runs, start none; with --cluster: print a job's script."
-    )
+    @click.option("--dry-run", is_flag=True, help="Start nothing; with --cluster: print the script of a job.")
     @wraps(command)
     def checked(
         *args: Any, workers: int | None, scheduler: str | None, cluster: str | None, **others: Any
@@ -41,7 +39,7 @@ def on_dask(command: _F) -> _F:
     return checked  # type: ignore[return-value]  # click adds to what it is given
 
 
-def job_text(cluster: str) -> str:
+def job_text(cluster: str | None) -> str:
     """Return the script of a job with Dask workers on a cluster of ``htxas.yaml``."""
     import tempfile
 

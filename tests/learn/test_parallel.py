@@ -113,7 +113,10 @@ def test_a_study_that_was_killed_goes_on(how: signal.Signals, dataset_file: Path
     code = "from htxas.cli.main import main; main()"
     command = [sys.executable, "-c", code, "study", os.fspath(path)]
     first = subprocess.Popen([*command, "--workers", "2", "--out", os.fspath(out)], start_new_session=True)
-    cards = lambda: sorted((out / "runs").glob("[!.]*/card.json"))  # noqa: E731
+
+    def cards() -> list[Path]:
+        return sorted((out / "runs").glob("[!.]*/card.json"))
+
     deadline = time.monotonic() + 300
     while len(cards()) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)

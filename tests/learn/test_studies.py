@@ -94,7 +94,9 @@ def test_large_molecules_are_never_trained_on(dataset_file: Path, tmp_path: Path
     dataset = freeze_study(plan, datasets_folder())
     planned = plan.study.plan(dataset)
     limits = {p.spec.test.heavy_atoms for p in planned if p.spec.test and p.spec.test.every_side}
-    ((smallest, _),) = limits
+    (only,) = limits
+    assert only is not None
+    smallest = only[0]
     assert all(
         p.spec.train and p.spec.train.heavy_atoms and p.spec.train.heavy_atoms[1] < smallest for p in planned
     )

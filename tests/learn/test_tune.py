@@ -14,7 +14,7 @@ from htxas.learn.data.dataset import Dataset
 from htxas.learn.data.door import freeze_source
 from htxas.learn.data.split import Split
 from htxas.learn.nets.network import Network
-from htxas.learn.runs import trials
+from htxas.learn.runs import fitting, trials
 from htxas.learn.runs.network_section import NetworkSection, network_of
 from htxas.learn.runs.tune import JOURNAL, Tuned, tune
 from htxas.learn.runs.tune_config import Pruning, TunePlan, read_tuning
@@ -61,9 +61,12 @@ def test_a_search_interrupted_ends_as_one_that_was_not(
     assert len(whole.trials) == 8
     assert whole.trials[0].network == plan.network
     assert {"pruned", "complete"} == {t.state for t in whole.trials}
-    assert whole.best.loss == min(t.loss for t in whole.trials if t.loss is not None and t.state == "complete")
+    assert whole.best.loss == min(
+        t.loss for t in whole.trials if t.loss is not None and t.state == "complete"
+    )
 
-    fit, calls = trials.fit_net, []
+    fit = fitting.fit_net
+    calls: list[Any] = []
 
     def stopped(task: Any, on_epoch: Any) -> Any:
         def interrupt(epoch: int, loss: float) -> None:
@@ -131,7 +134,11 @@ def test_a_net_as_yaml_is_the_same_net(tmp_path: Path) -> None:
     ("old", "new", "words"),
     [
         ("[8, 8]]", "[8]]", r":6: search.widths: names one thing twice"),
-        ("[[4], [8],", "[[4], [9],", r":6: search.widths: the first trial's widths, \[8\], is not among these"),
+        (
+            "[[4], [8],",
+            "[[4], [9],",
+            r":6: search.widths: the first trial's widths, \[8\], is not among these",
+        ),
         ("1.0e-5, 1.0e-2", "1.0e-2, 1.0e-5", r":8: search.learning_rate: is not a range"),
         ("1.0e-5, 1.0e-2", "1.0e-5, 1.0e-4", r":8: .*the first trial's learning_rate, 0.002, is not between"),
         ("learning_rate", "dropout", r":8: .*dropout"),

@@ -10,7 +10,7 @@ from distributed import WorkerPlugin
 __all__ = ["OneGpu"]
 
 
-class OneGpu(WorkerPlugin):  # type: ignore[misc]  # carries no types
+class OneGpu(WorkerPlugin):
     """Shows a worker one GPU, by the worker's number: set before anything in its process asks for GPUs.
 
     Parameters

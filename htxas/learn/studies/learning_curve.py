@@ -108,8 +108,11 @@ class LearningCurve:
                 + (f"{listed(rising)}." if rising else "none of them.")
             )
         words.append(
-            compared({f"{t}, inputs {k}, {counts[f]:.0f} molecules": row for (t, k, f), row in rows.items()})
+            f"With {counts[last]:.0f} molecules: "
+            + compared({f"{t}, inputs {k}": row for (t, k, f), row in rows.items() if f == last})
         )
+        behind = sum(not _ahead(row) for row in rows.values())
+        words.append(f"Over all sizes a baseline is ahead in {behind} of {len(rows)} comparisons.")
         words.append(self._crossings(rows, kinds, counts))
         return Report(
             tables=[self._table(results, rows, counts)],
@@ -151,7 +154,7 @@ class LearningCurve:
     def _figure(self, results: Results, rows: Rows, counts: dict[float, float]) -> Figure:
         pairs = list(dict.fromkeys((t, k) for t, k, _ in rows))
         across = min(3, len(pairs))
-        figure, panels = canvas(-(-len(pairs) // across), across, 2.8, 2.3, sharex=True)
+        figure, panels = canvas(-(-len(pairs) // across), across, 2.8, 2.3)
         x = [counts[f] for f in self.fractions]
         for panel, (target, kind) in zip(panels.ravel(), pairs, strict=False):
             lowest = 0.0
@@ -170,9 +173,13 @@ class LearningCurve:
             panel.set_ylim(max(lowest, -0.5) - 0.05, 1.02)
             panel.set_title(f"{target}, inputs {kind}", fontsize=9)
             panel.grid(color="0.92")
+            panel.set_xscale("log")
+            panel.set_xticks(x, [f"{v:.0f}" for v in x], minor=False)
+            panel.minorticks_off()
         for panel in panels.ravel()[len(pairs) :]:
             panel.set_axis_off()
-        figure.supxlabel("training molecules", fontsize=9)
+        for panel in panels.ravel()[max(0, len(pairs) - across) : len(pairs)]:
+            panel.set_xlabel("training molecules", fontsize=9)
         figure.supylabel("R² of test molecules", fontsize=9)
         legend_below(figure, panels[0, 0], 6)
         return figure

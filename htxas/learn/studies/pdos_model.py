@@ -197,7 +197,7 @@ class PdosModel:
             what = card["test"]["ids"][i] + (f"  {smiles}" if len(smiles) < 30 else "")
             panel.set_title(f"{what}: error larger than for {share:.0%} of test rows", fontsize=8, loc="left")
             panel.margins(x=0)
-        figure.supxlabel(f"energy (eV); {grid_card['zero']}", fontsize=9)
+        panels[-1, 0].set_xlabel(f"energy (eV); {grid_card['zero']}", fontsize=9)
         figure.supylabel(f"{self.curve}, {grid_card['unit'].split(' (')[0]}", fontsize=9)
         legend_below(figure, panels[0, 0], 3)
         return figure

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from htxas.campaign.yamlfile import Lines
@@ -102,7 +103,7 @@ class PropertyModels:
             )
         return f"Trained on {counts['train']:,} molecules, tested on {counts['test']:,} others."
 
-    def _coverage(self, results: Results, rows: Rows) -> np.ndarray | None:  # type: ignore[type-arg]
+    def _coverage(self, results: Results, rows: Rows) -> npt.NDArray[np.float64] | None:
         found = [results.coverage(t, model=k) for t, k in rows]
         return None if None in found else np.array(found, dtype=np.float64)
 

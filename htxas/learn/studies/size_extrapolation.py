@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from htxas.campaign.yamlfile import Lines
@@ -96,8 +97,14 @@ class SizeExtrapolation:
         sizes = np.array(list(size_of.values()))
         return max(int(n) for n in np.unique(sizes) if (sizes >= n).mean() >= self.test_share)
 
-    def _sizes(self, dataset: Dataset) -> np.ndarray:  # type: ignore[type-arg]
+    def _sizes(self, dataset: Dataset) -> npt.NDArray[np.int16]:
         return np.asarray(getattr(dataset, self.count))
+
+    def _subset(self, low: int, high: int, *, fraction: float = 1.0, every_side: bool = False) -> Subset:
+        limits = (low, high)
+        if self.count == "atoms":
+            return Subset(fraction, atoms=limits, every_side=every_side)
+        return Subset(fraction, heavy_atoms=limits, every_side=every_side)
 
     def _training_sets(self, dataset: Dataset) -> list[_Sizes]:
         limit = self._limit(dataset)
@@ -124,7 +131,7 @@ class SizeExtrapolation:
 
     def plan(self, dataset: Dataset) -> list[Planned]:
         """Return the runs."""
-        large = {self.count: (self._limit(dataset), _LARGE)}
+        large = self._subset(self._limit(dataset), _LARGE, every_side=True)
         sets = self._training_sets(dataset)
         whole = sets[0]
         planned = []
@@ -133,15 +140,15 @@ class SizeExtrapolation:
                 continue
             for seed in self.seeds:
                 for s in sets:
-                    train = Subset(s.fraction, **{self.count: (s.low, s.high)})
+                    train = self._subset(s.low, s.high, fraction=s.fraction)
                     spec = RunSpec(
                         dataset.key, targets, kind, self.network, seed, train=train,
-                        test=Subset(**large, every_side=True),
+                        test=large,
                     )  # fmt: skip
                     planned.append(
                         Planned(spec, {"model": kind.value, "trained_on": s.label, **repeat(spec)})
                     )
-                inside = Subset(**{self.count: (whole.low, whole.high)})
+                inside = self._subset(whole.low, whole.high)
                 spec = RunSpec(dataset.key, targets, kind, self.network, seed, train=inside, test=inside)
                 planned.append(Planned(spec, {"model": kind.value, "trained_on": _INSIDE, **repeat(spec)}))
         return planned

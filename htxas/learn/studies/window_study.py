@@ -210,7 +210,7 @@ class WindowStudy:
                     for (t, h, a, b), r in rows.items()
                     if t == target and (h == how or (h == _WHOLE and how == _GROWING))
                 }
-                x = [self._energy(dataset, b if how == _GROWING else (a + b) // 2) for a, b in found]  # type: ignore[operator]
+                x = [self._energy(dataset, b if how == _GROWING else (a + b) // 2) for a, b in found]
                 colour = OKABE_ITO[i % len(OKABE_ITO)]
                 panel.plot(x, [r[NET].r2 for r in found.values()], "o-", color=colour, ms=3.5, label=target)
                 panel.plot(
