@@ -2,8 +2,8 @@
 
     python tests/benchmarks/training.py [--rows 20000] [--epochs 20] [--workers 2]
 
-1. Twelve property nets on synthetic molecules: one after the other in plain torch (``nn.Sequential``, resident tensors);
-   the same twelve as independent tasks on Dask; and stacked, all twelve in one batched product. Narrow and wide nets.
+1. Twelve property nets on synthetic molecules: one after the other in plain torch (``nn.Sequential``, resident
+   tensors); the same twelve as independent tasks on Dask; and stacked, all twelve in one batched product. Narrow and wide nets.
 2. What Dask costs: the same tasks in this process, one after the other, and on one worker.
 3. One 240-512-512-12 net against the core's own matrix products.
 
@@ -16,6 +16,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,9 @@ def twelve(folder: str, widths: tuple[int, ...], epochs: int, workers: int) -> N
             client.gather([client.submit(_warm, i, pure=False) for i in range(4 * count)])
             spent = seconds(lambda: client.gather(client.map(ours, [folder] * TARGETS, columns, net=net)))
         cost = f"   Dask costs {100 * (spent / here - 1):+.1f} %" if count == 1 else ""
-        print(f"  {f'on Dask, {count} worker' + 's' * (count > 1):<44}{spent:8.1f} s {base / spent:8.2f} x{cost}")
+        print(
+            f"  {f'on Dask, {count} worker' + 's' * (count > 1):<44}{spent:8.1f} s {base / spent:8.2f} x{cost}"
+        )
     print(f"  {'stacked in one run, one process':<44}{together:8.1f} s {base / together:8.2f} x")
 
 
@@ -136,16 +139,22 @@ def one_wide(folder: str, rows: int, epochs: int) -> None:
     net = network(WIDE, epochs, Share.TRUNK)
     spent = seconds(lambda: ours(folder, list(range(TARGETS)), net))
     sizes = (POINTS, *WIDE, TARGETS)
-    forward = 2 * sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    forward = 2 * sum(a * b for a, b in pairwise(sizes))
     backward = 2 * forward - 2 * sizes[0] * sizes[1]  # inputs need no gradient
     work = epochs * (rows * 0.9 * (forward + backward) + rows * 0.1 * forward)
-    print(f"one net {'-'.join(map(str, sizes))}, batch {net.batch}, {epochs} epochs of {rows * 9 // 10:,} rows")
-    print(f"  {spent:.1f} s, {work / spent / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s: {100 * work / spent / peak:.0f} %")
+    print(
+        f"one net {'-'.join(map(str, sizes))}, batch {net.batch}, {epochs} epochs of {rows * 9 // 10:,} rows"
+    )
+    print(
+        f"  {spent:.1f} s, {work / spent / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s: {100 * work / spent / peak:.0f} %"
+    )
 
 
 def main() -> None:
     """Print everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
