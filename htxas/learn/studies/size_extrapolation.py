@@ -117,16 +117,16 @@ class SizeExtrapolation:
                 hint=f"sizes go from {sizes.min()} to {sizes.max()}: set test_from",
             )  # fmt: skip
         smallest, largest = int(below.min()), limit - 1
-        sets = [_Sizes(f"{smallest} to {largest}", smallest, largest)]
+        whole = f"{smallest} to {largest}"
+        sets = [_Sizes(whole, smallest, largest)]
         for width in self.nearest:
             low = limit - width
             share = float((below >= low).mean())
             if low <= smallest or share == 0:
                 continue
-            sets.append(_Sizes(f"{low} to {largest}" if width > 1 else f"{low}", low, largest))
-            sets.append(
-                _Sizes(f"{smallest} to {largest}, as few as {low}+", smallest, largest, round(share, 4))
-            )
+            label = f"{low} to {largest}" if width > 1 else f"{low}"
+            sets.append(_Sizes(label, low, largest))
+            sets.append(_Sizes(_as_many(whole, label), smallest, largest, round(share, 4)))
         return sets
 
     def plan(self, dataset: Dataset) -> list[Planned]:
@@ -175,7 +175,7 @@ class SizeExtrapolation:
         for target, kind in pairs:
             words.append(self._verdict(results, rows, target, kind, sets))
         outside = {f"{t}, inputs {k}, trained on {s}": r for (t, k, s), r in rows.items() if s != _INSIDE}
-        words.append(compared(outside))
+        words.append(compared(outside, most=4))
         return Report(
             tables=[self._table(results, rows)],
             figures={"sizes": self._figure(results, rows, pairs, sets, limit)},
@@ -188,13 +188,13 @@ class SizeExtrapolation:
         best = min(sets, key=lambda s: rmse[s])
         unit = _unit(results, target)
         inside = rows[target, kind, _INSIDE][NET].metrics["rmse"]
-        control = next((s for s in sets if s.endswith(f"as few as {best.split(' to ')[0]}+")), None)
+        control = _as_many(sets[0], best)
         text = (
             f"{target} (inputs {kind}): root mean squared error {rmse[sets[0]]:.3g}{unit} trained on {sets[0]} atoms, "
             f"against {inside:.3g}{unit} on unseen molecules of the sizes trained on; the best training set is {best} "
             f"({rmse[best]:.3g}{unit}"
         )
-        return text + (f"; as few drawn from all sizes: {rmse[control]:.3g}{unit})." if control else ").")
+        return text + (f"; as many of all sizes: {rmse[control]:.3g}{unit})." if control in rmse else ").")
 
     def _table(self, results: Results, rows: Rows) -> Table:
         body = []
@@ -247,6 +247,11 @@ class SizeExtrapolation:
         )
         legend_below(figure, panels[0, 0], 6)
         return figure
+
+
+def _as_many(whole: str, part: str) -> str:
+    """Return the label of as many molecules of all smaller sizes as there are of some."""
+    return f"{whole} (as many as {part})"
 
 
 def _unit(results: Results, target: str, *, brackets: bool = False) -> str:
