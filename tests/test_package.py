@@ -61,6 +61,11 @@ def test_every_import_is_a_declared_dependency() -> None:
     third = used - sys.stdlib_module_names - {"htxas", ""}
     distributions = metadata.packages_distributions()
     optional = {"fiftyone", "gpaw"}  # the localdb extra, looked for and not needed; in the user's own Python
+    optional |= {
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+    }  # the onnx extra, asked for by the command that needs it
     undeclared = {
         name: distributions.get(name)
         for name in third - optional

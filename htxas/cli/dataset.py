@@ -139,7 +139,10 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
         "method", "{engine} {element} {edge}, parameters {parameters_key:.8}".format(**card["method"])
     )
     facts.add_row("input", f"{card['input']['quantity']}, {card['input']['unit']}")
-    facts.add_row("", f"{card['input']['energies']}; sigma {card['broadening_sigma_eV']} eV")
+    sigma_eV = card["broadening_sigma_eV"]
+    facts.add_row(
+        "", f"{card['input']['energies']}; {f'sigma {sigma_eV} eV' if sigma_eV else 'not broadened further'}"
+    )
     if "states_complete_to" in card["query"]:
         facts.add_row("", f"states taken to be complete to {card['query']['states_complete_to']}")
     for target in card["targets"]:

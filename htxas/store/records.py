@@ -23,6 +23,7 @@ __all__ = [
     "Lease",
     "Leased",
     "MOST_INTERRUPTED",
+    "ModelRecord",
     "MolecularSpectrum",
     "MoleculeRecord",
     "PilotRecord",
@@ -413,3 +414,45 @@ class MolecularSpectrum:
     multiplicities: tuple[int, ...]
     complete: bool
     missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A trained model, as its card has it; the net itself stays in its folder.
+
+    Attributes
+    ----------
+    key
+        Content key of the run that made it.
+    name, training
+        ``gap-A``, and the name of the training's folder.
+    dataset
+        ``key``, ``path``, ``source``, ``recipe``, ``method`` of the frozen dataset.
+    spec
+        Everything that decided its numbers.
+    code
+        Versions of what computed them.
+    targets
+        By name: unit, meaning, metrics of the net and its baselines on the test rows, coverage of its intervals.
+    test_set
+        Hash of the names of its test rows: models with the same one were asked the same questions.
+    card
+        The rest of the card; predictions of test rows and training history stay in the folder.
+    host, folder
+        Where it was registered last.
+    created
+        When it was registered first, UTC; None if it never was.
+    """
+
+    key: str
+    name: str
+    training: str
+    dataset: dict[str, Any]
+    spec: dict[str, Any]
+    code: dict[str, str]
+    targets: dict[str, dict[str, Any]]
+    test_set: str
+    card: dict[str, Any]
+    host: str
+    folder: str
+    created: datetime | None = None

@@ -19,6 +19,7 @@ spending            owner and campaign                    node-seconds used
 notices             what it is about                      whether users were told; values watched
 looks               what was looked for                   since when it was not there
 locks               what is locked                        holder, end, fencing token
+models              content key of the run                trained models: dataset, recipe, metrics, card, folder
 ==================  ====================================  ===================================================
 """
 
@@ -41,6 +42,9 @@ from htxas.store.upgrade import drop_replaced, fill_in
 __all__ = ["SCHEMA_VERSION", "ensure_schema"]
 
 SCHEMA_VERSION = 2
+
+_ADDED = ("models",)
+"""Collections that came after the version: an older htxas never looks at them, and may go on beside this one."""
 
 _NAMESPACE_EXISTS = 48
 _SPECTRA_STORAGE = {"wiredTiger": {"configString": "block_compressor=zstd"}}
@@ -175,6 +179,20 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "notices": {},
     "looks": {"first": _DATE, "last": _DATE},
     "locks": {"owner": _or_null(_STRING), "token": _INT, "until": _DATE},
+    "models": {
+        "schema": _INT,
+        "name": _STRING,
+        "training": _STRING,
+        "dataset": _OBJECT,
+        "spec": _OBJECT,
+        "code": _OBJECT,
+        "targets": _OBJECT,
+        "test_set": _STRING,
+        "card": _OBJECT,
+        "created": _DATE,
+        "host": _STRING,
+        "folder": _STRING,
+    },
 }
 
 # collection -> sets of fields; a document has exactly one set.
@@ -233,6 +251,7 @@ _INDEXES: dict[str, list[IndexModel]] = {
     ],
     "pilots": [_index("cluster", "state")],
     "spending": [_index("campaign", "node_s", name="spent")],
+    "models": [_index("dataset.key", name="dataset")],
 }
 
 
@@ -254,7 +273,7 @@ def ensure_schema(db: Database[Document]) -> None:
             where=db.name,
             hint="use a newer htxas; nothing was changed",
         )
-    if version == SCHEMA_VERSION:
+    if found is not None and version == SCHEMA_VERSION and set(_ADDED) <= set(found.get("added", ())):
         return
     # Not journaled one by one: the version, written last and journaled, makes all before it durable.
     eager = db.with_options(write_concern=WriteConcern(w=1, j=False))
@@ -281,4 +300,5 @@ def ensure_schema(db: Database[Document]) -> None:
     if "calculations" in existing:
         fill_in(eager)  # again: what an older htxas put in meanwhile
         drop_replaced(eager)
-    db["meta"].update_one({"_id": "schema"}, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
+    written = {"$max": {"version": SCHEMA_VERSION}, "$addToSet": {"added": {"$each": list(_ADDED)}}}
+    db["meta"].update_one({"_id": "schema"}, written, upsert=True)

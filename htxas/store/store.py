@@ -18,6 +18,7 @@ from htxas.store.demand import Demand
 from htxas.store.folder import ServerFolder
 from htxas.store.locks import Locks
 from htxas.store.mending import Mending
+from htxas.store.models import Models
 from htxas.store.reading import Reading
 from htxas.store.retrying import Retrying
 from htxas.store.schema import ensure_schema
@@ -39,9 +40,10 @@ class Store(
     Watching,
     Demand,
     Mending,
+    Models,
     Locks,
 ):
-    """Structures, calculations, results, campaigns and molecules in one database.
+    """Structures, calculations, results, campaigns, molecules and trained models in one database.
 
     Open it with :meth:`open`, close it with :meth:`close` or use it as a context manager. Everything it takes and
     gives is in :mod:`htxas.store.records` and :mod:`htxas.domain`. Operations outlast a restart of the database

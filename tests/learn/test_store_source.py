@@ -123,10 +123,23 @@ def test_a_model_from_a_file_predicts_a_molecule_of_the_database(
 
     monkeypatch.setattr(Store, "open", staticmethod(lambda: nullcontext(campaign)))
     assert _run(["train", str(training_file), "--workers", "0", "--json"]) == 0
-    capsys.readouterr()
+    assert json.loads(capsys.readouterr().out)["registered"] == 6
     assert (
         _run(["predict", "synthetic/gap-B", "--molecule", "m005", "--campaign", "synthetic", "--json"]) == 0
     )
     prediction = json.loads(capsys.readouterr().out)["predictions"][0]
     assert prediction["name"] == "m005"
-    assert prediction["warnings"] == []
+    assert prediction["preparation"] is None
+    # a training molecule that the database knows leads to its site, and from there to its folder
+    known = [n for n in prediction["neighbours"] if int(n["name"][1:]) < MOLECULES]
+    assert known
+    for neighbour in known:
+        (site,) = neighbour["sites"]
+        calculation = campaign.calculation(site["key"])
+        assert calculation.structure_key == neighbour["key"]
+        assert site["campaigns"] == ["synthetic"]
+        assert (site["host"], site["directory"]) == (calculation.host, calculation.directory)
+    assert _run(["predict", "synthetic/gap-B", "--molecule", "m005"]) == 0
+    shown = capsys.readouterr().out
+    assert "htxas site show SITE" in shown
+    assert known[0]["sites"][0]["key"][:8] in shown

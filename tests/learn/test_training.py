@@ -15,11 +15,13 @@ from htxas.learn.data.dataset import Dataset, freeze
 from htxas.learn.data.recipe import ModelKind, Recipe
 from htxas.learn.data.source import FileSource
 from htxas.learn.data.split import Split
-from htxas.learn.nets.baselines import fit_baselines
-from htxas.learn.nets.fit import fit_network, predict_network, single_thread
-from htxas.learn.nets.metrics import score
-from htxas.learn.nets.models import StackedMlp
+from htxas.learn.nets.baselines import BASELINES, fit_baselines
+from htxas.learn.nets.device import deterministic
+from htxas.learn.nets.fit import fit_network, predict_network
+from htxas.learn.nets.metrics import Bootstrap, score
+from htxas.learn.nets.models import Outputs, StackedMlp
 from htxas.learn.nets.network import Network
+from htxas.learn.nets.noise import Noise
 from htxas.learn.runs import parallel
 from htxas.learn.runs.config import read_plan
 from htxas.learn.runs.parallel import run_all
@@ -37,11 +39,12 @@ def dataset(dataset_file: Path, tmp_path: Path) -> Dataset:
 
 
 def _spec(dataset: Dataset, target: str = "gap", kind: ModelKind = ModelKind.A, seed: int = 0) -> RunSpec:
-    return RunSpec(dataset.key, target, kind, SMALL, seed)
+    return RunSpec(dataset.key, (target,), kind, SMALL, seed)
 
 
 def test_a_real_relation_is_learned_and_beats_the_mean(dataset: Dataset, tmp_path: Path) -> None:
-    metrics = execute(str(dataset.path), _spec(dataset), str(tmp_path / "runs"))["metrics"]
+    card = execute(str(dataset.path), _spec(dataset), str(tmp_path / "runs"))
+    metrics = card["targets"]["gap"]["metrics"]
     assert metrics["net"]["r2"] > 0.8
     assert metrics["ridge"]["r2"] > 0.8
     assert metrics["knn"]["r2"] > 0.8
@@ -51,8 +54,9 @@ def test_a_real_relation_is_learned_and_beats_the_mean(dataset: Dataset, tmp_pat
 def test_an_unrelated_target_is_not_learned_from_aligned_spectra(dataset: Dataset, tmp_path: Path) -> None:
     # the synthetic onset leaves no trace once spectra are aligned: a score here would be a leak
     card = execute(str(dataset.path), _spec(dataset, "excitation_energy"), str(tmp_path / "runs"))
-    assert card["metrics"]["net"]["r2"] < 0.3
-    assert card["metrics"]["ridge"]["r2"] < 0.3
+    metrics = card["targets"]["excitation_energy"]["metrics"]
+    assert metrics["net"]["r2"] < 0.3
+    assert metrics["ridge"]["r2"] < 0.3
 
 
 def test_test_rows_do_not_touch_the_model(
@@ -76,9 +80,10 @@ def test_members_are_independent_nets() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 5)), rng.normal(size=40)
     net = dataclasses.replace(SMALL, members=3, dropout=0.0)
-    with single_thread():
-        fitted = fit_network(x[:30], y[:30], x[30:], y[30:], net, seed=1)
-        out = predict_network(fitted.state, x, net)
+    one = Outputs(1, separate=True)
+    with deterministic():
+        fitted = fit_network(x[:30], y[:30, None], x[30:], y[30:, None], net, one, seed=1)
+        out = predict_network(fitted.state, x, net, one)[..., 0]
     assert out.shape == (3, 40)
     assert len({round(float(v), 6) for v in out[:, 0]}) == 3
     model = StackedMlp(5, (16,), 3, dropout=0.0, generator=torch.Generator())
@@ -93,9 +98,10 @@ def test_early_stopping_keeps_the_best_state() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 20)), rng.normal(size=30)  # nothing to learn: overfits at once
     net = dataclasses.replace(SMALL, epochs=300, patience=10, dropout=0.0, learning_rate=0.05)
-    with single_thread():
-        fitted = fit_network(x[:20], y[:20], x[20:], y[20:], net, seed=1)
-        out = predict_network(fitted.state, x[20:], net)
+    one = Outputs(1, separate=True)
+    with deterministic():
+        fitted = fit_network(x[:20], y[:20, None], x[20:], y[20:, None], net, one, seed=1)
+        out = predict_network(fitted.state, x[20:], net, one)[..., 0]
     assert len(fitted.validation_loss) < 300
     best = ((out - y[20:].astype(np.float32)) ** 2).mean()
     assert best <= min(fitted.validation_loss) + 1e-5
@@ -136,7 +142,8 @@ def test_a_finished_run_is_not_repeated_but_a_torn_one_is(
         assert {**first[name], "wall_s": 0} == {**again[name], "wall_s": 0}
     other = run_all(dataset.path, [_spec(dataset, seed=9)], out, workers=0)
     assert trained == ["homo-A", "gap-A"]
-    assert other["gap-A"]["metrics"]["net"] != first["gap-A"]["metrics"]["net"]
+    (reseeded,) = other.values()
+    assert reseeded["test"]["predicted"] != first[specs[0].key]["test"]["predicted"]
     assert len(list(out.iterdir())) == 3  # nothing overwritten, nothing left over
 
 
@@ -144,14 +151,16 @@ def test_one_failing_run_does_not_stop_the_others(synthetic: SimpleNamespace, tm
     records = [dataclasses.replace(r, ground={**r.ground, "dipole_D": 1.0}) for r in synthetic.records(60)]
     data = freeze(synthetic.source(records), Recipe(targets=("dipole", "gap")), tmp_path / "sets")
     specs = [_spec(data, "dipole"), _spec(data, "gap")]
-    with pytest.raises(DatasetError, match=r"run dipole-A failed: .*same for all"):
+    with pytest.raises(DatasetError, match=r"run dipole-A-[0-9a-f]{8} failed: .*same for all"):
         run_all(data.path, specs, tmp_path / "runs", workers=0)
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [specs[1].folder]
 
 
 @pytest.mark.slow
 def test_one_worker_two_workers_and_this_process_agree_to_the_bit(dataset: Dataset, tmp_path: Path) -> None:
-    specs = [_spec(dataset, t, k) for t in ("gap", "homo") for k in ModelKind]
+    specs = [_spec(dataset, "gap", k) for k in ModelKind]
+    both = dataclasses.replace(specs[0], targets=("gap", "homo"), noise=Noise(100), test_noise=(Noise(50),))
+    specs.append(both)
     seen = []
     for workers in (0, 1, 2):
         run_all(
@@ -182,23 +191,29 @@ def test_an_absent_scheduler_is_one_clear_line(
         run_all(dataset.path, [_spec(dataset)], tmp_path, workers=1, scheduler="tcp://127.0.0.1:9")
 
 
+def _each(n: int) -> Bootstrap:
+    return Bootstrap.of([str(i) for i in range(n)])
+
+
 def test_baselines_choose_by_validation_only() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(90, 6))
     y = x @ np.arange(6.0) + 0.01 * rng.normal(size=90)
-    parts = (x[:60], y[:60], x[60:75], y[60:75], x[75:])
-    fitted = fit_baselines(*parts)
-    assert score(y[75:], fitted["ridge"].predicted)["r2"] > 0.999
-    assert fitted["ridge"].chosen["alpha"] < 1
-    assert np.allclose(fitted["mean"].predicted, y[:60].mean())
+    fitted = fit_baselines(x[:60], y[:60, None], x[60:75], y[60:75, None])
+    for name in ("ridge", "pca_ridge"):
+        assert score(y[75:], fitted[name].predict(x[75:])[:, 0], _each(15))["r2"] > 0.999
+        assert fitted[name].chosen["alpha"] < 1
+    assert np.allclose(fitted["mean"].predict(x[75:]), y[:60].mean())
+    assert list(fitted) == list(BASELINES)
 
 
 def test_score_knows_perfect_mean_and_worse() -> None:
     y = np.arange(20.0)
-    assert score(y, y)["r2"] == 1.0
-    assert score(y, np.full(20, y.mean()))["r2"] == pytest.approx(0.0)
-    assert score(y, -y)["r2"] < -1
-    noisy = score(y, y + np.random.default_rng(0).normal(0, 3, 20))
+    each = _each(20)
+    assert score(y, y, each)["r2"] == 1.0
+    assert score(y, np.full(20, y.mean()), each)["r2"] == pytest.approx(0.0)
+    assert score(y, -y, each)["r2"] < -1
+    noisy = score(y, y + np.random.default_rng(0).normal(0, 3, 20), each)
     assert noisy["r2_low"] < noisy["r2"] < noisy["r2_high"]
 
 
@@ -215,7 +230,7 @@ def test_a_plan_leaves_a_whole_report_folder(training_file: Path, tmp_path: Path
     }
     assert (tmp_path / "out" / "parity.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "out" / "table.md").read_text()
-    assert "| target | unit | mean | ridge-A | kNN-A | Model-A | ridge-B | kNN-B | Model-B |" in table
+    assert "| mean | ridge-A | kNN-A | ExtraTrees-A | PCA+ridge-A | Model-A | ridge-B |" in table
     assert "120 molecules = 78 train + 18 validation + 24 test" in table
     assert "a baseline wins for" in table or "no baseline" in table
     counts = trained.summary["dataset"]["counts"]

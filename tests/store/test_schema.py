@@ -19,7 +19,7 @@ def test_opening_twice_changes_nothing(store):
     ensure_schema(store._db)
     after = {name: store._db[name].index_information() for name in store._db.list_collection_names()}
     assert before == after
-    assert len(before) == 16
+    assert len(before) == 17
     assert {"status", "ended", "leases", "interrupted", "energy"} <= set(before["calculations"])
 
 
@@ -31,6 +31,7 @@ def test_many_processes_may_create_it_at_once(mongod_uri):
         assert client[name]["meta"].find_one({"_id": "schema"}) == {
             "_id": "schema",
             "version": SCHEMA_VERSION,
+            "added": ["models"],
         }
         client.drop_database(name)
 
@@ -42,6 +43,14 @@ def test_half_a_schema_is_completed(store):
     ensure_schema(store._db)
     assert "status" in store._db["calculations"].index_information()
     assert "dos" in store._db.list_collection_names()
+
+
+def test_a_database_without_the_collections_that_came_later_gets_them(store):
+    store._db["models"].drop()
+    store._db["meta"].update_one({"_id": "schema"}, {"$unset": {"added": ""}})
+    ensure_schema(store._db)
+    assert "dataset" in store._db["models"].index_information()
+    assert store._db["meta"].find_one({"_id": "schema"})["version"] == SCHEMA_VERSION
 
 
 def test_a_newer_schema_is_refused_and_left_alone(store, mongod_uri):

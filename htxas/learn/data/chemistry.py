@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from math import gcd
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from htxas.domain.structure import Structure
 from htxas.errors import DatasetError
 
 __all__ = [
+    "bonded",
     "canonical_smiles",
     "composition_of",
-    "coordination",
     "molecular_weight",
     "parse_formula",
+    "reduced_formula",
     "sp3_ratio",
 ]
 
@@ -91,9 +94,8 @@ def sp3_ratio(
     if smiles is None:
         if structure is None:
             raise DatasetError("sp3_ratio needs a SMILES or a structure", where=where)
-        neighbours = coordination(structure)
-        bonded = structure.indices_of("C")
-        return sum(neighbours[i] == 4 for i in bonded) / carbons, "coordination"
+        neighbours = bonded(structure).sum(axis=1)
+        return sum(int(neighbours[i]) == 4 for i in structure.indices_of("C")) / carbons, "coordination"
     molecule = _read(smiles, where)
     kinds = [a.GetHybridization() for a in molecule.GetAtoms() if a.GetAtomicNum() == 6]
     if len(kinds) != carbons:
@@ -101,16 +103,16 @@ def sp3_ratio(
     return sum(k == Chem.HybridizationType.SP3 for k in kinds) / len(kinds), "smiles"
 
 
-def coordination(structure: Structure) -> list[int]:
-    """Return the number of bonded neighbours of each atom, by covalent radii; molecules only."""
+def bonded(structure: Structure) -> npt.NDArray[np.bool_]:
+    """Return which atoms of a molecule are bonded, by covalent radii, shape (n, n)."""
     from rdkit import Chem
 
     table = Chem.GetPeriodicTable()
     radii = np.array([table.GetRcovalent(s) for s in structure.symbols])
     distance_A = np.linalg.norm(structure.positions_A[:, None] - structure.positions_A[None], axis=-1)
-    bonded = distance_A < _BOND_SCALE * (radii[:, None] + radii[None])
-    np.fill_diagonal(bonded, False)
-    return [int(n) for n in bonded.sum(axis=1)]
+    found: npt.NDArray[np.bool_] = distance_A < _BOND_SCALE * (radii[:, None] + radii[None])
+    np.fill_diagonal(found, False)
+    return found
 
 
 def parse_formula(text: str, where: str | None = None) -> dict[str, int]:
@@ -128,3 +130,10 @@ def parse_formula(text: str, where: str | None = None) -> dict[str, int]:
     for symbol, number in parts:
         counts[symbol] = counts.get(symbol, 0) + int(number or 1)
     return dict(sorted(counts.items()))
+
+
+def reduced_formula(composition: Mapping[str, int]) -> str:
+    """Return a composition divided by what its numbers have in common, by symbol: Cu4O4 is ``CuO``."""
+    common = gcd(*composition.values())
+    parts = ((e, n // common) for e, n in sorted(composition.items()))
+    return "".join(e + (str(n) if n > 1 else "") for e, n in parts)

@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from htxas.domain.spectrum import Quantity
 from htxas.errors import DatasetError
-from htxas.learn.data.chemistry import canonical_smiles
+from htxas.learn.data.chemistry import canonical_smiles, reduced_formula
 from htxas.learn.data.curves import pdos_row
-from htxas.learn.data.features import check_grid, window_row
-from htxas.learn.data.parts import Part, end_eV_of, parts_of
+from htxas.learn.data.parts import Part, parts_of
 from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
 from htxas.learn.data.recipe import MIN_MOLECULES, Recipe
 from htxas.learn.data.records import LeftOut, Method, SpectrumRecord
 from htxas.learn.data.rows import RowTable
 from htxas.learn.data.source import Source
 from htxas.learn.data.targets import OF_SITES, describe, ratios, target_value
+from htxas.learn.data.windows import Windows
 
 __all__ = ["Collected", "collect"]
 
@@ -35,16 +35,20 @@ class Collected:
     names, keys, groups
         Name, content key and molecule (what must not be divided between sides) of each row.
     spectra, ratios, targets
-        Shapes (n, points) and (n, 3) float32, (n, t) float64; ratios of shape (n, 0) where the source does not tell
-        compositions.
+        Shapes (n, points) and (n, 3) float32, (n, t) float64; ratios of shape (n, 0) of crystals, and where the source
+        does not tell compositions.
     curves
         By name, shape (n, m) float32.
     atoms, heavy_atoms
         Of each row's molecule, shape (n,) int16; -1 where the source does not tell compositions.
     smiles
         Canonical SMILES of each group; None if some molecule has none.
+    formulas
+        Reduced formula of each group; None of molecules.
     method, sigma_eV, quantity
-        Shared by all rows.
+        Shared by all rows. Sigma is 0 where a continuous spectrum is not broadened further.
+    continuum
+        Of continuous spectra: their common lifetime (eV) and scale of energies; else None.
     elements
         All elements present, sorted.
     left_out
@@ -63,9 +67,11 @@ class Collected:
     atoms: npt.NDArray[np.int16]
     heavy_atoms: npt.NDArray[np.int16]
     smiles: dict[str, str] | None
+    formulas: dict[str, str] | None
     method: Method
     sigma_eV: float
     quantity: Quantity
+    continuum: tuple[float, str] | None
     elements: tuple[str, ...]
     left_out: dict[str, list[str]]
     origins: dict[str, dict[str, int]]
@@ -75,6 +81,7 @@ class Collected:
 class _State:
     """What one pass remembers: rows in the source's order, numbers in tables, and what is to be told at the end."""
 
+    windows: Windows
     spectra: RowTable
     ratios: RowTable
     targets: RowTable
@@ -85,14 +92,13 @@ class _State:
     molecules: list[_Molecule] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    ends: dict[str, float] = field(default_factory=dict)
     origins: dict[str, Counter[str]] = field(default_factory=dict)
     elements: set[str] = field(default_factory=set)
-    grid: tuple[str, float, float, Quantity] | None = None  # whose, sigma, step, of what
 
     @classmethod
     def of(cls, recipe: Recipe) -> _State:
         return cls(
+            Windows(recipe),
             RowTable(np.float32),
             RowTable(np.float32),
             RowTable(np.float64),
@@ -108,6 +114,11 @@ class _Molecule:
 
     key: str
     smiles: str | None
+    formula: str | None  # reduced, of a crystal
+
+    @property
+    def name(self) -> str:
+        return self.key if self.formula is None else f"{self.formula} {self.key}"
 
 
 class _Whole:
@@ -129,8 +140,16 @@ class _Whole:
 
     @cached_property
     def ratios(self) -> list[float]:
-        """Ratios to carbon; none without a composition."""
-        return [] if self.record.composition is None else ratios(self.record.composition, self.where)
+        """Ratios to carbon; none of crystals, and none without a composition."""
+        if self.record.is_crystal or self.record.composition is None:
+            return []
+        return ratios(self.record.composition, self.where)
+
+    @cached_property
+    def formula(self) -> str | None:
+        """Reduced formula of a crystal."""
+        counts = self.record.composition
+        return reduced_formula(counts) if self.record.is_crystal and counts is not None else None
 
     @cached_property
     def targets(self) -> dict[str, tuple[float, str]]:
@@ -175,13 +194,13 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
             state.left_out.setdefault("not in the QM9 file", []).append(record.name)
             continue
         whole = _Whole(record, recipe, properties)
-        molecule = _Molecule(record.key, smiles)
+        molecule = _Molecule(record.key, smiles, whole.formula)
+        if record.missing:
+            state.left_out.setdefault("not computed", []).extend(f"{record.name}/{m}" for m in record.missing)
         for part in parts_of(record, recipe, where):
             _take(state, whole, molecule, part, recipe)
-    if state.ends and recipe.drop_uncovered:
-        state.left_out["window not covered"] = list(state.ends)
-    elif state.ends:
-        _refuse_uncovered(state.ends, len(state.names) + len(state.ends), recipe)
+    if uncovered := state.windows.left_out(len(state.names)):
+        state.left_out["window not covered"] = uncovered
     return _collected(state, first, recipe, source)
 
 
@@ -197,17 +216,21 @@ def _check_alike(record: SpectrumRecord, first: SpectrumRecord, where: str) -> N
             hint="name a file of gdb_id, smiles in the recipe: qm9: {molecules: FILE}",
         )
 
+    if record.is_crystal != first.is_crystal:
+        kinds = ("crystal", "molecule") if record.is_crystal else ("molecule", "crystal")
+        raise DatasetError(
+            f"is a {kinds[0]}, but {first.name} is a {kinds[1]}; one dataset holds one kind", where=where
+        )
+
 
 def _collected(state: _State, first: SpectrumRecord | None, recipe: Recipe, source: Source) -> Collected:
     known = all(m.smiles is not None for m in state.molecules)
     # One rule for all rows: a molecule known by SMILES in one row and by structure in another must not be split.
-    groups = [str(m.smiles) if known else m.key for m in state.molecules]
+    groups = [str(m.smiles) if known else m.name for m in state.molecules]
     _refuse_few(len(set(groups)), state.left_out, source)
     assert first is not None
-    assert state.grid is not None
     order = sorted(range(len(groups)), key=state.names.__getitem__)
     sizes = state.sizes.taken(order)
-    _, sigma_eV, _, quantity = state.grid
     return Collected(
         names=tuple(state.names[i] for i in order),
         keys=tuple(state.keys[i] for i in order),
@@ -219,36 +242,31 @@ def _collected(state: _State, first: SpectrumRecord | None, recipe: Recipe, sour
         atoms=sizes[:, 0],
         heavy_atoms=sizes[:, 1],
         smiles={g: g for g in groups} if known else None,
+        formulas=_formulas(state.molecules, groups),
         method=first.method,
-        sigma_eV=sigma_eV,
-        quantity=quantity,
+        sigma_eV=state.windows.sigma_eV,
+        quantity=state.windows.quantity,
+        continuum=state.windows.continuum,
         elements=tuple(sorted(state.elements)),
         left_out={reason: sorted(names) for reason, names in state.left_out.items()},
         origins={t: dict(c) for t, c in state.origins.items()},
     )
 
 
+def _formulas(molecules: Sequence[_Molecule], groups: Sequence[str]) -> dict[str, str] | None:
+    """Return the reduced formula of each group of crystals."""
+    found = {g: m.formula for g, m in zip(groups, molecules, strict=True) if m.formula is not None}
+    return found or None
+
+
 def _take(state: _State, whole: _Whole, molecule: _Molecule, part: Part, recipe: Recipe) -> None:
     """Make a row of a part, or note why not."""
-    record, spectrum = whole.record, part.spectrum
+    record = whole.record
     where = f"{'molecule' if part.site is None else 'site'} {part.name}"
-    state.grid = state.grid or (part.name, spectrum.sigma_eV, spectrum.step_eV, spectrum.quantity)
-    whose, sigma_eV, step_eV, quantity = state.grid
-    if (spectrum.sigma_eV, spectrum.step_eV) != (sigma_eV, step_eV):
-        raise DatasetError(
-            f"sigma {spectrum.sigma_eV} eV and step {spectrum.step_eV} eV differ from {whose} ({sigma_eV}, {step_eV})",
-            where=where,
-        )
-    if spectrum.quantity is not quantity:
-        raise DatasetError(f"is in {spectrum.quantity}, but {whose} in {quantity}", where=where)
-    check_grid(spectrum, recipe.window, where)
-    end_eV = end_eV_of(part, recipe.window)
-    if end_eV < recipe.window.stop_eV:
-        state.ends[part.name] = end_eV
+    values = state.windows.row(part)
+    if values is None:
         return
-    state.spectra.add(
-        window_row(spectrum, part.excitation_energy_eV, recipe.window, where=where, zero_eV=part.zero_eV)
-    )
+    state.spectra.add(values)
     state.ratios.add(whole.ratios)
     state.targets.add(_targets(state, whole, part, recipe, where))
     state.sizes.add(whole.sizes)
@@ -275,17 +293,6 @@ def _targets(state: _State, whole: _Whole, part: Part, recipe: Recipe, where: st
         state.origins[name][how] += 1
         values.append(float(value))
     return values
-
-
-def _refuse_uncovered(ends: Mapping[str, float], total: int, recipe: Recipe) -> None:
-    window, what = recipe.window, f"{recipe.rows.value}s"
-    worst = min(ends, key=lambda name: ends[name])
-    points = int((ends[worst] - window.start_eV) / window.step_eV) + 1
-    raise DatasetError(
-        f"{len(ends)} of {total} {what} are not complete to the window's end at {window.stop_eV:.1f} eV "
-        f"({worst}: {ends[worst]:.1f} eV)",
-        hint=f"window.points: {points} covers all; or drop_uncovered: true leaves them out",
-    )
 
 
 def _refuse_few(molecules: int, left_out: Mapping[str, Sequence[str]], source: Source) -> None:

@@ -11,10 +11,17 @@ from htxas.domain.spectrum import Spectrum
 from htxas.errors import DatasetError
 from htxas.learn.data.recipe import Align, ModelKind, Scale, Window
 
-__all__ = ["Standardiser", "check_grid", "inputs", "resample", "window_row"]
+__all__ = ["ENERGIES", "Standardiser", "check_grid", "inputs", "resample", "window_row"]
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+
+ENERGIES = {
+    Align.EXCITATION_ENERGY: "relative to the excitation energy",
+    Align.EDGE: "relative to the threshold",
+    Align.ABSOLUTE: "absolute",
+}
+"""What the energies of a window are, in words."""
 
 _MIN_STEPS_PER_SIGMA = 3.0
 _SCALE_FLOOR = 0.01
@@ -155,7 +162,7 @@ def resample(
     DatasetError
         As :func:`window_row`.
     """
-    offset = (anchor_eV if window.align is Align.EXCITATION_ENERGY else 0.0) - zero_eV
+    offset = (0.0 if window.align is Align.ABSOLUTE else anchor_eV) - zero_eV
     grid = np.asarray(offset + window.start_eV + np.arange(window.points) * window.step_eV)
     if not (np.isfinite(energies_eV).all() and np.isfinite(intensity).all() and np.isfinite(offset)):
         raise DatasetError("a number of the spectrum is not finite", where=where)
@@ -163,14 +170,14 @@ def resample(
     if grid[-1] > energies_eV[-1] + slack or grid[0] >= energies_eV[-1]:
         raise DatasetError(
             f"the spectrum ends at {energies_eV[-1] - offset:.1f} eV, the window at {window.stop_eV:.1f} eV"
-            f" ({_relative(window)})",
+            f" ({ENERGIES[window.align]})",
             where=where,
             hint="choose fewer window.points",
         )
     if not zero_below and grid[0] < energies_eV[0] - slack:
         raise DatasetError(
             f"the spectrum starts at {energies_eV[0] - offset:.1f} eV, the window at {window.start_eV:.1f} eV"
-            f" ({_relative(window)})",
+            f" ({ENERGIES[window.align]})",
             where=where,
         )
     values = _between(energies_eV, intensity, grid, window.step_eV)
@@ -193,7 +200,3 @@ def _between(energies_eV: FloatArray, intensity: FloatArray, grid: FloatArray, s
     from scipy.interpolate import CubicSpline
 
     return np.asarray(CubicSpline(energies_eV, intensity)(wanted))
-
-
-def _relative(window: Window) -> str:
-    return "relative to the excitation energy" if window.align is Align.EXCITATION_ENERGY else "absolute"

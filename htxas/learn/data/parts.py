@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from htxas.domain.spectrum import Spectrum, Sticks, broaden, combine
 from htxas.errors import DatasetError
-from htxas.learn.data.recipe import Align, Recipe, Rows, Window
+from htxas.learn.data.recipe import Recipe, Rows
 from htxas.learn.data.records import SiteRecord, SpectrumRecord
 
-__all__ = ["Part", "end_eV_of", "parts_of"]
+__all__ = ["Part", "parts_of"]
 
 _MARGIN_EV, _MARGIN_SIGMAS = 3.0, 6.0  # below the first transition; as stored spectra of sigma 0.5 eV have it
 
@@ -21,8 +21,8 @@ class Part:
 
     name: str
     key: str
-    spectrum: Spectrum
-    excitation_energy_eV: float
+    spectrum: Spectrum | None  # None of a continuum
+    excitation_energy_eV: float | None
     complete_to_eV: float
     site: SiteRecord | None
     zero_eV: float = 0.0
@@ -37,15 +37,19 @@ def parts_of(record: SpectrumRecord, recipe: Recipe, where: str) -> Iterator[Par
         If it has not what a recipe asks for.
     """
     if recipe.rows is Rows.SITE:
-        if not record.sites:
+        if not record.sites and not record.missing:
             raise DatasetError("has no sites of its own here", where=where, hint="rows: molecule")
         for site in record.sites:
             name = f"{record.name}/{site.name}"
+            spectrum = None if site.continuum else _of_site(site, site.sticks, recipe, f"site {name}")
             yield Part(
-                name, site.key, _of_site(site, site.sticks, recipe, f"site {name}"),
-                site.excitation_energy_eV, site.complete_to_eV, site, site.zero_eV,
-            )  # fmt: skip
+                name, site.key, spectrum, site.excitation_energy_eV, site.complete_to_eV, site, site.zero_eV
+            )
         return
+    if any(site.continuum for site in record.sites):
+        raise DatasetError(
+            "its spectra are continuous: they are taken site by site", where=where, hint="rows: site"
+        )
     spectrum = record.spectrum
     if spectrum is None or recipe.sigma_eV not in (None, spectrum.sigma_eV):
         if not record.sites:
@@ -78,11 +82,3 @@ def _of_site(site: SiteRecord, sticks: Sticks | None, recipe: Recipe, where: str
             hint="leave sigma_eV out",
         )
     return site.spectrum
-
-
-def end_eV_of(part: Part, window: Window) -> float:
-    """Return how far the states are complete, on the window's axis: a grid alone may go on without them."""
-    offset = part.excitation_energy_eV if window.align is Align.EXCITATION_ENERGY else 0.0
-    # Half a step of grace: "complete to 20 eV" covers a window that ends at 20.04.
-    complete = part.complete_to_eV + 0.5 * window.step_eV
-    return min(complete, part.zero_eV + part.spectrum.last_eV) - offset + 1e-6

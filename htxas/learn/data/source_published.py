@@ -152,7 +152,7 @@ def _record(
         composition=None if smiles is None else composition_of(smiles, where),
         structure=None,
         spectrum=molecule.spectrum,
-        excitation_energy_eV=min((s.excitation_energy_eV for s in sites), default=math.nan),
+        excitation_energy_eV=min((s.excitation_energy_eV for s in molecule.sites), default=math.nan),
         complete_to_eV=min(ends),
         method=method,
         ground={},

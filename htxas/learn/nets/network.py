@@ -4,9 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
-__all__ = ["Network"]
+from htxas.errors import DatasetError
+
+__all__ = ["PRESETS", "Head", "Loss", "Network", "Share"]
+
+
+class Share(StrEnum):
+    """What several scalar targets have in common."""
+
+    NONE = "none"  # a net per target, all of them in one batched product
+    TRUNK = "trunk"  # one net, shared hidden layers, an output per target
+
+
+class Loss(StrEnum):
+    """What training makes small. The last two are shape distances of curves (:mod:`htxas.learn.nets.losses`)."""
+
+    MSE = "mse"
+    WASSERSTEIN = "wasserstein"
+    SID = "sid"
+
+
+class Head(StrEnum):
+    """What the last layer may say."""
+
+    LINEAR = "linear"
+    POSITIVE = "positive"  # softplus: never below zero; curves only
+    DENSITY = "density"  # softplus, then divided by its area: curves of area 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +55,16 @@ class Network:
         Rows per step.
     learning_rate, weight_decay
         Of Adam; the decay is decoupled (AdamW).
+    share
+        What several targets share.
+    loss
+        Mean squared error, or a shape distance of curves.
+    mse_weight
+        With a shape distance: this times the mean squared error of the standardised curve is added.
+    head
+        Output of curves.
+    noise_conditioned
+        The log10 of each spectrum's dose is one more input; needs a run that trains over a range of doses.
     """
 
     widths: tuple[int, ...] = (64, 64)
@@ -39,6 +75,31 @@ class Network:
     batch: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.3
+    share: Share = Share.NONE
+    loss: Loss = Loss.MSE
+    mse_weight: float = 0.0
+    head: Head = Head.LINEAR
+    noise_conditioned: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a combination that means nothing.
+
+        Raises
+        ------
+        DatasetError
+            ``mse_weight`` with the mean squared error itself; ``sid`` of curves that may fall below zero.
+        """
+        if self.loss is Loss.MSE and self.mse_weight:
+            raise DatasetError("network.mse_weight goes with loss wasserstein or sid")
+        if self.loss is Loss.SID and self.head is Head.LINEAR:
+            raise DatasetError(
+                "loss sid needs curves above zero", hint="network.head: positive, or density for area 1"
+            )
+
+    @property
+    def for_curves(self) -> bool:
+        """Whether it says something of a curve only."""
+        return self.loss is not Loss.MSE or self.head is not Head.LINEAR
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values."""
@@ -47,4 +108,23 @@ class Network:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Network:
         """Rebuild from :meth:`to_dict`."""
-        return cls(**{**data, "widths": tuple(data["widths"])})
+        made: dict[str, Any] = {"widths": tuple(data["widths"])}
+        for name, kind in (("share", Share), ("loss", Loss), ("head", Head)):
+            if name in data:
+                made[name] = kind(data[name])
+        return cls(**{**data, **made})
+
+
+PRESETS: dict[str, Network] = {
+    "chen2023": Network(
+        widths=(160, 160, 120),
+        dropout=0.27,
+        members=1,
+        epochs=5000,
+        patience=500,
+        learning_rate=1e-4,
+        weight_decay=0.0,
+    ),
+}
+"""Nets by name. ``chen2023``: Chen et al., J. Phys. Chem. Lett. 14, 4858 (2023), whose batch size and largest number of
+epochs are not known here (32 and 5000)."""

@@ -19,18 +19,21 @@ def parity_plot(cards: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    targets = list(dict.fromkeys(c["spec"]["target"] for c in cards.values()))
+    targets = list(dict.fromkeys(t for c in cards.values() for t in c["test"].get("true", {})))
+    if not targets:
+        return  # curves only
     across = min(len(targets), 4)
     down = -(-len(targets) // across)
     figure = Figure(figsize=(3.1 * across, 3.2 * down), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for panel, target in zip(panels, targets, strict=False):
-        shown = [c for c in cards.values() if c["spec"]["target"] == target]
+        shown = [c for c in cards.values() if target in c["targets"]]
         values = []
         for card in shown:
             kind = card["spec"]["kind"]
-            true, predicted = np.array(card["test"]["true"]), np.array(card["test"]["predicted"]["net"])
+            true = np.array(card["test"]["true"][target])
+            predicted = np.array(card["test"]["predicted"][target]["net"])
             values += [true, predicted]
             panel.plot(
                 true,
@@ -40,7 +43,7 @@ def parity_plot(cards: Mapping[str, Mapping[str, Any]], path: Path) -> None:
                 markersize=4,
                 alpha=0.65,
                 markeredgewidth=0,
-                label=f"{kind}: R² {card['metrics']['net']['r2']:.2f}",
+                label=f"{kind}: R² {card['targets'][target]['metrics']['net']['r2']:.2f}",
             )
         low, high = np.concatenate(values).min(), np.concatenate(values).max()
         margin = 0.05 * (high - low)
@@ -49,7 +52,7 @@ def parity_plot(cards: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         panel.set_xlim(limits)
         panel.set_ylim(limits)
         panel.set_aspect("equal")
-        unit = shown[0]["target"]["unit"]
+        unit = shown[0]["targets"][target]["unit"]
         panel.set_title(target if unit == "1" else f"{target} ({unit})", fontsize=10)
         panel.tick_params(labelsize=8)
         panel.legend(fontsize=8, loc="upper left", frameon=False, handletextpad=0.2)

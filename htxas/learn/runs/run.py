@@ -1,4 +1,4 @@
-"""One run: one target, one model kind, its net and its baselines; one folder; never repeated once it is whole."""
+"""One run: its net and its baselines; one folder; never repeated once it is whole."""
 
 from __future__ import annotations
 
@@ -7,97 +7,25 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
-from htxas import __version__
-from htxas.domain.identity import content_key
 from htxas.errors import DatasetError
-from htxas.learn.data.dataset import CARD, Dataset, load
-from htxas.learn.data.features import Standardiser, inputs
-from htxas.learn.data.recipe import ModelKind
-from htxas.learn.data.split import Split
-from htxas.learn.data.targets import RATIOS, describe
-from htxas.learn.nets.baselines import fit_baselines
-from htxas.learn.nets.fit import fit_network, predict_network, single_thread
-from htxas.learn.nets.metrics import score
-from htxas.learn.nets.network import Network
+from htxas.learn.data.dataset import CARD, load
+from htxas.learn.nets.device import deterministic
+from htxas.learn.nets.fit import OnEpoch
+from htxas.learn.runs.card import train
+from htxas.learn.runs.fitting import Task
+from htxas.learn.runs.spec import RunSpec
 
-__all__ = ["WEIGHTS", "RunSpec", "execute", "finished", "folder_name"]
+__all__ = ["TEST", "WEIGHTS", "RunSpec", "execute", "finished"]
 
 WEIGHTS = "model.safetensors"
-_SCHEMA = 1
-FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """What a run computes.
-
-    Attributes
-    ----------
-    dataset_key
-        Hash of the frozen dataset.
-    target
-        Target name.
-    kind
-        Model-A or Model-B.
-    network
-        Architecture and schedule.
-    seed
-        User's seed.
-    """
-
-    dataset_key: str
-    target: str
-    kind: ModelKind
-    network: Network
-    seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able values."""
-        return {
-            "dataset_key": self.dataset_key,
-            "target": self.target,
-            "kind": self.kind.value,
-            "network": self.network.to_dict(),
-            "seed": self.seed,
-        }
-
-    @property
-    def key(self) -> str:
-        """Content hash of everything that decides the result, the code's versions included."""
-        return content_key({"schema": _SCHEMA, **self.to_dict(), "code": _code_versions()})
-
-    @property
-    def name(self) -> str:
-        """Name of the model: ``gap-A``."""
-        return f"{self.target}-{self.kind.value}"
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder: results of other datasets or settings are never overwritten."""
-        return folder_name(self.name, self.key)
-
-    @property
-    def generator_seed(self) -> int:
-        """Seed of the run's own generator, whichever worker runs it, in whatever order."""
-        return int(content_key({"seed": self.seed, "target": self.target, "kind": self.kind.value})[:15], 16)
-
-
-def folder_name(name: str, key: str) -> str:
-    """Return the folder of the run called ``name`` whose hash is ``key``."""
-    return f"{name}-{key[:8]}"
-
-
-def _code_versions() -> dict[str, str]:
-    return {"htxas": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+TEST = "test.safetensors"
+"""Of a curve, in the order of the card's test rows: ``true``, ``predicted`` and ``half_width``, shape (n, m)."""
 
 
 def finished(spec: RunSpec, out_dir: Path) -> dict[str, Any] | None:
@@ -111,15 +39,22 @@ def finished(spec: RunSpec, out_dir: Path) -> dict[str, Any] | None:
     return dict(card) if whole else None
 
 
-def execute(dataset_path: str, spec: RunSpec, out_dir: str) -> dict[str, Any]:
+def execute(
+    dataset_path: str, spec: RunSpec, out_dir: str, *, on_epoch: OnEpoch | None = None
+) -> dict[str, Any]:
     """Train one model and its baselines, write ``out_dir/<folder>``, return its card.
 
     Runs in a Dask worker or in this process: it gets paths, not arrays.
 
+    Parameters
+    ----------
+    on_epoch
+        Called with epoch and mean validation loss; what it raises ends the run and leaves no folder.
+
     Raises
     ------
     DatasetError
-        If the dataset is not the one asked for, the target does not vary, or training diverges.
+        If the dataset is not the one asked for, a target does not vary, or training diverges.
     """
     done = finished(spec, Path(out_dir))
     if done is not None:
@@ -128,92 +63,24 @@ def execute(dataset_path: str, spec: RunSpec, out_dir: str) -> dict[str, Any]:
     if dataset.key != spec.dataset_key:
         raise DatasetError(f"holds {dataset.key}, not {spec.dataset_key}", where=dataset_path)
     began = time.perf_counter()
-    with single_thread():
-        card, tensors = _train(dataset, spec)
+    with deterministic():
+        card, tensors, curves = train(Task.of(dataset, spec), on_epoch)
     card["wall_s"] = round(time.perf_counter() - began, 3)
-    _write(Path(out_dir), spec, card, tensors)
+    _write(Path(out_dir), spec, card, {WEIGHTS: tensors} | ({TEST: curves} if curves else {}))
     return card
 
 
-def _train(dataset: Dataset, spec: RunSpec) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    train, validation, test = (dataset.rows(side) for side in Split)
-    x = inputs(spec.kind, dataset.spectra, dataset.ratios)
-    y = dataset.target(spec.target)
-    for side, rows in zip(Split, (train, validation, test), strict=True):
-        if np.ptp(y[rows]) == 0:
-            raise DatasetError(
-                f"target {spec.target} is the same for all {len(rows)} molecules of the {side.name.lower()} split",
-                where=str(dataset.path),
-                hint="leave the target out, or widen the dataset",
-            )
-    points = dataset.spectra.shape[1]
-    x_scaler = Standardiser.fit(x[train], floor_columns=points)
-    y_scaler = Standardiser.fit(y[train, None])
-    z = x_scaler.apply(x)
-    t = y_scaler.apply(y[:, None])[:, 0]
-    fitted = fit_network(
-        z[train], t[train], z[validation], t[validation], spec.network, seed=spec.generator_seed
-    )
-    members = y_scaler.invert(predict_network(fitted.state, z[test], spec.network)[..., None])[..., 0]
-    baselines = fit_baselines(z[train], y[train], z[validation], y[validation], z[test])
-    predicted = {name: b.predicted for name, b in baselines.items()} | {"net": members.mean(axis=0)}
-    distance = np.sqrt((z[train, :points] ** 2).mean(axis=1))
-    target = describe(spec.target)
-    card = {
-        "schema": _SCHEMA,
-        "key": spec.key,
-        "name": spec.name,
-        "code": _code_versions(),
-        "spec": spec.to_dict(),
-        "target": {"name": spec.target, "unit": target.unit, "meaning": target.meaning},
-        "inputs": {
-            "spectrum_points": points,
-            "ratios": [f"{a}/{b}" for a, b in RATIOS] if spec.kind is ModelKind.B else [],
-            **dataset.card["input"],
-            "broadening_sigma_eV": dataset.card["broadening_sigma_eV"],
-            "standardisation": "(x - mean) / scale per column over the training split; a spectrum column's scale is "
-            "its standard deviation, at least 1% of the largest; mean and scale are in the weights file (float64)",
-        },
-        "prediction": f"mean of {spec.network.members} nets that differ in random numbers only; "
-        "their spread is not a calibrated uncertainty",
-        "dataset": {
-            "key": dataset.key,
-            "source": dataset.card["source"],
-            "recipe": dataset.card["recipe"],
-            "method": dataset.card["method"],
-        },
-        "counts": {"train": len(train), "validation": len(validation), "test": len(test)},
-        "domain": {
-            "elements": dataset.card["elements"],
-            "target_min": float(y[train].min()),
-            "target_max": float(y[train].max()),
-            "largest_rms_z": float(distance.max()),
-        },
-        "metrics": {name: dict(score(y[test], p)) for name, p in predicted.items()},
-        "chosen": {name: dict(b.chosen) for name, b in baselines.items() if b.chosen},
-        "best_epoch": list(fitted.best_epoch),
-        "history": {"train": list(fitted.train_loss), "validation": list(fitted.validation_loss)},
-        "test": {
-            "ids": [dataset.ids[i] for i in test],
-            "true": y[test].tolist(),
-            "predicted": {name: p.tolist() for name, p in predicted.items()},
-        },
-    }
-    tensors = {f"net.{name}": value.contiguous() for name, value in fitted.state.items()}
-    for prefix, scaler in (("x", x_scaler), ("y", y_scaler)):
-        tensors[f"{prefix}.mean"] = torch.from_numpy(scaler.mean)
-        tensors[f"{prefix}.scale"] = torch.from_numpy(scaler.scale)
-    return card, tensors
-
-
-def _write(out_dir: Path, spec: RunSpec, card: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+def _write(
+    out_dir: Path, spec: RunSpec, card: Mapping[str, Any], files: Mapping[str, dict[str, torch.Tensor]]
+) -> None:
     final = out_dir / spec.folder
     out_dir.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{spec.folder}-", dir=out_dir))
     try:
-        # One entry only: safetensors writes several in a random order, and equal runs must give equal files.
-        save_file(tensors, str(scratch / WEIGHTS), metadata={"key": spec.key})
-        (scratch / CARD).write_text(json.dumps(card, indent=1) + "\n")
+        for name, tensors in files.items():
+            # One entry only: safetensors writes several in a random order, and equal runs must give equal files.
+            save_file(tensors, str(scratch / name), metadata={"key": spec.key})
+        (scratch / CARD).write_text(json.dumps(card, indent=1, allow_nan=False) + "\n")
         scratch.chmod(0o755)
         if final.exists():  # not whole, or finished() would have returned it
             shutil.rmtree(final)

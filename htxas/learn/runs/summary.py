@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.recipe import ModelKind
-from htxas.learn.runs.run import folder_name
+from htxas.learn.data.recipe import ModelKind, Rows
+from htxas.learn.nets.baselines import BASELINES
+from htxas.learn.runs.spec import folder_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,7 @@ __all__ = ["METRICS", "columns", "headline", "rich_table", "verdict", "write_sum
 
 METRICS = "metrics.json"
 Cards = Mapping[str, Mapping[str, Any]]
-_LABELS = {"ridge": "ridge", "knn": "kNN"}
+_LABELS = {name: label for name, label in BASELINES.items() if name != "mean"}
 
 
 def columns(kinds: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -31,14 +32,20 @@ def columns(kinds: Sequence[str]) -> list[tuple[str, str, str]]:
 
 
 def _layout(cards: Cards) -> tuple[list[str], list[str]]:
-    targets = list(dict.fromkeys(c["spec"]["target"] for c in cards.values()))
+    targets = list(dict.fromkeys(t for c in cards.values() for t in c["targets"]))
     present = {c["spec"]["kind"] for c in cards.values()}
     return targets, [k.value for k in ModelKind if k.value in present]
 
 
+def _result(cards: Cards, target: str, kind: str) -> Mapping[str, Any] | None:
+    found = (c for c in cards.values() if target in c["targets"] and c["spec"]["kind"] == kind)
+    card = next(found, None)
+    return None if card is None else card["targets"][target]
+
+
 def _cell(cards: Cards, target: str, kind: str, method: str) -> Mapping[str, float] | None:
-    card = cards.get(f"{target}-{kind}")
-    return None if card is None else card["metrics"][method]
+    result = _result(cards, target, kind)
+    return None if result is None else result["metrics"][method]
 
 
 def headline(dataset: Dataset) -> str:
@@ -53,37 +60,56 @@ def headline(dataset: Dataset) -> str:
 
 
 def rich_table(cards: Cards, dataset: Dataset) -> Table:
-    """Return the table for a terminal: R^2 on test molecules, mean absolute error below it."""
+    """Return the table for a terminal: R^2 on test rows, mean absolute error below it; of the baselines, the best."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     targets, kinds = _layout(cards)
-    heads = columns(kinds)
+    counts = dataset.card["counts"]
     table = Table(
-        title=f"R² (mean absolute error) on {dataset.card['counts']['test']} test molecules",
+        title=f"R² (mean absolute error) on {counts['test']} test {_rows(dataset)}",
         box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),  # all columns in the 80 of a plain terminal
         collapse_padding=True,
     )
     table.add_column("target", no_wrap=True)
-    for heading, _, _ in heads:
-        table.add_column(heading.replace("-", "\n"), justify="right", no_wrap=True)
+    for kind in kinds:
+        for heading in ("best\nbaseline", "Model", "90%\ncovers"):
+            table.add_column(
+                f"{heading}-{kind}" if heading == "Model" else heading, justify="right", no_wrap=True
+            )
     for target in targets:
-        best = _best(cards, target, heads)
         unit = _unit(cards, target)
+        best = _best(cards, target, columns(kinds))
         cells = []
-        for _, kind, method in heads:
-            value = _cell(cards, target, kind, method)
-            style = "bold" if (kind, method) == best else "none"
-            text = "-" if value is None else f"{value['r2']:.2f}\n({value['mae']:.2g})"
-            cells.append(f"[{style}]{text}[/]")
+        for kind in kinds:
+            result = _result(cards, target, kind)
+            if result is None:
+                cells += ["-", "-", "-"]
+                continue
+            baseline = max(BASELINES, key=lambda m: result["metrics"][m]["r2"])
+            for method in (baseline, "net"):
+                value = result["metrics"][method]
+                style = "bold" if (kind, method) == best else "none"
+                name = "" if method == "net" else f"\n{BASELINES[method]}"
+                cells.append(f"[{style}]{value['r2']:.2f} ({value['mae']:.2g})[/]{name}")
+            cells.append(_coverage(result))
         table.add_row(target if unit == "1" else f"{target}\n({unit})", *cells)
     return table
 
 
+def _rows(dataset: Dataset) -> str:
+    return "sites" if dataset.recipe.rows is Rows.SITE else "molecules"
+
+
+def _coverage(result: Mapping[str, Any]) -> str:
+    coverage = result["interval"]["coverage"]
+    return "-" if coverage is None else f"{coverage:.0%}"
+
+
 def _unit(cards: Cards, target: str) -> str:
-    return next(str(c["target"]["unit"]) for c in cards.values() if c["spec"]["target"] == target)
+    return next(str(c["targets"][target]["unit"]) for c in cards.values() if target in c["targets"])
 
 
 def _best(cards: Cards, target: str, heads: Sequence[tuple[str, str, str]]) -> tuple[str, str]:
@@ -117,7 +143,8 @@ def markdown(cards: Cards, dataset: Dataset) -> str:
     lines = [
         headline(dataset) + ".",
         "",
-        "R² (mean absolute error) on test molecules; for nets also the 5-95% bootstrap range of R² over them. "
+        f"R² (mean absolute error) on test {_rows(dataset)}; for nets also the 5-95% bootstrap range of R² over "
+        "molecules, and how many of these the calibrated 90% interval covers. "
         "A: spectrum; B: spectrum and N/C, O/C, F/C. All fitted on the training split, settings chosen on validation.",
         "",
         "| target | unit | " + " | ".join(h for h, _, _ in heads) + " |",
@@ -134,6 +161,8 @@ def markdown(cards: Cards, dataset: Dataset) -> str:
                 text = f"**{text}**" if (kind, method) == best else text
                 if method == "net":
                     text += f" [{value['r2_low']:.2f}, {value['r2_high']:.2f}]"
+                    result = _result(cards, target, kind)
+                    text += "" if result is None else f", covers {_coverage(result)}"
             cells.append(text)
         lines.append(f"| {target} | {_unit(cards, target)} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *verdict(cards), ""])
@@ -150,12 +179,14 @@ def write_summary(out_dir: Path, cards: Cards, dataset: Dataset) -> dict[str, An
         },
         "models": {name: folder_name(name, card["key"]) for name, card in cards.items()},
         "metrics": {
-            name: {
-                "unit": card["target"]["unit"],
+            f"{target}-{card['spec']['kind']}": {
+                "unit": result["unit"],
                 "counts": card["counts"],
-                **{method: dict(values) for method, values in card["metrics"].items()},
+                **{method: dict(values) for method, values in result["metrics"].items()},
+                "interval": result["interval"],
             }
-            for name, card in cards.items()
+            for card in cards.values()
+            for target, result in card["targets"].items()
         },
         "verdict": verdict(cards),
     }

@@ -17,7 +17,7 @@ from htxas.learn.runs.queue_cluster import QueueWorkers
 from htxas.learn.runs.run import RunSpec
 from htxas.learn.runs.summary import write_summary
 
-__all__ = ["Trained", "freeze_plan", "plan_runs", "train_plan"]
+__all__ = ["MODELS", "Trained", "freeze_plan", "plan_runs", "train_plan"]
 
 MODELS = "models"
 
@@ -71,8 +71,8 @@ def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
             hint="freeze it with qm9: {molecules: FILE}, or models: [A]",
         )
     specs = [
-        RunSpec(dataset.key, target, kind, plan.network, plan.seed)
-        for target in plan.recipe.targets
+        RunSpec(dataset.key, (target,), kind, plan.network, plan.seed)
+        for target in (*plan.recipe.targets, *(c.name for c in plan.recipe.curves))
         for kind in plan.models
         if not (kind is ModelKind.B and target.startswith("ratio_"))
     ]
@@ -88,7 +88,7 @@ def train_plan(
     dataset: Dataset,
     out_dir: Path,
     *,
-    workers: int,
+    workers: int | None,
     scheduler: str | None = None,
     queue: QueueWorkers | None = None,
     on_done: Report | None = None,
@@ -102,7 +102,7 @@ def train_plan(
     """
     specs = plan_runs(plan, dataset)
     out_dir.mkdir(parents=True, exist_ok=True)
-    cards = run_all(
+    found = run_all(
         dataset.path,
         specs,
         out_dir / MODELS,
@@ -111,6 +111,7 @@ def train_plan(
         queue=queue,
         on_done=on_done,
     )
+    cards = {spec.name: found[spec.key] for spec in specs}
     summary = write_summary(out_dir, cards, dataset)
     parity_plot(cards, out_dir / "parity.png")
     return Trained(dataset, cards, summary, out_dir)

@@ -1,329 +1,263 @@
-"""A saved model, and what it says of a molecule, a measured spectrum or a dataset."""
+"""What a model says of a computed molecule, a measured spectrum or a dataset."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from htxas.errors import DatasetError, NotFound
-from htxas.learn.data.dataset import CARD, Dataset
-from htxas.learn.data.features import Standardiser, inputs, resample, window_row
-from htxas.learn.data.recipe import Align, ModelKind, Recipe, Scale
-from htxas.learn.data.records import Method, SpectrumRecord
+from htxas.errors import DatasetError
+from htxas.learn.data.dataset import Dataset
+from htxas.learn.data.features import window_row
+from htxas.learn.data.parts import parts_of
+from htxas.learn.data.recipe import ModelKind
+from htxas.learn.data.records import SpectrumRecord
 from htxas.learn.data.targets import ratios
-from htxas.learn.nets.fit import predict_network, single_thread
-from htxas.learn.nets.network import Network
-from htxas.learn.runs.run import WEIGHTS
-from htxas.learn.runs.summary import METRICS
+from htxas.learn.runs.model import Predicted
+from htxas.learn.runs.sides import sides
+from htxas.learn.serve.answers import CurveEstimate, Estimate, Familiarity, Prediction
+from htxas.learn.serve.formats.measured import MeasuredSpectrum
+from htxas.learn.serve.model import Model
+from htxas.learn.serve.onset import learn_landmark
+from htxas.learn.serve.options import Inputs, Options
+from htxas.learn.serve.prepare import prepare
 
-__all__ = ["Model", "Prediction", "find_model"]
+__all__ = ["predict_dataset", "predict_measured", "predict_record"]
 
 FloatArray = npt.NDArray[np.float64]
-_CSV_INTENSITY = {Scale.ABSOLUTE: "f_per_eV", Scale.AREA: "intensity"}
+_MEASURED = (
+    "the interval was calibrated on computed spectra: what sets a measured one apart from them is not in it"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One predicted number.
-
-    Attributes
-    ----------
-    name
-        Molecule or file.
-    value, unit
-        Mean over the ensemble.
-    spread
-        Standard deviation over the members; not a calibrated uncertainty.
-    test_mae
-        Mean absolute error on the model's own test molecules.
-    warnings
-        Why the number may not be trusted: outside the training domain, and how.
-    true
-        Known value, where there is one.
-    """
-
-    name: str
-    value: float
-    unit: str
-    spread: float
-    test_mae: float
-    warnings: tuple[str, ...] = ()
-    true: float | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Model:
-    """A trained model read from its folder.
-
-    Attributes
-    ----------
-    path
-        The folder.
-    card
-        Its JSON card.
-    """
-
-    path: Path
-    card: dict[str, Any]
-    _state: dict[str, torch.Tensor]
-    _x: Standardiser
-    _y: Standardiser
-
-    @classmethod
-    def load(cls, path: Path) -> Model:
-        """Read a model folder.
-
-        Raises
-        ------
-        DatasetError
-            If its files are missing or damaged.
-        """
-        try:
-            card = json.loads((path / CARD).read_text())
-            tensors = load_file(str(path / WEIGHTS))
-            state = {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
-            x, y = (Standardiser(tensors[f"{s}.mean"].numpy(), tensors[f"{s}.scale"].numpy()) for s in "xy")
-            card["spec"]["network"], card["dataset"]["recipe"]
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise DatasetError(
-                "this is not a trained model", where=str(path), hint="htxas train FILE.yaml"
-            ) from error
-        return cls(path, card, state, x, y)
-
-    @property
-    def kind(self) -> ModelKind:
-        """Which inputs it takes."""
-        return ModelKind(self.card["spec"]["kind"])
-
-    @property
-    def recipe(self) -> Recipe:
-        """How its inputs are made."""
-        return Recipe.from_dict(self.card["dataset"]["recipe"])
-
-    def predict_rows(
-        self, spectra: npt.ArrayLike, composition_ratios: npt.ArrayLike
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return value (n,), member spread (n,) and r.m.s. z-score of the spectrum (n,).
-
-        Parameters
-        ----------
-        spectra
-            Windowed spectra, shape (n, points).
-        composition_ratios
-            N/C, O/C, F/C, shape (n, 3); ignored by Model-A.
-        """
-        network = Network.from_dict(self.card["spec"]["network"])
-        points = int(self.card["inputs"]["spectrum_points"])
-        z = self._x.apply(inputs(self.kind, spectra, composition_ratios))
-        with single_thread():
-            members = predict_network(self._state, z, network)
-        values = self._y.invert(members[..., None])[..., 0]
-        return values.mean(axis=0), values.std(axis=0), np.sqrt((z[:, :points] ** 2).mean(axis=1))
-
-    def predict_record(self, record: SpectrumRecord) -> Prediction:
-        """Predict for a computed molecule.
-
-        Raises
-        ------
-        DatasetError
-            If it was computed with another method, or does not cover the window.
-        """
-        where = f"molecule {record.name}"
-        if asdict(record.method) != self.card["dataset"]["method"]:
-            raise DatasetError(
-                f"is {record.method}, the model was trained on {Method(**self.card['dataset']['method'])}",
-                where=where,
-            )
-        if record.spectrum is None:
-            raise DatasetError("has no molecular spectrum", where=where)
-        if record.spectrum.sigma_eV != self.card["inputs"]["broadening_sigma_eV"]:
-            raise DatasetError(
-                f"sigma {record.spectrum.sigma_eV} eV, the model was trained at "
-                f"{self.card['inputs']['broadening_sigma_eV']} eV",
-                where=where,
-            )
-        row = window_row(record.spectrum, record.excitation_energy_eV, self.recipe.window, where=where)
-        return self._one(record.name, row, record.composition)
-
-    def predict_csv(
-        self, path: Path, *, excitation_energy_eV: float | None, composition: Mapping[str, int] | None
-    ) -> Prediction:
-        """Predict for a spectrum in a CSV file with the columns ``energy_eV`` and ``f_per_eV`` or ``intensity``.
-
-        ``f_per_eV`` is oscillator strength per eV and atom, what models of absolute scale need; any scale of
-        ``intensity`` does for models of area scale. No background is subtracted and no broadening is added.
-
-        Parameters
-        ----------
-        excitation_energy_eV
-            Energy of the first final state: the window is placed from it. Required by models aligned so.
-        composition
-            Atoms per element; required by Model-B.
-
-        Raises
-        ------
-        DatasetError
-            Wrong columns, unordered or too coarse energies, a window not covered, something required missing.
-        """
-        window = self.recipe.window
-        where = str(path)
-        if window.align is Align.EXCITATION_ENERGY and excitation_energy_eV is None:
-            raise DatasetError(
-                "the model aligns spectra by the excitation energy", hint="give --excitation-energy EV"
-            )
-        if self.kind is ModelKind.B and composition is None:
-            raise DatasetError("Model-B needs the composition", hint="give --formula, such as C2H6O")
-        energies, intensity = _read_csv(path, _CSV_INTENSITY[window.scale], window.scale)
-        sigma = float(self.card["inputs"]["broadening_sigma_eV"])
-        coarsest = float(np.diff(energies).max())
-        if coarsest > 0.5 * sigma + 1e-9:
-            raise DatasetError(
-                f"points are up to {coarsest:.2f} eV apart; sigma {sigma} eV needs at most {0.5 * sigma} eV",
-                where=where,
-            )
-        anchor = excitation_energy_eV if excitation_energy_eV is not None else 0.0
-        row = resample(energies, intensity, anchor, window, where=where, zero_below=False)
-        prediction = self._one(path.name, row, composition)
-        note = f"broadening of the file is taken to be the model's, sigma {sigma} eV"
-        return replace(prediction, warnings=(*prediction.warnings, note))
-
-    def predict_dataset(self, dataset: Dataset) -> list[Prediction]:
-        """Predict for every molecule of a frozen dataset, beside the true value where it has the target.
-
-        Raises
-        ------
-        DatasetError
-            If its inputs were made in another way, or by another method.
-        """
-        same = (
-            dataset.recipe.window == self.recipe.window
-            and dataset.card["method"] == self.card["dataset"]["method"]
-            and dataset.card["broadening_sigma_eV"] == self.card["inputs"]["broadening_sigma_eV"]
-        )
-        if not same:
-            raise DatasetError(
-                "window, broadening or method differ from the model's", where=str(dataset.path)
-            )
-        target = self.card["target"]
-        known = any(t["name"] == target["name"] for t in dataset.card["targets"])
-        truth = dataset.target(target["name"]) if known else None
-        values, spreads, distances = self.predict_rows(dataset.spectra, dataset.ratios)
-        mae = float(self.card["metrics"]["net"]["mae"])
-        return [
-            Prediction(
-                name,
-                float(values[i]),
-                target["unit"],
-                float(spreads[i]),
-                mae,
-                tuple(self._far(float(distances[i]))),
-                None if truth is None else float(truth[i]),
-            )
-            for i, name in enumerate(dataset.ids)
-        ]
-
-    def _one(
-        self, name: str, row: npt.NDArray[np.float32], composition: Mapping[str, int] | None
-    ) -> Prediction:
-        extra = ratios(composition, f"molecule {name}") if composition is not None else [0.0, 0.0, 0.0]
-        values, spreads, distances = self.predict_rows(row[None], [extra])
-        warnings = self._far(float(distances[0]))
-        strange = sorted(set(composition or ()) - set(self.card["domain"]["elements"]))
-        if strange:
-            warnings.append(f"outside the training domain: no training molecule contains {' '.join(strange)}")
-        target = self.card["target"]
-        mae = float(self.card["metrics"]["net"]["mae"])
-        return Prediction(name, float(values[0]), target["unit"], float(spreads[0]), mae, tuple(warnings))
-
-    def _far(self, distance: float) -> list[str]:
-        limit = float(self.card["domain"]["largest_rms_z"])
-        if distance <= limit:
-            return []
-        return [
-            f"outside the training domain: r.m.s. z-score {distance:.2f}, training spectra at most {limit:.2f}"
-        ]
-
-
-def find_model(text: str, models: Path) -> Path:
-    """Return the folder of a model given as a path, ``TRAINING/gap-A``, or ``gap-A`` beside a ``metrics.json``.
+def predict_measured(
+    model: Model,
+    spectrum: MeasuredSpectrum,
+    options: Options,
+    *,
+    composition: Mapping[str, int] | None = None,
+    counts: float | None = None,
+    dataset: Dataset | None = None,
+) -> Prediction:
+    """Predict from a measured spectrum.
 
     Parameters
     ----------
-    text
-        As typed.
-    models
-        Folder of trainings, tried after the path itself.
+    composition
+        Atoms per element; required by Model-B.
+    counts
+        Expected counts at its maximum; required by a noise-conditioned model.
+    dataset
+        What the model was trained on; needed where the onset is to be found.
 
     Raises
     ------
-    NotFound
-        With what there is instead.
+    DatasetError
+        See :func:`htxas.learn.serve.prepare.prepare`; or something required is missing.
     """
-    for base in (Path(text).expanduser(), models / text):
-        if (base / CARD).is_file() and (base / WEIGHTS).is_file():
-            return base
-        for current in (base.parent / METRICS, base.parent.parent / METRICS):
-            names = _named_models(current)
-            if base.name in names:
-                return current.parent / "models" / names[base.name]
-            if names:
-                near = get_close_matches(base.name, names, n=1)
-                raise NotFound(
-                    f"no model is called {base.name!r}",
-                    where=str(current.parent),
-                    hint=f"did you mean {near[0]!r}?" if near else "one of " + " ".join(names),
-                )
-    trainings = sorted(p.parent.name for p in models.glob(f"*/{METRICS}"))
-    hint = "trainings here: " + " ".join(trainings) if trainings else "htxas train FILE.yaml"
-    raise NotFound(f"no model {text!r}; name it TRAINING/TARGET-KIND, such as reference/gap-A", hint=hint)
+    if model.kind is ModelKind.B and composition is None:
+        raise DatasetError("Model-B needs the composition", hint="give --formula, such as C2H6O")
+    conditioned = model.net.spec.network.noise_conditioned
+    if conditioned != (counts is not None):
+        raise DatasetError(
+            "the model asks how noisy the spectrum is"
+            if conditioned
+            else "the model does not ask how noisy the spectrum is",
+            hint="give --counts, expected at the maximum" if conditioned else "leave --counts out",
+        )
+    landmark = None
+    if options.auto_onset and dataset is not None:
+        rows = sides(dataset, model.net.spec).train
+        landmark = learn_landmark(dataset.spectra[rows], dataset.recipe.window)
+    prepared = prepare(spectrum, options, _inputs(model), landmark)
+    onsets = list(prepared.others)
+    rows_ = np.array([prepared.row, *prepared.others.values()])
+    extra = np.zeros(3) if composition is None else np.array(ratios(composition, str(spectrum.path)))
+    dose = None if counts is None else np.full(len(rows_), np.log10(counts))
+    found = _predictions(
+        model,
+        [spectrum.path.name, *map(str, onsets)],
+        rows_,
+        np.tile(extra, (len(rows_), 1)),
+        composition,
+        log_dose=dose,
+    )
+    first = found[0]
+    notes = [_MEASURED, *_smoothing_note(model, options)]
+    if spectrum.element is None:
+        notes.append(
+            f"the file does not say what it is of; taken to be {model.method.element} {model.method.edge}"
+        )
+    if onsets:
+        first = _widened(found)
+        notes.insert(0, "the interval spans those at both ends of the onset's range, too")
+    return replace(
+        first,
+        notes=tuple(notes),
+        prepared=prepared,
+        if_onset={onset: p.estimates for onset, p in zip(onsets, found[1:], strict=True)},
+    )
 
 
-def _named_models(summary: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(summary.read_text())["models"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # not one of ours
+def _widened(found: Sequence[Prediction]) -> Prediction:
+    """Return the first prediction with intervals that contain those of all."""
+    first = found[0]
+    estimates = []
+    for i, e in enumerate(first.estimates):
+        ends = ([getattr(p.estimates[i], end) for p in found] for end in ("low", "high"))
+        estimates.append(e if e.low is None else replace(e, low=min(next(ends)), high=max(next(ends))))
+    curve = first.curve
+    if curve is not None and curve.low is not None:
+        bands = np.array(
+            [(p.curve.low, p.curve.high) for p in found if p.curve is not None], dtype=np.float64
+        )
+        curve = replace(curve, low=bands[:, 0].min(axis=0), high=bands[:, 1].max(axis=0))
+    return replace(first, estimates=tuple(estimates), curve=curve)
 
 
-def _read_csv(path: Path, column: str, scale: Scale) -> tuple[FloatArray, FloatArray]:
-    if not path.is_file():
-        raise DatasetError("there is no such file", where=str(path))
-    energies, intensity = [], []
-    with path.open(newline="") as stream:
-        reader = csv.DictReader(stream, skipinitialspace=True)
-        names = [n.strip() for n in reader.fieldnames or ()]
-        accepted = [column] if scale is Scale.ABSOLUTE else [column, _CSV_INTENSITY[Scale.ABSOLUTE]]
-        found = next((c for c in accepted if c in names), None)
-        if "energy_eV" not in names or found is None:
-            hint = (
-                "dataset.window.scale: area trains models for intensities in any unit"
-                if scale is Scale.ABSOLUTE
-                else None
-            )
+def predict_record(model: Model, record: SpectrumRecord) -> list[Prediction]:
+    """Predict for a computed molecule; of a model of sites, for each of its sites.
+
+    Raises
+    ------
+    DatasetError
+        If it was computed with another method, or does not cover the window.
+    """
+    where = f"molecule {record.name}"
+    if record.method != model.method:
+        raise DatasetError(f"is {record.method}, the model was trained on {model.method}", where=where)
+    names, rows = [], []
+    recipe = model.recipe
+    for part in parts_of(record, recipe, where):
+        if part.spectrum is None or part.excitation_energy_eV is None:
+            raise DatasetError("its spectrum is continuous; the model is of transitions", where=part.name)
+        sigma = part.spectrum.sigma_eV
+        if sigma != model.sigma_eV:
             raise DatasetError(
-                f"the first line must name energy_eV and {' or '.join(accepted)}, not {','.join(names) or 'nothing'}",
-                where=f"{path}:1",
-                hint=hint,
+                f"sigma {sigma} eV, the model was trained at {model.sigma_eV} eV", where=part.name
             )
-        reader.fieldnames = names
-        for row in reader:
-            try:
-                energies.append(float(row["energy_eV"]))
-                intensity.append(float(row[found]))
-            except (TypeError, ValueError):
-                raise DatasetError("not a number", where=f"{path}:{reader.line_num}") from None
-    e = np.array(energies)
-    if len(e) < 10 or not (np.diff(e) > 0).all():
-        raise DatasetError("needs at least ten points in ascending energy", where=str(path))
-    return e, np.array(intensity)
+        names.append(part.name)
+        rows.append(window_row(part.spectrum, part.excitation_energy_eV, recipe.window, where=part.name))
+    if record.composition is None:
+        raise DatasetError("its composition is not known", where=where)
+    extra = np.tile(ratios(record.composition, where), (len(rows), 1))
+    return _predictions(model, names, np.array(rows), extra, record.composition)
+
+
+def predict_dataset(model: Model, dataset: Dataset) -> list[Prediction]:
+    """Predict for every row of a frozen dataset, beside what is known.
+
+    Raises
+    ------
+    DatasetError
+        If its inputs were made in another way, or by another method.
+    """
+    mine, its = model.recipe, dataset.recipe
+    same = (
+        its.window == mine.window
+        and its.rows == mine.rows
+        and dataset.card["method"] == model.card["dataset"]["method"]
+        and dataset.card["broadening_sigma_eV"] == model.sigma_eV
+    )
+    if not same:
+        raise DatasetError(
+            "rows, window, broadening or method differ from the model's", where=str(dataset.path)
+        )
+    found = _predictions(model, dataset.ids, dataset.spectra, dataset.ratios, None)
+    if model.is_curve:
+        (name,) = model.targets
+        if name not in dataset.curves:
+            return found
+        true = np.asarray(dataset.curve(name), dtype=np.float64)
+        return [
+            replace(p, curve=replace(p.curve, true=t)) for p, t in zip(found, true, strict=True) if p.curve
+        ]
+    known = {t["name"] for t in dataset.card["targets"]}
+    columns = {t: dataset.target(t) for t in model.targets if t in known}
+    return [
+        replace(
+            p,
+            estimates=tuple(
+                replace(e, true=float(columns[e.target][i])) if e.target in columns else e
+                for e in p.estimates
+            ),
+        )
+        for i, p in enumerate(found)
+    ]
+
+
+def _inputs(model: Model) -> Inputs:
+    window, method = model.recipe.window, model.method
+    points = int(model.card["inputs"]["spectrum_points"])
+    return Inputs(
+        window,
+        model.columns,
+        model.sigma_eV,
+        method.element,
+        method.edge,
+        float(model.net.x.mean[:points].sum() * window.step_eV),
+    )
+
+
+def _smoothing_note(model: Model, options: Options) -> list[str]:
+    noise = model.net.spec.noise
+    trained = None if noise is None else noise.smoothing_eV
+    if trained == options.smooth_eV:
+        return []
+    return [
+        f"the model was trained on spectra {'not smoothed' if trained is None else f'smoothed over {trained:g} eV'}"
+    ]
+
+
+def _predictions(
+    model: Model,
+    names: Sequence[str],
+    spectra: npt.ArrayLike,
+    extra: npt.ArrayLike,
+    composition: Mapping[str, int] | None,
+    *,
+    log_dose: FloatArray | None = None,
+) -> list[Prediction]:
+    got = model.net.predict(spectra, extra, log_dose=log_dose)
+    z = model.net.standardised(spectra, extra, log_dose=log_dose)
+    points = int(model.card["inputs"]["spectrum_points"])
+    rms = np.sqrt((z[:, :points] ** 2).mean(axis=1))
+    domain = model.card["domain"]
+    strange = tuple(sorted(set(composition or ()) - set(domain["elements"])))
+    return [
+        Prediction(
+            name,
+            () if model.is_curve else _estimates(model, got, i),
+            _curve(model, got, i) if model.is_curve else None,
+            Familiarity(float(got.percentile[i]), float(rms[i]), float(domain["largest_rms_z"]), strange),
+            z[i],
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def _estimates(model: Model, got: Predicted, row: int) -> tuple[Estimate, ...]:
+    found = []
+    for i, (name, target) in enumerate(model.targets.items()):
+        value, half = float(got.value[row, i]), float(got.half_width[row, i])
+        low, high = (value - half, value + half) if np.isfinite(half) else (None, None)
+        mae = float(target["metrics"]["net"]["mae"])
+        found.append(Estimate(name, target["unit"], value, low, high, mae))
+    return tuple(found)
+
+
+def _curve(model: Model, got: Predicted, row: int) -> CurveEstimate:
+    ((name, target),) = model.targets.items()
+    value, half = got.value[row], got.half_width[row]
+    finite = bool(np.isfinite(half).all())
+    return CurveEstimate(
+        name,
+        target["unit"],
+        target["zero"],
+        target["start_eV"] + np.arange(target["points"]) * target["step_eV"],
+        value,
+        value - half if finite else None,
+        value + half if finite else None,
+    )
