@@ -130,6 +130,8 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
     counts, line = card["counts"], _line(card)
     left = "".join(f"; {n} left out ({reason})" for reason, n in counts["left_out"].items())
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
     facts.add_row("dataset", f"{name}  {card['key']}")
     facts.add_row("source", card["source"])
     facts.add_row("rows", f"{counts['rows']:,} {line['of']}s of {counts['molecules']:,} molecules{left}")
@@ -141,6 +143,8 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
     facts.add_row(
         "", f"{card['input']['energies']}; {f'sigma {sigma_eV} eV' if sigma_eV else 'not broadened further'}"
     )
+    if "states_complete_to" in card["query"]:
+        facts.add_row("", f"states taken to be complete to {card['query']['states_complete_to']}")
     for target in card["targets"]:
         facts.add_row(f"target {target['name']}", f"{target['meaning']} ({target['unit']})")
     for key, curve in card["curves"].items():

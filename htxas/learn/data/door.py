@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from htxas.datafile import published_paths
+from htxas.datafile import DatasetFile, published_paths
 from htxas.errors import DatasetError, NotFound
 from htxas.learn.data.config import Qm9Files
 from htxas.learn.data.dataset import CARD, Dataset, freeze, load
@@ -54,6 +54,7 @@ def freeze_source(
     if file is not None:
         return freeze(_file_source(file, recipe, qm9), recipe, datasets_dir, qm9=table)
     assert campaign is not None
+    _refuse_molecules(qm9)
     from htxas.store.store import Store  # a file needs no database driver
 
     with Store.open() as store:
@@ -63,7 +64,18 @@ def freeze_source(
 def _file_source(path: Path, recipe: Recipe, qm9: Qm9Files | None) -> Source:
     if path.is_dir() or published_paths(path):
         return PublishedSource.of(path, recipe, None if qm9 is None else qm9.molecules)
+    DatasetFile(path).close()  # says so if it is something else
+    _refuse_molecules(qm9)
     return FileSource(path)
+
+
+def _refuse_molecules(qm9: Qm9Files | None) -> None:
+    if qm9 is not None and qm9.properties is None:
+        raise DatasetError(
+            "qm9.molecules alone is for files of the published layout: here every molecule tells its own SMILES",
+            where=str(qm9.molecules),
+            hint="leave it out, or give qm9.properties",
+        )
 
 
 def name_dataset(dataset: Dataset, name: str, datasets_dir: Path) -> None:

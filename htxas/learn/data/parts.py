@@ -12,6 +12,8 @@ from htxas.learn.data.records import SiteRecord, SpectrumRecord
 
 __all__ = ["Part", "parts_of"]
 
+_MARGIN_EV, _MARGIN_SIGMAS = 3.0, 6.0  # below the first transition; as stored spectra of sigma 0.5 eV have it
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
@@ -68,7 +70,8 @@ def _of_site(site: SiteRecord, sticks: Sticks | None, recipe: Recipe, where: str
     """Return the spectrum of a site with the recipe's broadening, or as it is stored."""
     sigma_eV = 0.5 if recipe.sigma_eV is None else recipe.sigma_eV
     if sticks is not None:
-        made = broaden(sticks, sigma_eV=sigma_eV, step_eV=recipe.window.step_eV)
+        margin_eV = max(_MARGIN_EV, _MARGIN_SIGMAS * sigma_eV)
+        made = broaden(sticks, sigma_eV=sigma_eV, step_eV=recipe.window.step_eV, margin_eV=margin_eV)
         return replace(made, quantity=site.quantity)
     if site.spectrum is None:
         raise DatasetError("has neither transitions nor a spectrum", where=where)
