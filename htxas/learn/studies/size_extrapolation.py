@@ -18,7 +18,7 @@ from htxas.learn.runs.network_section import network_of
 from htxas.learn.runs.spec import RunSpec, Subset
 from htxas.learn.studies.figures import COLOURS, MARKERS, canvas, legend_below
 from htxas.learn.studies.file import StudyFile, kinds_of
-from htxas.learn.studies.results import METHODS, NET, Cell, Results
+from htxas.learn.studies.results import METHODS, NET, Cell, Results, best_baseline
 from htxas.learn.studies.study import Planned, Report, Table, askable, repeat
 from htxas.learn.studies.words import compared, found_in, shown
 
@@ -178,7 +178,8 @@ class SizeExtrapolation:
         words.append(compared(outside, most=4))
         return Report(
             tables=[self._table(results, rows)],
-            figures={"sizes": self._figure(results, rows, pairs, sets, limit)},
+            figures={"sizes": self._figure(results, rows, pairs, sets, limit)}
+            | self._by_size(dataset, results, rows, pairs, sets[0]),
             words=words,
             cells=[cell for row in rows.values() for cell in row.values()],
         )
@@ -247,6 +248,40 @@ class SizeExtrapolation:
         )
         legend_below(figure, panels[0, 0], 6)
         return figure
+
+    def _by_size(
+        self, dataset: Dataset, results: Results, rows: Rows, pairs: list[tuple[str, str]], whole: str
+    ) -> dict[str, Figure]:
+        """Return how errors of numbers grow with size, trained on all smaller molecules; nothing of curves."""
+        if results.cards[0]["targets"][pairs[0][0]]["kind"] == "curve":
+            return {}
+        size_of = dict(zip(dataset.ids, self._sizes(dataset).tolist(), strict=True))
+        figure, panels = canvas(1, len(pairs), 2.7, 2.4)
+        for panel, (target, kind) in zip(panels[0], pairs, strict=True):
+            best = best_baseline(rows[target, kind, whole]).method
+            for label, marker, fill in ((_INSIDE, "o", "none"), (whole, "o", None)):
+                sizes = np.array([size_of[i] for i in results.ids(model=kind, trained_on=label)])
+                for method in (best, NET):
+                    true, predicted = results.scatter(target, method, model=kind, trained_on=label)
+                    error, colour = np.abs(predicted - true), COLOURS[method]
+                    if method == NET:
+                        face = colour if fill is None else fill
+                        panel.plot(sizes, error, marker, color=colour, ms=3, mfc=face, mew=0.6, alpha=0.6)
+                    there = np.unique(sizes)
+                    rms = [float(np.sqrt((error[sizes == n] ** 2).mean())) for n in there]
+                    name = f"RMS error of {METHODS[method]}" if label == whole else None
+                    panel.plot(there, rms, "-" if label == whole else ":", color=colour, lw=1.4, label=name)
+            panel.set_title(f"{target}, inputs {kind}", fontsize=9)
+            panel.set_xlabel(self.count.replace("_", " "), fontsize=8)
+            panel.set_ylabel(f"absolute error{_unit(results, target, brackets=True)}", fontsize=8)
+            panel.set_ylim(bottom=0)
+            panel.grid(color="0.93")
+            panel.legend(fontsize=7, frameon=False)
+        figure.suptitle(
+            f"filled, full lines: larger than anything trained on ({whole}); open, dotted: {_INSIDE}",
+            fontsize=8,
+        )
+        return {"by_size": figure}
 
 
 def _as_many(whole: str, part: str) -> str:
