@@ -12,6 +12,7 @@ from htxas.campaign.file import load_campaign
 from htxas.campaign.schema import CampaignModel, GeometryModel
 from htxas.campaign.yamlfile import load_yaml
 from htxas.domain.gate import GateLimits
+from htxas.learn.data.config import read_recipe
 from htxas.learn.data.recipe import Recipe, Window
 from htxas.learn.nets.network import Network
 from htxas.learn.runs.config import read_plan
@@ -70,5 +71,7 @@ def test_every_workflow_is_accepted(path: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("HTXAS_VASP_POTCARS", str(library(tmp_path / "potcars")))  # VASP's own are licensed
     if re.search(r"^campaign:", path.read_text(), re.M):
         assert load_campaign(path).document["structures"]
+    elif path.name == "recipe.yaml":
+        assert read_recipe(path)[0].targets
     else:
         assert read_plan(path).recipe.targets

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+import numpy as np
+
 from htxas.campaign.cost import CostModel
 from htxas.campaign.file import CampaignFile
 from htxas.campaign.molecules import campaign_molecules
@@ -23,6 +25,7 @@ from htxas.domain.structure import Structure
 from htxas.errors import HtxasError, StructureError, UnsupportedInput, UserError
 from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
 from htxas.structures.read import expand
+from htxas.structures.source import SourceMolecule
 
 __all__ = ["Plan", "PlannedMolecule", "Skipped", "Survey", "ground_calculation", "site_calculation"]
 
@@ -231,6 +234,7 @@ class Plan:
                 survey.without_element.add(molecule.name)
                 continue
             try:
+                _refuse_moments(molecule)
                 engine.check(structure, campaign.parameters)
                 sites = expand(molecule, campaign.element, campaign.symmetry_tolerance_A)
             except UnsupportedInput as error:
@@ -304,6 +308,29 @@ class Plan:
             None if ground is None else PlannedCalculation(ground, self._cost.ground_s(structure)),
             tuple(planned),
         )
+
+
+def _refuse_moments(molecule: SourceMolecule) -> None:
+    """Refuse magnetic moments, before any engine is asked: none of them has a spin-polarised initial state.
+
+    An engine that learns to takes this check over; that of all others stays here.
+
+    Raises
+    ------
+    UnsupportedInput
+        Saying what to do: without its moments a structure is computed without spin, and the user has said so.
+    """
+    structure, moments = molecule.structure, molecule.structure.moments_muB
+    if moments is None:
+        return
+    atom = int(np.abs(moments).argmax())
+    file = molecule.provenance.get("file")
+    raise UnsupportedInput(
+        f"magnetic moments in {file}, up to {abs(moments[atom]):g} Bohr magnetons ({structure.symbols[atom]}, atom "
+        f"{molecule.order[atom]} of the file, counted from 0): no engine here starts from a spin-polarised state; to "
+        "compute it without spin, knowingly, take the moments out of the file",
+        where=f"{file}, {molecule.name}",
+    )
 
 
 def _nothing(campaign: CampaignFile, survey: Survey) -> UserError:

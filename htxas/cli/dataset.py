@@ -29,7 +29,7 @@ def dataset() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 def freeze(name: str, source: str, recipe: Path, as_json: bool) -> None:
-    r"""Read a source once and keep what a recipe asks for, as NAME.
+    """Read a source once and keep what a recipe asks for, as NAME.
 
     The same content gives the same dataset. A recipe says rows (molecule or site), window, broadening, targets,
     curves (densities of states) and how large the sides of its splits are: see templates/dataset.yaml.
@@ -91,7 +91,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 def show(name: str, as_json: bool) -> None:
-    r"""Show the card of a dataset: NAME, the start of its key, or its folder.
+    """Show the card of a dataset: NAME, the start of its key, or its folder.
 
     \b
     htxas dataset show quick
@@ -132,7 +132,10 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
         "method", "{engine} {element} {edge}, parameters {parameters_key:.8}".format(**card["method"])
     )
     facts.add_row("input", f"{card['input']['quantity']}, {card['input']['unit']}")
-    facts.add_row("", f"{card['input']['energies']}; sigma {card['broadening_sigma_eV']} eV")
+    sigma_eV = card["broadening_sigma_eV"]
+    facts.add_row(
+        "", f"{card['input']['energies']}; {f'sigma {sigma_eV} eV' if sigma_eV else 'not broadened further'}"
+    )
     for target in card["targets"]:
         facts.add_row(f"target {target['name']}", f"{target['meaning']} ({target['unit']})")
     for key, curve in card["curves"].items():

@@ -46,7 +46,8 @@ Root attributes: ``format`` (``htxas-dataset``), ``format_version``, ``campaign`
     absent: ``vacuum``), ``start``, ``step_eV``, ``sigma_eV``, ``provenance`` (JSON: where the geometry came
     from), ``content_sha256``;
     datasets ``symbols`` (n), ``positions_A`` (n,3), ``canonical_order`` (n; canonical atom i is file atom
-    ``canonical_order[i]``), ``energies`` (absolute eV), ``spectrum`` (float32; columns total, x, y, z;
+    ``canonical_order[i]``), ``moments_muB`` (n, Bohr magnetons; absent: none), ``energies`` (absolute eV),
+    ``spectrum`` (float32; columns total, x, y, z;
     multiplicity-weighted, orientation-averaged mean of the sites, so x = y = z = total); ``pdos/energies``
     (float64, eV from ``energy_reference``), ``pdos/occupations`` (float32), ``pdos/weights`` (levels, file atoms,
     s p d; uint16, times ``weights_scale`` of ``pdos``: absolute error 8e-6), ``pdos/shares`` (float64, how much of a

@@ -96,6 +96,8 @@ def to_node(entry: MoleculeEntry) -> Node:
     }
     if structure.cell_A is not None:
         arrays["cell_A"] = structure.cell_A
+    if structure.moments_muB is not None:
+        arrays["moments_muB"] = structure.moments_muB[inverse]
     if entry.excitation_energy_eV is not None:
         attrs["excitation_energy_eV"] = float(entry.excitation_energy_eV)
     if entry.spectrum is not None:
@@ -182,7 +184,11 @@ def from_node(node: Node) -> MoleculeEntry:
     attrs = {k: json.loads(v) if k in _JSON_ATTRS else v for k, v in node.attrs.items()}
     symbols = [s.decode() for s in node.arrays["symbols"]]
     structure, order = Structure.from_atoms(
-        symbols, node.arrays["positions_A"], node.arrays.get("cell_A"), where=attrs["name"]
+        symbols,
+        node.arrays["positions_A"],
+        node.arrays.get("cell_A"),
+        moments_muB=node.arrays.get("moments_muB"),
+        where=attrs["name"],
     )
     if structure.key != attrs["structure_key"] or list(order) != node.arrays["canonical_order"].tolist():
         raise ValueError(f"the atoms of {attrs['name']} do not match their structure key")

@@ -15,19 +15,22 @@ from htxas.domain.elements import atomic_number
 from htxas.domain.identity import content_key
 from htxas.errors import StructureError
 
-__all__ = ["POSITION_DECIMALS", "Structure"]
+__all__ = ["MOMENT_DECIMALS", "POSITION_DECIMALS", "Structure"]
 
 POSITION_DECIMALS = 6
 """Positions are kept to 1e-6 A; that grid is what is computed, so the identity is exact."""
+
+MOMENT_DECIMALS = 3
+"""Magnetic moments are kept to 1e-3 Bohr magnetons, as codes print them; what is smaller counts as zero."""
 
 _GUARD_DECIMALS = 9  # round here first: a decimal half-way case then always falls the same way
 _CLOSEST_A = 0.4  # below any bond (H2 is 0.74 A): two atoms in one place
 FloatArray = npt.NDArray[np.float64]
 
 
-def _on_grid(values: npt.ArrayLike) -> FloatArray:
+def _on_grid(values: npt.ArrayLike, decimals: int = POSITION_DECIMALS) -> FloatArray:
     guarded: FloatArray = np.asarray(values, dtype=np.float64).round(_GUARD_DECIMALS)
-    array: FloatArray = guarded.round(POSITION_DECIMALS) + 0.0  # + 0.0: -0.0 -> 0.0
+    array: FloatArray = guarded.round(decimals) + 0.0  # + 0.0: -0.0 -> 0.0
     array.flags.writeable = False
     return array
 
@@ -46,11 +49,15 @@ class Structure:
         Cartesian positions in Angstrom, shape (n, 3), read-only.
     cell_A
         Lattice vectors as rows in Angstrom, shape (3, 3), or None for a molecule in vacuum.
+    moments_muB
+        Collinear magnetic moments of the atoms in Bohr magnetons on a 1e-3 grid, length n, read-only; None if there are
+        none, or all are zero. A part of the identity only where there are some.
     """
 
     symbols: tuple[str, ...]
     positions_A: FloatArray
     cell_A: FloatArray | None = field(default=None)
+    moments_muB: FloatArray | None = field(default=None)
 
     @classmethod
     def from_atoms(
@@ -59,6 +66,7 @@ class Structure:
         positions_A: npt.ArrayLike,
         cell_A: npt.ArrayLike | None = None,
         *,
+        moments_muB: npt.ArrayLike | None = None,
         where: str | None = None,
     ) -> tuple[Structure, tuple[int, ...]]:
         """Return the canonical structure and ``order``: canonical atom i is input atom ``order[i]``.
@@ -67,13 +75,16 @@ class Structure:
         ----------
         symbols, positions_A, cell_A
             As in the file; positions in Angstrom, shape (n, 3).
+        moments_muB
+            Collinear magnetic moments in Bohr magnetons, length n, in the order of the symbols.
         where
             Named in errors (file and record).
 
         Raises
         ------
         StructureError
-            Empty, wrong shape, not finite, an unknown element, or two atoms closer than 0.4 A.
+            Empty, wrong shape, not finite, an unknown element, two atoms closer than 0.4 A, or moments that are
+            not one finite number per atom.
         """
         if len(symbols) == 0:
             raise StructureError("the structure has no atoms", where=where)
@@ -92,7 +103,11 @@ class Structure:
                 raise StructureError("the cell is not three independent lattice vectors", where=where)
         ordered = positions[order]
         ordered.flags.writeable = False
-        structure = cls(tuple(symbols[i] for i in order), ordered, cell)
+        moments = _moments(moments_muB, len(symbols), where)
+        if moments is not None:
+            moments = moments[order]
+            moments.flags.writeable = False
+        structure = cls(tuple(symbols[i] for i in order), ordered, cell, moments)
         structure._refuse_overlap(order, where)
         return structure, tuple(order)
 
@@ -131,7 +146,7 @@ class Structure:
 
     @cached_property
     def key(self) -> str:
-        """Content hash over elements, grid positions and cell."""
+        """Content hash over elements, grid positions, cell, and the moments if there are any."""
         scale = 10**POSITION_DECIMALS
         return content_key(
             {
@@ -140,6 +155,15 @@ class Structure:
                 "cell_1e-6A": None
                 if self.cell_A is None
                 else np.rint(self.cell_A * scale).astype(np.int64).tolist(),
+                **(
+                    {}
+                    if self.moments_muB is None
+                    else {
+                        "moments_1e-3muB": np.rint(self.moments_muB * 10**MOMENT_DECIMALS)
+                        .astype(np.int64)
+                        .tolist()
+                    }
+                ),
             }
         )
 
@@ -171,14 +195,30 @@ class Structure:
         return tuple(i for i, s in enumerate(self.symbols) if s == element)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return symbols, positions (A) and cell (A) as plain lists."""
+        """Return symbols, positions (A), cell (A), and moments (Bohr magnetons) if there are any, as plain lists."""
         return {
             "symbols": list(self.symbols),
             "positions_A": self.positions_A.tolist(),
             "cell_A": None if self.cell_A is None else self.cell_A.tolist(),
+            **({} if self.moments_muB is None else {"moments_muB": self.moments_muB.tolist()}),
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Structure:
         """Rebuild from :meth:`to_dict`."""
-        return cls.from_atoms(data["symbols"], data["positions_A"], data["cell_A"])[0]
+        return cls.from_atoms(
+            data["symbols"], data["positions_A"], data["cell_A"], moments_muB=data.get("moments_muB")
+        )[0]
+
+
+def _moments(values: npt.ArrayLike | None, n: int, where: str | None) -> FloatArray | None:
+    """Return moments on their grid, or None if there are none but zeros."""
+    if values is None:
+        return None
+    raw = np.asarray(values, dtype=np.float64)
+    if raw.shape != (n,):
+        raise StructureError(f"{n} atoms but magnetic moments of shape {raw.shape}", where=where)
+    if not np.isfinite(raw).all():
+        raise StructureError("a magnetic moment is not a finite number", where=where)
+    moments = _on_grid(raw, MOMENT_DECIMALS)
+    return moments if moments.any() else None

@@ -84,6 +84,7 @@ _MOLECULE_SCHEMA = pa.schema(
         ("ground_corrections", pa.list_(pa.string())),
         ("symbols", pa.list_(pa.string())),
         ("positions_A", pa.list_(pa.list_(pa.float64(), 3))),
+        ("moments_muB", pa.list_(pa.float64())),
         *_GRID,
     ]
 )
@@ -171,7 +172,7 @@ def _polarised(curve: Curve) -> dict[str, Any]:
 def molecule_row(entry: MoleculeEntry) -> dict[str, Any]:
     """Return one row of ``molecules.parquet``, atoms in file order; an incomplete molecule has no spectrum."""
     inverse = np.argsort(np.asarray(entry.file_order))
-    ground = entry.ground
+    ground, moments = entry.ground, entry.structure.moments_muB
     return {
         "molecule": entry.name,
         "smiles": entry.smiles,
@@ -192,6 +193,7 @@ def molecule_row(entry: MoleculeEntry) -> dict[str, Any]:
         "ground_corrections": None if ground is None else _list(ground.corrections),
         "symbols": [entry.structure.symbols[i] for i in inverse],
         "positions_A": entry.structure.positions_A[inverse].tolist(),
+        "moments_muB": None if moments is None else moments[inverse].tolist(),
         **_grid(entry.spectrum if entry.complete else None),
     }
 

@@ -129,6 +129,7 @@ def structure_document(record: StructureRecord) -> Document:
         "symbols": list(s.symbols),
         "positions_A": pack(s.positions_A, DOUBLE),
         "cell_A": None if s.cell_A is None else pack(s.cell_A, DOUBLE),
+        **({} if s.moments_muB is None else {"moments_muB": pack(s.moments_muB, DOUBLE)}),
         "formula": s.formula,
         "composition": s.composition,
         "n_atoms": len(s),
@@ -145,9 +146,12 @@ def structure_from(document: Document) -> StructureRecord:
     StoreError
         If its content no longer has its key.
     """
-    cell = document["cell_A"]
+    cell, moments = document["cell_A"], document.get("moments_muB")
     structure = Structure(
-        tuple(document["symbols"]), unpack(document["positions_A"]), None if cell is None else unpack(cell)
+        tuple(document["symbols"]),
+        unpack(document["positions_A"]),
+        None if cell is None else unpack(cell),
+        None if moments is None else unpack(moments),
     )
     if structure.key != document["_id"]:
         raise StoreError("a stored structure is not what its key says", where=document["_id"])

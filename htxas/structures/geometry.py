@@ -98,13 +98,25 @@ class GeometryMaker:
         Raises
         ------
         StructureError
-            A crystal, or relaxation not converged.
+            A crystal, a molecule with magnetic moments or atoms held in place, or relaxation not converged.
         UserError
             A damaged cache file, or a full disk.
         """
         given, where = source.structure, f"{source.provenance.get('file')}, {source.name}"
         if given.is_periodic:
             raise StructureError("crystals are not relaxed here", where=where, hint="give a relaxed crystal")
+        if given.moments_muB is not None:
+            raise StructureError(
+                "a molecule with magnetic moments is not relaxed here, where closed shells are",
+                where=where,
+                hint="give a relaxed geometry, or take the moments out to go without spin",
+            )
+        if source.constraints:
+            raise StructureError(
+                f"the file holds atoms in place ({', '.join(source.constraints)}); relaxing here would move them",
+                where=where,
+                hint="give a relaxed geometry, or take the constraints out to relax all atoms",
+            )
         request = {"structure": given.key, "relaxation": self.relaxer.settings}
 
         def make() -> tuple[tuple[str, ...], Floats, dict[str, Any]]:

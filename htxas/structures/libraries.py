@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.errors import StructureError
+from htxas.structures.moments import (
+    ase_moments_muB,
+    pymatgen_moments_muB,
+    refuse_spin_labels,
+    refuse_unreadable_moments,
+)
 from htxas.structures.source import Origin, Record, open_bytes
 
 if TYPE_CHECKING:
@@ -58,7 +64,8 @@ def read_cif(path: Path, origin: Origin) -> Iterator[Record]:
     Raises
     ------
     StructureError
-        Not a CIF, no structure in it, or a site that is only partly occupied.
+        Not a CIF, no structure in it, a site that is only partly occupied, or magnetic moments that are not
+        collinear or not understood.
     """
     from pymatgen.io.cif import CifParser
 
@@ -66,8 +73,10 @@ def read_cif(path: Path, origin: Origin) -> Iterator[Record]:
         with open_bytes(path) as stream, warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             text = stream.read().decode("utf-8", errors="replace")
+            refuse_spin_labels(text, origin.where())
             parser = CifParser.from_str(text)
             crystals = parser.parse_structures(primitive=False, check_occu=True, on_error="raise")
+            refuse_unreadable_moments(parser.as_dict(), origin.where())
     except _PARSE_ERRORS as error:
         raise _unreadable("CIF", error, origin) from error
     if not crystals:
@@ -90,7 +99,9 @@ def read_poscar(path: Path, origin: Origin) -> Iterator[Record]:
         with open_bytes(path) as stream, warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             warnings.simplefilter("error", BadPoscarWarning)
-            poscar = Poscar.from_str(stream.read().decode("utf-8"))
+            text = stream.read().decode("utf-8")
+            refuse_spin_labels(text, origin.where())
+            poscar = Poscar.from_str(text)
     except _PARSE_ERRORS as error:
         raise _unreadable("POSCAR", error, origin) from error
     yield _from_pymatgen(poscar.structure, 0, "poscar", origin, said)
@@ -110,6 +121,7 @@ def _from_pymatgen(
             hint="make an ordered cell first: a calculation needs one element per site",
         )
     cell = np.array(crystal.lattice.matrix, dtype=np.float64)
+    movable = np.array(crystal.site_properties.get("selective_dynamics", True), dtype=bool)
     return Record(
         index=index,
         line=None,
@@ -119,6 +131,8 @@ def _from_pymatgen(
         positions_A=_into_cell(np.array(crystal.cart_coords, dtype=np.float64), cell),
         cell_A=cell,
         extra={"warnings": sorted({str(w.message) for w in said})} if said else {},
+        moments_muB=pymatgen_moments_muB(crystal, origin.where(index)),
+        constraints=() if movable.all() else ("selective dynamics",),
     )
 
 
@@ -128,7 +142,8 @@ def read_ase(path: Path, origin: Origin, file_format: str | None = None) -> Iter
     Raises
     ------
     StructureError
-        Not readable, a format ASE does not know, or periodic in one or two directions.
+        Not readable, a format ASE does not know, periodic in one or two directions, or magnetic moments that are not
+        collinear or not understood.
     """
     from ase.io import iread
     from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
@@ -178,6 +193,7 @@ def _from_ase(atoms: Any, index: int, kind: str, origin: Origin) -> Record:
             )
         cell = np.array(atoms.cell.array, dtype=np.float64)
         positions = _into_cell(positions, cell)
+    _refuse_charge(info, origin.where(index))
     energy = atoms.calc.results.get("energy") if atoms.calc is not None else None
     name = next((str(info[k]) for k in ("name", "label", "id") if k in info), None)
     return Record(
@@ -190,7 +206,41 @@ def _from_ase(atoms: Any, index: int, kind: str, origin: Origin) -> Record:
         positions_A=positions,
         cell_A=cell,
         geometry={} if energy is None else {"energy_eV": float(energy)},
+        moments_muB=ase_moments_muB(atoms, origin.where(index)),
+        constraints=_constraints(atoms),
     )
+
+
+_NEUTRAL = {"charge": 0.0, "total_charge": 0.0, "multiplicity": 1.0, "spin_multiplicity": 1.0}
+
+
+def _refuse_charge(info: Mapping[str, Any], where: str) -> None:
+    """Refuse what a file says of itself that no engine here computes: it would be computed as neutral and closed."""
+    from htxas.structures.smiles import CLOSED_SHELL_ONLY
+
+    for name, neutral in _NEUTRAL.items():
+        if name not in info:
+            continue
+        try:
+            plain = float(info[name]) == neutral
+        except (TypeError, ValueError):
+            plain = False
+        if not plain:
+            raise StructureError(
+                f"{name}={info[name]}: a charged molecule or a radical", where=where, hint=CLOSED_SHELL_ONLY
+            )
+
+
+def _constraints(atoms: Any) -> tuple[str, ...]:
+    """Return the kinds of the constraints that hold anything, without doubles."""
+    kinds = (type(c).__name__ for c in atoms.constraints if not _holds_nothing(c))
+    return tuple(dict.fromkeys(kinds))
+
+
+def _holds_nothing(constraint: Any) -> bool:
+    """Whether it is one of those that extended xyz makes of a column ``move_mask`` of atoms that may all move."""
+    index, mask = getattr(constraint, "index", None), getattr(constraint, "mask", None)
+    return (index is not None and len(index) == 0) or (mask is not None and not np.any(mask))
 
 
 def read_sdf(path: Path, origin: Origin) -> Iterator[Record]:

@@ -55,6 +55,9 @@ def read_molecules(
     compressed (``.gz``, ``.bz2``, ``.xz``); a folder is read file by file; a ``.tar.*`` or ``.zip`` may hold
     xyz files.
 
+    Collinear magnetic moments come from extended xyz and other files of ASE's (initial or calculated ones), and from
+    magnetic CIFs (``.mcif``, ``.cif``). Others are refused.
+
     Parameters
     ----------
     path
@@ -76,7 +79,8 @@ def read_molecules(
     ------
     StructureError
         Anything wrong, with file, line and record: missing, empty or damaged file, malformed record, two atoms in one
-        place, a name used twice, a SMILES without a ``geometry``.
+        place, a name used twice, a SMILES without a ``geometry``, moments that are not collinear; moments or
+        atoms held in place in a geometry that is to be relaxed.
     """
     source = Path(path)
     if not source.exists():
@@ -180,10 +184,14 @@ def _molecule(
     }
     if record.positions_A is not None:
         structure, order = Structure.from_atoms(
-            record.symbols, record.positions_A, record.cell_A, where=where
+            record.symbols,
+            record.positions_A,
+            record.cell_A,
+            moments_muB=record.moments_muB,
+            where=where,
         )
         provenance["geometry"] = {"method": geometry_method, "energy_eV": None, **record.geometry}
-        return SourceMolecule(name, structure, order, record.smiles, provenance)
+        return SourceMolecule(name, structure, order, record.smiles, provenance, record.constraints)
     if not record.smiles:
         raise StructureError("no SMILES", where=where, hint="mend the line")
     assert geometry is not None  # the caller made sure
@@ -238,7 +246,7 @@ def _records(path: Path, origin: Origin) -> Iterator[Record]:
 
     from htxas.structures.libraries import read_ase, read_cif, read_poscar, read_sdf
 
-    if suffix == ".cif":
+    if suffix in (".cif", ".mcif"):
         return read_cif(path, origin)
     if suffix in (".sdf", ".sd", ".mol"):
         return read_sdf(path, origin)

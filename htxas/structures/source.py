@@ -56,6 +56,8 @@ class SourceMolecule:
     provenance
         ``file``, ``file_sha256``, ``record`` (from 0), ``format`` and ``geometry`` with at least ``method``
         (None: the file does not say) and ``energy_eV`` (None: not known).
+    constraints
+        What the file holds in place when the geometry is relaxed, by the name of each constraint; empty: nothing.
     """
 
     name: str
@@ -63,6 +65,7 @@ class SourceMolecule:
     order: tuple[int, ...]
     smiles: str | None
     provenance: Mapping[str, Any]
+    constraints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,10 @@ class Record:
         What the file says of how the geometry was made: ``method``, ``energy_eV``.
     extra
         More to record as provenance.
+    moments_muB
+        Collinear magnetic moments in Bohr magnetons in file order, length n; None: the file has none.
+    constraints
+        As of :class:`SourceMolecule`.
     problem
         Why this entry cannot be used, where the reader could still find the next one; nothing else counts then.
     """
@@ -125,6 +132,8 @@ class Record:
     cell_A: npt.ArrayLike | None = None
     geometry: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    moments_muB: npt.ArrayLike | None = None
+    constraints: tuple[str, ...] = ()
     problem: StructureError | None = None
 
 

@@ -14,6 +14,8 @@ largest set {P : d(P) <= t'}, t' <= t, that is closed under multiplication. Its 
   reflected into each other;
 * distances alone decide nothing. They only rule pairs out: d(P) <= t implies |D_ij - D_P(i)P(j)| <= 2t.
 
+Atoms of one element with different magnetic moments count as different elements: up and down are never one site.
+
 The search is complete: every P that obeys those bounds is visited, so the outcome does not depend on the order
 of the atoms. Crystals go to spglib with the same number as its distance tolerance.
 """
@@ -119,7 +121,7 @@ def _crystal_classes(structure: Structure, tolerance_A: float) -> list[int]:
 
     lattice = np.asarray(structure.cell_A, dtype=np.float64)
     fractional = structure.positions_A @ np.linalg.inv(lattice)
-    cell: Any = (lattice, fractional, structure.atomic_numbers)
+    cell: Any = (lattice, fractional, _kinds(structure))
     with warnings.catch_warnings():
         # spglib 2.x announces with a warning that a failure, None today, will raise one day: both are handled
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -135,6 +137,16 @@ def _crystal_classes(structure: Structure, tolerance_A: float) -> list[int]:
     return [int(label) for label in dataset.equivalent_atoms]
 
 
+def _kinds(structure: Structure) -> tuple[int, ...]:
+    """Return what an operation must keep of each atom, length n: its atomic number; with moments, a label of both."""
+    numbers, moments = structure.atomic_numbers, structure.moments_muB
+    if moments is None:
+        return numbers
+    both = list(zip(numbers, moments.tolist(), strict=True))
+    label = {kind: i for i, kind in enumerate(sorted(set(both)), start=1)}
+    return tuple(label[kind] for kind in both)
+
+
 def _molecule_classes(structure: Structure, atoms: tuple[int, ...], tolerance_A: float) -> list[int]:
     geometry = _Geometry(structure)
     block = slice(atoms[0], atoms[-1] + 1)  # canonical order keeps an element together
@@ -147,22 +159,22 @@ def _molecule_classes(structure: Structure, atoms: tuple[int, ...], tolerance_A:
 class _Geometry:
     """What bounds the search: centred positions (n, 3), distances and distance fingerprints (n, n)."""
 
-    __slots__ = ("distance", "fingerprint", "number", "position", "radius")
+    __slots__ = ("distance", "fingerprint", "kind", "position", "radius")
 
     def __init__(self, structure: Structure) -> None:
         x = structure.positions_A
-        self.number: Floats = np.array(structure.atomic_numbers, dtype=np.float64)
+        self.kind: Floats = np.array(_kinds(structure), dtype=np.float64)
         self.position: Floats = x - x.mean(axis=0)
         self.radius: Floats = np.sqrt((self.position**2).sum(axis=1))
         delta = x[:, None] - x[None]
         self.distance: Floats = np.sqrt((delta**2).sum(axis=-1))
-        # An offset per element beyond any distance: one sort orders each atom's distances within elements.
-        offset = self.number * (2.0 * self.radius.max() + 1.0)
+        # An offset per kind beyond any distance: one sort orders each atom's distances within kinds.
+        offset = self.kind * (2.0 * self.radius.max() + 1.0)
         self.fingerprint: Floats = np.sort(self.distance + offset, axis=1)
 
     def alike(self, atoms: slice, tolerance_A: float) -> Bools:
         """Which pairs among ``atoms`` an operation within the tolerance could exchange, shape (m, m)."""
-        f, r, z = self.fingerprint[atoms], self.radius[atoms], self.number[atoms]
+        f, r, z = self.fingerprint[atoms], self.radius[atoms], self.kind[atoms]
         pairs: Bools = (np.abs(r[:, None] - r) <= tolerance_A + _NOISE_A) & (z[:, None] == z)
         for row, mates in zip(f, pairs, strict=True):
             mates[mates] = np.abs(f[mates] - row).max(axis=1) <= 2 * tolerance_A + _NOISE_A

@@ -82,6 +82,35 @@ def test_a_crystal_is_listed_and_refused(write: Write) -> None:
             plan.refuse_unless_sound()
 
 
+MAGNETIC = (
+    "2\nProperties=species:S:1:pos:R:3:initial_magmoms:R:1 name=radical\nO 0 0 0 0.2\nC 0 0 1.13 -0.75\n"
+    "2\nProperties=species:S:1:pos:R:3:initial_magmoms:R:1 name=co\nC 0 0 0 0\nO 0 0 1.13 0\n"
+)
+
+
+def test_magnetic_moments_are_refused_whatever_the_engine_thinks(write: Write) -> None:
+    with Plan(load_campaign(write(molecules=MAGNETIC))) as plan:
+        assert (plan.survey.refused.count, plan.survey.molecules) == (1, 1)
+        with pytest.raises(UnsupportedInput) as caught:
+            plan.refuse_unless_sound()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert (
+        "nothing was submitted: radical: magnetic moments in molecules.xyz, up to 0.75 Bohr magnetons (C, atom 1"
+        in text
+    )
+    assert "to compute it without spin, knowingly, take the moments out of the file" in text
+
+
+def test_magnetic_molecules_are_skipped_if_the_file_says_so(write: Write) -> None:
+    with Plan(load_campaign(write(SKIP, molecules=MAGNETIC))) as plan:
+        plan.refuse_unless_sound()
+        assert [m.molecule.name for m in plan.molecules()] == ["co"]
+        (skipped,) = plan.survey.skipped
+    assert (skipped.name, skipped.why) == ("radical", "engine")
+    assert skipped.message.startswith("molecules.xyz, radical: magnetic moments")
+
+
 BROKEN = """\
 5
 methane

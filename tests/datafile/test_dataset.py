@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from htxas.datafile import DatasetFile, DatasetMeta, DatasetWriter, MoleculeEntry
 from htxas.datafile.layout import Node, from_node, group_name, to_node
+from htxas.domain.structure import Structure
 from htxas.errors import DatasetError, NotFound, UserError
 
 Make = Callable[..., MoleculeEntry]
@@ -62,6 +63,30 @@ def test_ground_state_round_trip_keeps_atoms_in_place(path: Path, entry: Make) -
     np.testing.assert_array_equal(got.pdos.energies_eV, wanted.pdos.energies_eV)
     np.testing.assert_array_equal(got.pdos.occupations, wanted.pdos.occupations)
     np.testing.assert_allclose(got.pdos.weights, wanted.pdos.weights, atol=8e-6)
+
+
+def test_moments_come_back_with_their_atoms(tmp_path: Path, entry: Make, meta: DatasetMeta) -> None:
+    one = entry("gdb_3")
+    assert "moments_muB" not in to_node(one).arrays
+    canonical = [0.0, 1.5, -0.25, 0.0, 2.0]
+    structure, order = Structure.from_atoms(
+        one.structure.symbols, one.structure.positions_A, moments_muB=canonical
+    )
+    assert order == tuple(range(5))
+    with DatasetWriter(tmp_path / "magnetic.h5", meta) as writer:
+        writer.add(dataclasses.replace(one, structure=structure))
+    with DatasetFile(tmp_path / "magnetic.h5") as data:
+        data.verify()
+        got = data.molecule("gdb_3").structure
+    assert got == structure
+    assert got.moments_muB is not None
+    assert got.moments_muB.tolist() == canonical
+    node = to_node(dataclasses.replace(one, structure=structure))
+    by_file = dict(zip(one.file_order, canonical, strict=True))
+    assert node.arrays["moments_muB"].tolist() == [by_file[i] for i in range(5)]
+    del node.arrays["moments_muB"]
+    with pytest.raises(ValueError, match="do not match their structure key"):
+        from_node(node)
 
 
 def test_a_ground_state_of_plane_waves_comes_back(tmp_path: Path, entry: Make, meta: DatasetMeta) -> None:

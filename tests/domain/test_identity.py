@@ -144,3 +144,44 @@ def test_a_ground_state_has_no_absorber() -> None:
         Calculation(Kind.GROUND, "s", "e", {}, element="C")
     with pytest.raises(ValueError, match="names element"):
         Calculation(Kind.SITE, "s", "e", {}, element="C", edge="K")
+
+
+def test_keys_of_structures_without_moments_stay_as_they_are_stored() -> None:
+    water, _ = Structure.from_atoms(["O", "H", "H"], [[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
+    cell = [[0, 2.1, 2.1], [2.1, 0, 2.1], [2.1, 2.1, 0]]
+    magnesia, _ = Structure.from_atoms(
+        ["Mg", "O"], [[0, 0, 0], [2.1, 2.1, 2.1]], cell, moments_muB=[0, -4e-4]
+    )
+    assert water.key == "f051bfc9a83de8f5c8849e25fbf9b13c"
+    assert magnesia.key == "556ab3962e262b17b51ee7f0e88ffc82"
+    assert magnesia.moments_muB is None
+    assert set(magnesia.to_dict()) == {"symbols", "positions_A", "cell_A"}
+
+
+def test_moments_follow_their_atoms_and_are_part_of_the_identity() -> None:
+    symbols, positions = FORMALDEHYDE
+    plain, order = Structure.from_atoms(symbols, positions)
+    some, same = Structure.from_atoms(symbols, positions, moments_muB=[0.5, -1.25, 0, 2e-4])
+    assert order == same
+    assert some.moments_muB is not None
+    assert some.moments_muB.tolist() == [[0.5, -1.25, 0.0, 0.0][i] for i in order]
+    assert not some.moments_muB.flags.writeable
+    back = Structure.from_dict(some.to_dict())
+    assert back == some
+    assert back.moments_muB is not None
+    assert back.moments_muB.tolist() == some.moments_muB.tolist()
+    turned = Structure.from_atoms(symbols, positions, moments_muB=[-0.5, 1.25, 0, 0])[0]
+    assert len({plain.key, some.key, turned.key}) == 3
+
+
+@pytest.mark.parametrize(
+    ("moments", "message"),
+    [
+        ([1.0], "moments of shape"),
+        ([[0, 0, 1.0]] * 4, "moments of shape"),
+        ([1, 0, 0, float("inf")], "finite"),
+    ],
+)
+def test_impossible_moments_are_refused(moments: object, message: str) -> None:
+    with pytest.raises(StructureError, match=message):
+        Structure.from_atoms(*FORMALDEHYDE, moments_muB=moments, where="m.xyz")

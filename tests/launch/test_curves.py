@@ -18,14 +18,15 @@ from htxas.campaign.plan import Plan
 from htxas.cli.main import cli
 from htxas.domain.calculation import Kind, State
 from htxas.domain.result import CurveResult, SiteResult
-from htxas.domain.spectrum import Quantity
+from htxas.domain.spectrum import Curve, Quantity, smear
 from htxas.errors import Cause, DatasetError, UserError
 from htxas.launch.disk.keeper import pack_finished
 from htxas.launch.estimates import compare, measured
 from htxas.launch.preview import preview
 from htxas.launch.run import run_workers
 from htxas.launch.submit import submit
-from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.dataset import freeze
+from htxas.learn.data.recipe import Align, Recipe, Rows, Window
 from htxas.learn.data.source import StoreSource
 from htxas.store.store import Store
 
@@ -107,12 +108,38 @@ def test_a_whole_campaign(
         assert row["edge_eV"] == result.edge_eV
         np.testing.assert_allclose(row["curve_absorption"], result.curve.isotropic, rtol=1e-6)
         np.testing.assert_allclose(row["background"], result.background, rtol=1e-6)
-    with pytest.raises(DatasetError, match="its spectrum is continuous; models are trained on transitions"):
+    with pytest.raises(DatasetError, match="its spectrum is continuous: such spectra are taken site by site"):
         next(iter(StoreSource(store, "chains").records(Recipe(()))))
     assert "ground" not in htxas("estimates")
     assert {c.kind for c in compare(store)} <= {Kind.SITE}
     packed = pack_finished(store)  # nothing is kept for a site that could still read it
     assert (packed.calculations, packed.waiting, packed.problems) == (6, 0, [])
+
+
+def test_sites_of_a_campaign_of_curves_are_frozen_one_by_one(
+    store: Store, submitted: Callable[..., Any], compute_all: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Of a molecule that lacks a site the others are used; the lacking one is counted."""
+    submitted(sizes=tuple(range(2, 12)), fail={"C2F:1": "crash"}, **CURVES)
+    compute_all()
+    recipe = Recipe(
+        ("coordination_number", "edge_energy"), Window(2.0, 40, 0.25, Align.EDGE), Rows.SITE, sigma_eV=0.75
+    )
+    data = freeze(StoreSource(store, "chains"), recipe, tmp_path / "sets")
+    assert (len(data), len(set(data.groups))) == (64, 10)
+    assert data.card["left_out"] == {"not computed": ["c2/1"]}
+    assert "c2/0" in data.ids
+    assert data.card["input"]["unit"].startswith("normalised absorption")
+    assert list(data.splits) == ["molecule", "row", "size"]
+    for row in (0, 17, 63):
+        result = store.site_result(data.documents[row])
+        assert isinstance(result, CurveResult)
+        assert data.target("edge_energy")[row] == result.edge_eV
+        from_edge = Curve(result.curve.energies_eV - result.edge_eV, result.curve.intensity)
+        spectrum = smear(from_edge, sigma_eV=0.75, step_eV=0.25)
+        at = np.rint((2.0 + 0.25 * np.arange(40)) / 0.25).astype(int) - spectrum.start
+        np.testing.assert_allclose(data.spectra[row], spectrum.total[at], rtol=1e-5)
+    assert freeze(StoreSource(store, "chains"), recipe, tmp_path / "sets").path == data.path
 
 
 def test_curves_may_have_ground_states_and_sticks_may_do_without(

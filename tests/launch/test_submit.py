@@ -11,7 +11,7 @@ from fireworks import LaunchPad
 from htxas.campaign.cost import Calibration
 from htxas.campaign.file import load_campaign
 from htxas.campaign.plan import Plan
-from htxas.errors import Busy, UserError
+from htxas.errors import Busy, UnsupportedInput, UserError
 from htxas.launch.pad.launchpad import database_errors
 from htxas.launch.pad.workflows import workflows_of
 from htxas.launch.preview import preview
@@ -46,6 +46,26 @@ def test_twice_adds_nothing(store: Store, launchpad: LaunchPad, submitted: Calla
     again = submitted()
     assert (again.molecules, again.calculations, again.batches, again.known) == (0, 0, 0, 9)
     check_whole(store, launchpad, "chains", 9)
+
+
+def test_one_magnetic_molecule_and_nothing_is_submitted(
+    store: Store, launchpad: LaunchPad, write: Callable[..., Any]
+) -> None:
+    path = write()
+    whole = path.with_suffix(".xyz")
+    atoms = Path(whole).read_text().split("\n", 2)[2].splitlines()[: int(whole.read_text().split()[0])]
+    rows = "".join(f"{line} 0\n" for line in atoms)
+    magnetic = 'Properties=species:S:1:pos:R:3:initial_magmoms:R:1 pbc="F F F" name='
+    head = f"{len(atoms)}\n{magnetic}"
+    whole.write_text(f"{head}plain\n{rows}{head}up\n{rows[:-2]}1\n")
+    with (
+        Plan(load_campaign(path)) as plan,
+        pytest.raises(UnsupportedInput, match="nothing was submitted: up: magnetic moments"),
+    ):
+        submit(store, launchpad, plan)
+    assert not store.campaigns()
+    assert not list(store.find())
+    assert launchpad.workflows.count_documents({}) == 0
 
 
 STEPS = [

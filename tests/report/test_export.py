@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from htxas.datafile import DatasetFile
 from htxas.datafile.published import EIGEN_FILE, MOLECULE_FILE, SITE_FILE
 from htxas.domain.spectrum import broaden
+from htxas.domain.structure import Structure
 from htxas.errors import NotFound, UserError
-from htxas.report.export import ExportFormat, export_campaign
-from htxas.report.parquet import MOLECULES_FILE, SITES_FILE
+from htxas.report.export import ExportFormat, calculations_of, export_campaign, molecule_entry
+from htxas.report.parquet import MOLECULES_FILE, SITES_FILE, molecule_row
 
 CAMPAIGN = "quickstart"
 OUTPUT = {ExportFormat.HDF5: "out", ExportFormat.DATASET: "out.h5", ExportFormat.PARQUET: "out"}
@@ -155,6 +157,19 @@ def test_parquet_rows(tmp_path: Path, results: Any, world: Any) -> None:
     assert molecule["symbols"][:3] == ["O", "C", "C"]
     assert molecule["positions_A"][0] == [2.4, 0.0, 0.0]
     assert molecule["dipole_D"] == pytest.approx(1.0)
+
+
+def test_parquet_has_moments_in_the_order_of_the_file(results: Any, world: Any) -> None:
+    ethanol = world.molecules["ethanol"]
+    entry = molecule_entry(results, ethanol, calculations_of(results, ethanol), edge="K")
+    assert molecule_row(entry)["moments_muB"] is None
+    s = entry.structure
+    by_file = [0.25 * i for i in range(len(s))]
+    magnetic, order = Structure.from_atoms(
+        s.symbols, s.positions_A, moments_muB=[by_file[i] for i in entry.file_order]
+    )
+    assert order == tuple(range(len(s)))
+    assert molecule_row(replace(entry, structure=magnetic))["moments_muB"] == by_file
 
 
 def test_existing_output_is_kept_unless_forced(tmp_path: Path, results: Any) -> None:

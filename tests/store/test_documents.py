@@ -86,6 +86,23 @@ def test_a_structure_keeps_its_key(world):
         d.structure_from(document)
 
 
+def test_a_structure_keeps_its_moments(world):
+    record = next(iter(world.structures.values()))
+    assert "moments_muB" not in d.structure_document(record)
+    s = record.structure
+    moments = np.arange(len(s)) / 4
+    magnetic = replace(
+        record, structure=type(s).from_atoms(s.symbols, s.positions_A, s.cell_A, moments_muB=moments)[0]
+    )
+    document = bson.decode(bson.encode(d.structure_document(magnetic)))
+    back = d.structure_from(document).structure
+    assert back == magnetic.structure
+    assert back.moments_muB.tolist() == moments.tolist()
+    del document["moments_muB"]
+    with pytest.raises(StoreError, match="not what its key says"):
+        d.structure_from(document)
+
+
 def test_a_site_comes_back_as_it_was(world):
     result = replace(world.site_result(), ionization_eV=None)
     document = bson.decode(bson.encode(d.site_document("k", 1, result, None)))

@@ -182,6 +182,41 @@ def test_crystals() -> None:
     assert multiplicities(magnesia, "Mg") == [4]
 
 
+def with_moments(structure: Structure, moments_muB: list[float]) -> Structure:
+    return Structure.from_atoms(
+        structure.symbols, structure.positions_A, structure.cell_A, moments_muB=moments_muB
+    )[0]
+
+
+def test_atoms_with_different_moments_are_different_sites() -> None:
+    oxygen = g2("O2")
+    assert multiplicities(with_moments(oxygen, [1, 1]), "O") == [2]
+    assert multiplicities(with_moments(oxygen, [1, -1]), "O") == [1, 1]
+    methane, benzene = g2("CH4"), g2("C6H6")
+    up = [i == methane.indices_of("H")[0] for i in range(5)]
+    assert multiplicities(with_moments(methane, [float(u) for u in up]), "H") == [1, 3]
+    # a moment on one carbon tells the other carbons apart, and the hydrogens: C2v is left of D6h
+    one = [float(i == benzene.indices_of("C")[0]) for i in range(12)]
+    assert multiplicities(with_moments(benzene, one), "C") == [1, 1, 2, 2]
+    assert multiplicities(with_moments(benzene, one), "H") == [1, 1, 2, 2]
+    assert len(symmetry_permutations(with_moments(benzene, one))) == 2
+    # equal moments everywhere change nothing
+    assert multiplicities(with_moments(benzene, [0.5] * 12), "C") == [6]
+
+
+def test_sublattices_of_a_crystal_are_different_sites() -> None:
+    oxide = crystal(bulk("NiO", "rocksalt", a=4.17, cubic=True))
+    nickel = [s == "Ni" for s in oxide.symbols]
+    assert multiplicities(with_moments(oxide, [1.7 * n for n in nickel]), "Ni") == [4]
+    layer = np.round(oxide.positions_A[:, 2] / 2.085).astype(int) % 2  # up and down along z
+    layered = with_moments(oxide, [1.7 * n * (1 - 2 * z) for n, z in zip(nickel, layer, strict=True)])
+    assert multiplicities(layered, "Ni") == [2, 2]
+    assert multiplicities(layered, "O") == [2, 2]
+    for site in unique_sites(layered, "Ni"):
+        assert layered.moments_muB is not None
+        assert len({float(layered.moments_muB[a]) for a in site.equivalent}) == 1
+
+
 def quartz(shift_A: float = 0.0) -> Structure:
     """Alpha-quartz, P3_221; Levien, Prewitt, Weidner, Am. Mineral. 65, 920 (1980)."""
     a, c = 4.916, 5.4054  # origin on the threefold screw axis: z is 2/3 more than in the paper

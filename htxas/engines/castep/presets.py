@@ -52,7 +52,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], *, element: str, edge: st
     if "electron" in overrides:
         raise UserError(f"castep: electron: {_NO_CHARGE}")
     ground_values, hole_values = overridden("castep", overrides, (Ground, PRESETS[preset][1]), (Hole, {}))
-    one_cell(ground_values, set(overrides) - {"kpoints"})  # a box has none, whatever the user says
+    one_cell(ground_values, overrides)
     ground = validated("castep", Ground, ground_values)
     string = ground.string(element) or ""
     state = ground.model_dump(mode="json", exclude_none=True)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import gcd
 
 import numpy as np
+import numpy.typing as npt
 
 from htxas.domain.structure import Structure
 from htxas.errors import DatasetError
 
-__all__ = ["canonical_smiles", "coordination", "molecular_weight", "parse_formula", "sp3_ratio"]
+__all__ = [
+    "BOND_SCALE",
+    "bonded",
+    "canonical_smiles",
+    "molecular_weight",
+    "parse_formula",
+    "reduced_formula",
+    "sp3_ratio",
+]
 
 _FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
-_BOND_SCALE = 1.25  # bonded if closer than this times the sum of covalent radii
+BOND_SCALE = 1.25  # bonded if closer than this times the sum of covalent radii
 
 
 def canonical_smiles(smiles: str, where: str | None = None) -> str:
@@ -62,9 +72,8 @@ def sp3_ratio(
     if smiles is None:
         if structure is None:
             raise DatasetError("sp3_ratio needs a SMILES or a structure", where=where)
-        neighbours = coordination(structure)
-        bonded = structure.indices_of("C")
-        return sum(neighbours[i] == 4 for i in bonded) / carbons, "coordination"
+        neighbours = bonded(structure).sum(axis=1)
+        return sum(int(neighbours[i]) == 4 for i in structure.indices_of("C")) / carbons, "coordination"
     molecule = Chem.MolFromSmiles(canonical_smiles(smiles, where))
     kinds = [a.GetHybridization() for a in molecule.GetAtoms() if a.GetAtomicNum() == 6]
     if len(kinds) != carbons:
@@ -72,16 +81,16 @@ def sp3_ratio(
     return sum(k == Chem.HybridizationType.SP3 for k in kinds) / len(kinds), "smiles"
 
 
-def coordination(structure: Structure) -> list[int]:
-    """Return the number of bonded neighbours of each atom, by covalent radii; molecules only."""
+def bonded(structure: Structure) -> npt.NDArray[np.bool_]:
+    """Return which atoms of a molecule are bonded, by covalent radii, shape (n, n)."""
     from rdkit import Chem
 
     table = Chem.GetPeriodicTable()
     radii = np.array([table.GetRcovalent(s) for s in structure.symbols])
     distance_A = np.linalg.norm(structure.positions_A[:, None] - structure.positions_A[None], axis=-1)
-    bonded = distance_A < _BOND_SCALE * (radii[:, None] + radii[None])
-    np.fill_diagonal(bonded, False)
-    return [int(n) for n in bonded.sum(axis=1)]
+    found: npt.NDArray[np.bool_] = distance_A < BOND_SCALE * (radii[:, None] + radii[None])
+    np.fill_diagonal(found, False)
+    return found
 
 
 def parse_formula(text: str, where: str | None = None) -> dict[str, int]:
@@ -99,3 +108,10 @@ def parse_formula(text: str, where: str | None = None) -> dict[str, int]:
     for symbol, number in parts:
         counts[symbol] = counts.get(symbol, 0) + int(number or 1)
     return dict(sorted(counts.items()))
+
+
+def reduced_formula(composition: Mapping[str, int]) -> str:
+    """Return a composition divided by what its numbers have in common, by symbol: Cu4O4 is ``CuO``."""
+    common = gcd(*composition.values())
+    parts = ((e, n // common) for e, n in sorted(composition.items()))
+    return "".join(e + (str(n) if n > 1 else "") for e, n in parts)

@@ -2,10 +2,10 @@
 
 A folder holds, for n rows (molecules or sites):
 
-``spectra.npy`` (n, points) float32, ``ratios.npy`` (n, 3) float32, ``targets.npy`` (n, t) float64 (total energies need
-the digits), ``curve-NAME.npy`` (n, m) float32, ``splits.npy`` (n, s) int8, ``sizes.npy`` (n, 2) int16 (atoms, heavy
-atoms), ``rows.npy`` (n, 3) bytes (name, content key, molecule; UTF-8), and ``card.json``. It is written beside its
-final place and renamed: a folder that exists is whole.
+``spectra.npy`` (n, points) float32, ``ratios.npy`` (n, 3) float32 (of crystals (n, 0)), ``targets.npy`` (n, t) float64
+(total energies need the digits), ``curve-NAME.npy`` (n, m) float32, ``splits.npy`` (n, s) int8, ``sizes.npy`` (n, 2)
+int16 (atoms, heavy atoms), ``rows.npy`` (n, 3) bytes (name, content key, molecule; UTF-8), and ``card.json``. It is
+written beside its final place and renamed: a folder that exists is whole.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from htxas.errors import DatasetError
 from htxas.learn.data.collect import Collected, collect
 from htxas.learn.data.curves import describe_curve
 from htxas.learn.data.qm9 import Qm9Table
-from htxas.learn.data.recipe import Align, Recipe, Rows, Scale
+from htxas.learn.data.recipe import Recipe, Rows
 from htxas.learn.data.source import Source
 from htxas.learn.data.split import Split, frozen_splits
 from htxas.learn.data.targets import RATIOS, describe
+from htxas.learn.data.wording import describe_input
 
 __all__ = ["CARD", "Dataset", "freeze", "load"]
 
@@ -53,7 +54,7 @@ class Dataset:
     spectra
         Input spectra, shape (n, points), float32, memory-mapped.
     ratios
-        N/C, O/C, F/C, shape (n, 3), float32, memory-mapped.
+        N/C, O/C, F/C, shape (n, 3), float32, memory-mapped; of crystals (n, 0).
     targets
         Shape (n, t), float64, memory-mapped; columns as in ``card["targets"]``.
     curves
@@ -97,7 +98,7 @@ class Dataset:
 
     @property
     def groups(self) -> list[str]:
-        """Molecule of each row: canonical SMILES, or the key of its structure. No split divides a molecule."""
+        """Molecule of each row: canonical SMILES, or the key of its structure, after the formula of a crystal."""
         return self._column("molecule")
 
     def _column(self, name: str) -> list[str]:
@@ -181,6 +182,8 @@ def freeze(source: Source, recipe: Recipe, out_dir: Path, *, qm9: Qm9Table | Non
         got.groups,
         got.heavy_atoms.tolist(),
         got.smiles,
+        formulas=got.formulas,
+        sites=got.names if recipe.rows is Rows.SITE else None,
         validation=recipe.validation,
         test=recipe.test,
         seed=recipe.seed,
@@ -272,7 +275,6 @@ def _card(
             n: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for n, a in arrays.items()
         },
     }
-    window = recipe.window
     sides = arrays["splits"]
     return {
         "key": content_key(identity),
@@ -293,28 +295,13 @@ def _card(
                 for i, name in enumerate(splits)
             },
             "lacking": lacking,
-            "of": "molecules: canonical SMILES where every one has one, else structures",
+            "of": "molecules: canonical SMILES where every one has one, else structures, a crystal being one"
+            + ("; row divides them, to show what that hides" if "row" in splits else ""),
         },
         "method": asdict(got.method),
         "broadening_sigma_eV": got.sigma_eV,
         "elements": list(got.elements),
-        "input": {
-            "quantity": "mean of x, y and z polarisation of "
-            + (
-                "a site's spectrum"
-                if recipe.rows is Rows.SITE
-                else "the multiplicity-weighted molecular spectrum"
-            ),
-            "unit": "oscillator strength / eV / atom"
-            if window.scale is Scale.ABSOLUTE
-            else "1/eV (area 1 in the window)",
-            "energies": f"{window.start_eV} to {window.stop_eV:.4g} eV in steps of {window.step_eV} eV, "
-            + (
-                "relative to the excitation energy" if window.align is Align.EXCITATION_ENERGY else "absolute"
-            ),
-            "alignment": f"cubic spline through the {window.step_eV} eV grid, evaluated from the exact start; "
-            "zero below the first grid point, where there are no transitions",
-        },
+        "input": describe_input(recipe, got.continuum),
         "targets": [
             {
                 "name": t,
@@ -325,5 +312,5 @@ def _card(
             for t in recipe.targets
         ],
         "curves": {c.name: describe_curve(c) for c in recipe.curves},
-        "ratios": [f"{a}/{b}" for a, b in RATIOS],
+        "ratios": [f"{a}/{b}" for a, b in RATIOS] if got.ratios.shape[1] else [],
     }

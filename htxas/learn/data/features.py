@@ -11,10 +11,17 @@ from htxas.domain.spectrum import Spectrum
 from htxas.errors import DatasetError
 from htxas.learn.data.recipe import Align, ModelKind, Scale, Window
 
-__all__ = ["Standardiser", "check_grid", "inputs", "resample", "window_row"]
+__all__ = ["ENERGIES", "Standardiser", "check_grid", "inputs", "resample", "window_row"]
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+
+ENERGIES = {
+    Align.EXCITATION_ENERGY: "relative to the excitation energy",
+    Align.EDGE: "relative to the threshold",
+    Align.ABSOLUTE: "absolute",
+}
+"""What the energies of a window are, in words."""
 
 _MIN_STEPS_PER_SIGMA = 3.0
 _SCALE_FLOOR = 0.01
@@ -55,9 +62,20 @@ class Standardiser:
 
 
 def inputs(kind: ModelKind, spectra: npt.ArrayLike, ratios: npt.ArrayLike) -> FloatArray:
-    """Return model inputs: spectra (n, points) for A, with the ratios (n, 3) appended for B."""
+    """Return model inputs: spectra (n, points) for A, with the ratios (n, 3) appended for B.
+
+    Raises
+    ------
+    DatasetError
+        B, and the dataset has no ratios: its rows are of crystals.
+    """
     x = np.asarray(spectra, dtype=np.float64)
-    return x if kind is ModelKind.A else np.hstack([x, np.asarray(ratios, dtype=np.float64)])
+    if kind is ModelKind.A:
+        return x
+    added = np.asarray(ratios, dtype=np.float64)
+    if not added.shape[1]:
+        raise DatasetError("Model-B needs the ratios to carbon, which crystals are not given", hint="model A")
+    return np.hstack([x, added])
 
 
 def check_grid(spectrum: Spectrum, window: Window, where: str) -> None:
@@ -126,7 +144,7 @@ def resample(
     """
     from scipy.interpolate import CubicSpline
 
-    offset = anchor_eV if window.align is Align.EXCITATION_ENERGY else 0.0
+    offset = 0.0 if window.align is Align.ABSOLUTE else anchor_eV
     grid = offset + window.start_eV + np.arange(window.points) * window.step_eV
     if not (np.isfinite(energies_eV).all() and np.isfinite(intensity).all() and np.isfinite(offset)):
         raise DatasetError("a number of the spectrum is not finite", where=where)
@@ -134,14 +152,14 @@ def resample(
     if grid[-1] > energies_eV[-1] + slack or grid[0] >= energies_eV[-1]:
         raise DatasetError(
             f"the spectrum ends at {energies_eV[-1] - offset:.1f} eV, the window at {window.stop_eV:.1f} eV"
-            f" ({_relative(window)})",
+            f" ({ENERGIES[window.align]})",
             where=where,
             hint="choose fewer window.points",
         )
     if not zero_below and grid[0] < energies_eV[0] - slack:
         raise DatasetError(
             f"the spectrum starts at {energies_eV[0] - offset:.1f} eV, the window at {window.start_eV:.1f} eV"
-            f" ({_relative(window)})",
+            f" ({ENERGIES[window.align]})",
             where=where,
         )
     values = np.asarray(CubicSpline(energies_eV, intensity)(np.clip(grid, energies_eV[0], energies_eV[-1])))
@@ -152,7 +170,3 @@ def resample(
             raise DatasetError("the spectrum has no area in the window", where=where)
         values = values / area
     return values.astype(np.float32)
-
-
-def _relative(window: Window) -> str:
-    return "relative to the excitation energy" if window.align is Align.EXCITATION_ENERGY else "absolute"

@@ -28,13 +28,16 @@ class Align(StrEnum):
     """Where the energy window is anchored."""
 
     EXCITATION_ENERGY = "excitation_energy"  # energies relative to the molecule's first final state
+    EDGE = "edge"  # energies relative to the site's threshold: continuous spectra only
     ABSOLUTE = "absolute"  # energies as computed; the position of the edge stays in the spectrum
 
 
 class Scale(StrEnum):
     """What the intensity means."""
 
-    ABSOLUTE = "absolute"  # oscillator strength per eV per absorbing atom, as computed
+    ABSOLUTE = (
+        "absolute"  # as computed: oscillator strength per eV per absorbing atom, or normalised absorption
+    )
     AREA = "area"  # area 1 in the window: a spectrum in arbitrary units can be used later
 
 
@@ -78,7 +81,7 @@ class Window:
     points
         Number of points.
     step_eV
-        Step; must be the spectra's own.
+        Step; of transitions it must be the spectra's own.
     align
         The anchor.
     scale
@@ -152,7 +155,8 @@ class Recipe:
     curves
         Densities of states to learn, each by another name.
     sigma_eV
-        Broadening of the input, made of the transitions; None: as it is stored.
+        Broadening of the input, made of the transitions; None: as it is stored. Of a continuous spectrum: on top of
+        what it has already; None: nothing.
     validation, test
         Fractions of molecules.
     seed

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from htxas.domain.dos import Pdos
-from htxas.domain.spectrum import Spectrum, Sticks
+from htxas.domain.spectrum import Curve, Spectrum, Sticks
 from htxas.domain.structure import Structure
 
-__all__ = ["Method", "SiteRecord", "SpectrumRecord"]
+__all__ = ["Continuum", "Method", "SiteRecord", "SpectrumRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,28 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Continuum:
+    """A continuous spectrum of a site.
+
+    Attributes
+    ----------
+    curve
+        As the code gives it.
+    edge_eV
+        Photon energy of its threshold.
+    lifetime_eV
+        Full width of the Lorentzian of the core hole that it has already.
+    scale
+        How its energies were fixed, in words.
+    """
+
+    curve: Curve
+    edge_eV: float
+    lifetime_eV: float
+    scale: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SiteRecord:
     """One symmetry-unique site of a molecule.
 
@@ -48,11 +70,13 @@ class SiteRecord:
     multiplicity
         Number of atoms it stands for.
     excitation_energy_eV
-        Where its spectrum starts.
+        Energy of its first final state; None of a continuous spectrum.
     complete_to_eV
         Absolute energy up to which its states are complete.
     sticks, spectrum
         Its transitions, or its broadened spectrum where those are not known.
+    continuum
+        Its continuous spectrum; it then has neither of the two.
     atoms
         Canonical indices of the atoms it stands for; empty without a structure.
     """
@@ -60,16 +84,17 @@ class SiteRecord:
     name: str
     key: str
     multiplicity: int
-    excitation_energy_eV: float
+    excitation_energy_eV: float | None
     complete_to_eV: float
     sticks: Sticks | None = None
     spectrum: Spectrum | None = None
     atoms: tuple[int, ...] = ()
+    continuum: Continuum | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpectrumRecord:
-    """One molecule with its complete spectrum and what is known of it.
+    """One molecule or crystal with its complete spectrum, or its sites, and what is known of it.
 
     Attributes
     ----------
@@ -86,7 +111,7 @@ class SpectrumRecord:
     spectrum
         Molecular spectrum on absolute energies; None where the source has only sites.
     excitation_energy_eV
-        Lowest excitation energy of the molecule's sites: where the spectrum starts.
+        Lowest excitation energy of the molecule's sites: where the spectrum starts. None of continuous spectra.
     complete_to_eV
         Absolute energy up to which every site's states are complete.
     method
@@ -100,6 +125,8 @@ class SpectrumRecord:
         Projected levels of the ground state, or None.
     frontier_eV
         HOMO and LUMO on the scale of ``pdos``, or None.
+    missing
+        Names of sites that are not there because they are not computed; only where each is used by itself.
     """
 
     name: str
@@ -108,10 +135,11 @@ class SpectrumRecord:
     composition: Mapping[str, int]
     structure: Structure | None
     spectrum: Spectrum | None
-    excitation_energy_eV: float
+    excitation_energy_eV: float | None
     complete_to_eV: float
     method: Method
     ground: Mapping[str, float]
     sites: tuple[SiteRecord, ...] = ()
     pdos: Pdos | None = None
     frontier_eV: tuple[float, float] | None = None
+    missing: tuple[str, ...] = ()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from htxas.datafile import DatasetFile, MoleculeEntry
 from htxas.domain.identity import content_key
-from htxas.domain.result import GroundResult, SiteResult, Spectral
-from htxas.errors import DatasetError, NotFound
-from htxas.learn.data.recipe import Recipe
+from htxas.domain.result import SiteResult, Spectral
+from htxas.errors import DatasetError
+from htxas.learn.data.curve_source import curve_records, has_curves
+from htxas.learn.data.ground import read_ground
+from htxas.learn.data.recipe import Recipe, Rows
 from htxas.learn.data.records import Method, SiteRecord, SpectrumRecord
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from htxas.store.store import Store
 
 __all__ = ["FileSource", "Source", "StoreSource", "store_record"]
-
-_GROUND_SCALARS = ("gap_eV", "homo_eV", "lumo_eV", "dipole_D", "total_energy_eV")
 
 
 class Source(Protocol):
@@ -73,8 +73,11 @@ class StoreSource:
         return f"campaign {self.campaign}"
 
     def records(self, recipe: Recipe) -> Iterator[SpectrumRecord]:
-        """Yield every complete molecule of the campaign."""
+        """Yield every complete molecule of the campaign; where continuous spectra are taken site by site, every one."""
         self.store.campaign(self.campaign)  # NotFound with near names, before an empty dataset is blamed
+        if recipe.rows is Rows.SITE and has_curves(self.store, self.campaign):
+            yield from curve_records(self.store, self.campaign, pdos=bool(recipe.curves))
+            return
         for spectrum in self.store.molecular_spectra(self.campaign):
             yield store_record(self.store, spectrum, pdos=bool(recipe.curves))
 
@@ -195,9 +198,7 @@ def store_record(store: Store, molecular: MolecularSpectrum, *, pdos: bool = Fal
             molecular.site_keys, molecular.multiplicities, results, strict=True
         )
     )
-    ground_key = molecular.ground_key
-    scalars = {} if ground_key is None else store.calculation(ground_key).scalars
-    ground = None if ground_key is None or not pdos else _ground(store, ground_key)
+    ground = read_ground(store, molecular.ground_key, pdos=pdos)
     return SpectrumRecord(
         name=molecular.name,
         key=structure.key,
@@ -205,30 +206,21 @@ def store_record(store: Store, molecular: MolecularSpectrum, *, pdos: bool = Fal
         composition=structure.composition,
         structure=structure,
         spectrum=molecular.spectrum,
-        excitation_energy_eV=min(s.excitation_energy_eV for s in sites),
+        excitation_energy_eV=min(r.excitation_energy_eV for r in results),
         complete_to_eV=min(s.complete_to_eV for s in sites),
         method=_one_method(methods, where),
-        ground={name: scalars[name] for name in _GROUND_SCALARS if name in scalars},
+        ground=ground.scalars,
         sites=sites,
-        pdos=None if ground is None else ground.pdos,
-        frontier_eV=None if ground is None else (ground.homo_eV, ground.lumo_eV),
+        pdos=ground.pdos,
+        frontier_eV=ground.frontier_eV,
     )
-
-
-def _ground(store: Store, key: str) -> GroundResult | None:
-    try:
-        return store.ground_result(key)
-    except NotFound:
-        return None
 
 
 def _with_sticks(result: Spectral, where: str) -> SiteResult:
     if isinstance(result, SiteResult):
         return result
     raise DatasetError(
-        "its spectrum is continuous; models are trained on transitions",
-        where=where,
-        hint="train on a campaign of another engine, or read the tables of htxas export --format parquet",
+        "its spectrum is continuous: such spectra are taken site by site", where=where, hint="rows: site"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.errors import DatasetError
+from htxas.learn.data.chemistry import parse_formula
 
 __all__ = ["CLASSES", "Split", "frozen_splits", "split_by_group"]
 
@@ -74,11 +75,13 @@ def frozen_splits(
     sizes: Sequence[int],
     smiles: Mapping[str, str] | None,
     *,
+    formulas: Mapping[str, str] | None = None,
+    sites: Sequence[str] | None = None,
     validation: float,
     test: float,
     seed: int,
 ) -> tuple[dict[str, Sides], dict[str, str]]:
-    """Return all splits that these molecules allow, by name, and why there are no others.
+    """Return all splits that these molecules or crystals allow, by name, and why there are no others.
 
     ``molecule``
         At random.
@@ -89,7 +92,14 @@ def frozen_splits(
     ``class-plain``, ``class-pi``, ``class-ring``, ``class-pi_ring``
         One of :data:`CLASSES` is the test.
 
-    In all but the first the validation side is taken at random from the rest: it is like the training side.
+    ``formula``, ``elements``
+        Of crystals, at random: what shares a reduced formula (polymorphs), or its elements, is not separated.
+    ``row``
+        Of sites, at random whatever their molecule. It leaks: sites of one molecule are on several sides. It is there
+        to show how much better that looks, not to judge a model by.
+
+    Of ``size``, ``scaffold`` and ``class`` the validation side is taken at random from the rest: it is like the
+    training side.
 
     Parameters
     ----------
@@ -99,6 +109,10 @@ def frozen_splits(
         Heavy atoms of each row's molecule.
     smiles
         SMILES of each group; None if some molecule has none.
+    formulas
+        Reduced formula of each group if they are crystals.
+    sites
+        Names of the rows if they are sites.
     validation, test, seed
         As in :func:`split_by_group`.
 
@@ -107,12 +121,31 @@ def frozen_splits(
     DatasetError
         If a side of the first would be empty.
     """
-    splits = {"molecule": split_by_group(groups, validation=validation, test=test, seed=seed)}
+    at_random = {"molecule": groups}
+    if formulas is not None:
+        at_random["formula"] = [formulas[g] for g in groups]
+        at_random["elements"] = ["-".join(parse_formula(f)) for f in at_random["formula"]]
+    if sites is not None:
+        at_random["row"] = sites
+    fractions = {"validation": validation, "test": test}
+    splits: dict[str, Sides] = {}
     size_of = dict(zip(groups, sizes, strict=True))
-    tests = {"size": _largest(size_of, test)}
+    tests: dict[str, set[str]] = {}
     lacking: dict[str, str] = {}
+    for name, kept in at_random.items():
+        try:
+            splits[name] = split_by_group(kept, **fractions, seed=seed)
+        except DatasetError as error:
+            if name == "molecule":
+                raise
+            lacking[name] = error.message
+    if formulas is not None:
+        lacking["size"] = "the cell of a crystal says nothing of its size"
+    else:
+        tests["size"] = _largest(size_of, test)
     if smiles is None:
-        lacking |= dict.fromkeys(("scaffold", *(f"class-{c}" for c in CLASSES)), "a molecule has no SMILES")
+        why = "a molecule has no SMILES" if formulas is None else "crystals have no SMILES"
+        lacking |= dict.fromkeys(("scaffold", *(f"class-{c}" for c in CLASSES)), why)
     else:
         tests["scaffold"] = _rarest(smiles, test, seed)
         classes = {g: chemical_class(s) for g, s in smiles.items()}

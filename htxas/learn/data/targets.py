@@ -10,8 +10,9 @@ from htxas.errors import DatasetError
 from htxas.learn.data.chemistry import molecular_weight, sp3_ratio
 from htxas.learn.data.qm9 import QM9_COLUMNS, QM9_PREFIX
 from htxas.learn.data.records import SiteRecord, SpectrumRecord
+from htxas.learn.data.site_targets import SITE_TARGETS, site_value
 
-__all__ = ["RATIOS", "TARGETS", "Target", "describe", "in_house", "ratios", "target_value"]
+__all__ = ["OF_SITES", "RATIOS", "TARGETS", "Target", "describe", "in_house", "ratios", "target_value"]
 
 RATIOS: tuple[tuple[str, str], ...] = (("N", "C"), ("O", "C"), ("F", "C"))
 """The composition inputs of Model-B, in column order."""
@@ -19,7 +20,7 @@ RATIOS: tuple[tuple[str, str], ...] = (("N", "C"), ("O", "C"), ("F", "C"))
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A number per molecule.
+    """A number per molecule, or per site.
 
     Attributes
     ----------
@@ -48,9 +49,16 @@ TARGETS: dict[str, Target] = {
     "ratio_N_C": Target("1", "nitrogen atoms / carbon atoms"),
     "ratio_O_C": Target("1", "oxygen atoms / carbon atoms"),
     "ratio_F_C": Target("1", "fluorine atoms / carbon atoms"),
+    "edge_energy": Target(
+        "eV", "photon energy of the threshold of a site's continuous spectrum, as computed"
+    ),
+    **{name: Target(unit, f"of a site: {meaning}") for name, (unit, meaning) in SITE_TARGETS.items()},
     **{QM9_PREFIX + name: Target(c.unit, f"QM9: {c.meaning}") for name, c in QM9_COLUMNS.items()},
 }
 """Every target by name. Those called ``qm9_*`` are joined from a file at run time."""
+
+OF_SITES = ("edge_energy", *SITE_TARGETS)
+"""Targets that only sites have."""
 
 _GROUND = {"gap": "gap_eV", "homo": "homo_eV", "lumo": "lumo_eV", "dipole": "dipole_D"}
 
@@ -95,7 +103,8 @@ def ratios(composition: Mapping[str, int], where: str | None = None) -> list[flo
 def target_value(name: str, record: SpectrumRecord, site: SiteRecord | None = None) -> tuple[float, str]:
     """Return the in-house target ``name`` of a molecule, or of a site of it, and how it was obtained, in a word.
 
-    The excitation energy is a site's own; all others are the molecule's.
+    Excitation energy and threshold are a site's own, and so is what :mod:`htxas.learn.data.site_targets` says of its
+    surroundings; all others are the molecule's.
 
     Raises
     ------
@@ -107,8 +116,24 @@ def target_value(name: str, record: SpectrumRecord, site: SiteRecord | None = No
         if _GROUND[name] not in record.ground:
             raise DatasetError(f"has no {_GROUND[name]} of a ground state", where=where)
         return record.ground[_GROUND[name]], "ground state"
+    if name in SITE_TARGETS:
+        if site is None:
+            raise DatasetError(f"{name} is a number of a site", where=where, hint="rows: site")
+        where = f"site {record.name}/{site.name}"
+        if record.structure is None or not site.atoms:
+            raise DatasetError(f"{name} needs a structure", where=where)
+        return site_value(name, record.structure, site.atoms[0], where)
+    if name == "edge_energy":
+        if site is None or site.continuum is None:
+            raise DatasetError("has no threshold: it is of sites with a continuous spectrum", where=where)
+        return site.continuum.edge_eV, "spectrum"
     if name == "excitation_energy":
-        return (site or record).excitation_energy_eV, "spectrum"
+        energy_eV = (site or record).excitation_energy_eV
+        if energy_eV is None:
+            raise DatasetError(
+                "a continuous spectrum has no excitation energy", where=where, hint="target edge_energy"
+            )
+        return energy_eV, "spectrum"
     if name == "molecular_weight":
         return molecular_weight(record.composition), "composition"
     if name == "sp3_ratio":

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.errors import DatasetError
-from htxas.learn.data.collect import parts
+from htxas.learn.data.collect import Part, parts
+from htxas.learn.data.curve_window import curve_row, known_eV
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.features import window_row
+from htxas.learn.data.features import ENERGIES, window_row
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.data.records import SpectrumRecord
 from htxas.learn.data.targets import ratios
@@ -86,6 +87,10 @@ def predict_measured(
     )
     first = found[0]
     notes = [_MEASURED, *_smoothing_note(model, options)]
+    if model.of_continua:
+        notes.append(
+            f"the training spectra have a core-hole width of {model.card['inputs']['lifetime_eV']:g} eV (Lorentzian)"
+        )
     if spectrum.element is None:
         notes.append(
             f"the file does not say what it is of; taken to be {model.method.element} {model.method.edge}"
@@ -129,17 +134,38 @@ def predict_record(model: Model, record: SpectrumRecord) -> list[Prediction]:
     if record.method != model.method:
         raise DatasetError(f"is {record.method}, the model was trained on {model.method}", where=where)
     names, rows = [], []
-    recipe = model.recipe
-    for part in parts(record, recipe, where):
-        sigma = part.spectrum.sigma_eV
-        if sigma != model.sigma_eV:
-            raise DatasetError(
-                f"sigma {sigma} eV, the model was trained at {model.sigma_eV} eV", where=part.name
-            )
+    for part in parts(record, model.recipe, where):
         names.append(part.name)
-        rows.append(window_row(part.spectrum, part.excitation_energy_eV, recipe.window, where=part.name))
-    extra = np.tile(ratios(record.composition, where), (len(rows), 1))
+        rows.append(_row(model, part))
+    if not rows:
+        raise DatasetError("none of its sites is done", where=where, hint="htxas status; htxas run")
+    extra = np.zeros((len(rows), 3))
+    if model.kind is ModelKind.B:
+        extra += ratios(record.composition, where)
     return _predictions(model, names, np.array(rows), extra, record.composition)
+
+
+def _row(model: Model, part: Part) -> npt.NDArray[np.float32]:
+    """Return the input of a computed molecule or site, made as in training."""
+    recipe, continuum = model.recipe, None if part.site is None else part.site.continuum
+    if continuum is not None:
+        row = curve_row(continuum, recipe, part.where)
+        if row is None:
+            low, high = known_eV(continuum, recipe)
+            raise DatasetError(
+                f"is known from {low:.2f} to {high:.2f} eV, the window goes from {recipe.window.start_eV:g} to "
+                f"{recipe.window.stop_eV:g} eV ({ENERGIES[recipe.window.align]})",
+                where=part.where,
+            )
+        return row
+    assert part.spectrum is not None
+    assert part.excitation_energy_eV is not None
+    if part.spectrum.sigma_eV != model.sigma_eV:
+        raise DatasetError(
+            f"sigma {part.spectrum.sigma_eV} eV, the model was trained at {model.sigma_eV} eV",
+            where=part.where,
+        )
+    return window_row(part.spectrum, part.excitation_energy_eV, recipe.window, where=part.where)
 
 
 def predict_dataset(model: Model, dataset: Dataset) -> list[Prediction]:
@@ -194,6 +220,7 @@ def _inputs(model: Model) -> Inputs:
         method.element,
         method.edge,
         float(model.net.x.mean[:points].sum() * window.step_eV),
+        model.of_continua,
     )
 
 

@@ -24,6 +24,10 @@ from htxas.errors import UserError
 from htxas.launch.ingest.bring import Ingested, ingest
 from htxas.launch.ingest.folders import find
 from htxas.launch.submit import submit
+from htxas.learn.data.curve_window import curve_row
+from htxas.learn.data.recipe import Align, Recipe, Rows, Window
+from htxas.learn.data.source import StoreSource
+from htxas.learn.data.targets import target_value
 from htxas.store.store import Store
 
 pytestmark = pytest.mark.mongo
@@ -337,3 +341,25 @@ def test_the_command_refuses(
     monkeypatch.chdir(tree)
     with pytest.raises(UserError, match=message):
         CliRunner().invoke(cli, ["ingest", *words], catch_exceptions=False)
+
+
+def test_a_run_that_was_brought_in_is_a_row_with_its_surroundings(
+    tree: Path, bring: Bring, store: Store
+) -> None:
+    bring(tree / "crystals")
+    recipe = Recipe((), window=Window(-3.0, 40, 0.25, Align.EDGE), rows=Rows.SITE)
+    (record,) = StoreSource(store, "old").records(recipe)
+    (site,) = record.sites
+    assert record.name == "MgO"
+    assert site.continuum is not None
+    result = store.site_result(site.key)
+    assert isinstance(result, CurveResult)
+    row = curve_row(site.continuum, recipe, "x")
+    expected = np.interp(
+        result.edge_eV - 3.0 + 0.25 * np.arange(40), result.curve.energies_eV, result.curve.isotropic
+    )
+    np.testing.assert_allclose(row, expected, rtol=1e-5)
+    values = {
+        name: target_value(name, record, site)[0] for name in ("coordination_number", "mean_bond_length")
+    }
+    assert values == pytest.approx({"coordination_number": 6, "mean_bond_length": 2.106}, abs=1e-4)

@@ -217,7 +217,7 @@ def test_options_that_contradict_each_other() -> None:
     absolute = dataclasses.replace(INPUTS, window=Window(280.0, 200, 0.1, Align.ABSOLUTE))
     with pytest.raises(DatasetError, match="no onset is needed"):
         prepare(spectrum(line(ENERGIES)), GIVEN, absolute)
-    assert prepare(spectrum(line(ENERGIES)), Options(), absolute).onset_eV is None
+    assert prepare(spectrum(line(ENERGIES)), Options(), absolute).anchor_eV is None
 
 
 def rows_of(weak: float, gaps: FloatArray) -> FloatArray:
