@@ -29,6 +29,7 @@ __all__ = [
     "mongod_override",
     "read_secret",
     "runs_folder",
+    "studies_folder",
 ]
 
 URI_FILE = "uri"
@@ -56,6 +57,11 @@ def runs_folder() -> Path:
 def models_folder() -> Path:
     """Folder of trained models."""
     return home() / "models"
+
+
+def studies_folder() -> Path:
+    """Folder of studies."""
+    return home() / "studies"
 
 
 def datasets_folder() -> Path:

@@ -16,6 +16,8 @@ from htxas.learn.data.config import read_recipe
 from htxas.learn.data.recipe import Recipe, Window
 from htxas.learn.nets.network import Network
 from htxas.learn.runs.config import read_plan
+from htxas.learn.runs.tune_config import read_tuning
+from htxas.learn.studies.config import read_study
 from tests.engines.vasp.synthetic import library
 
 
@@ -69,8 +71,13 @@ def test_template_training_states_the_defaults(tmp_path: Path) -> None:
 )
 def test_every_workflow_is_accepted(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTXAS_VASP_POTCARS", str(library(tmp_path / "potcars")))  # VASP's own are licensed
-    if re.search(r"^campaign:", path.read_text(), re.M):
+    text = path.read_text()
+    if re.search(r"^campaign:", text, re.M):
         assert load_campaign(path).document["structures"]
+    elif re.search(r"^study:", text, re.M):
+        assert read_study(path).kind == read_study(path).name == path.stem
+    elif re.search(r"^search:", text, re.M):
+        assert read_tuning(path).targets
     elif path.name == "recipe.yaml":
         assert read_recipe(path)[0].targets
     else:

@@ -14,6 +14,7 @@ import click
 
 from htxas.cli._progress import progress
 from htxas.cli.control import budget, cancel, pause, priority, resume
+from htxas.cli.extend import extend
 
 if TYPE_CHECKING:
     from htxas.campaign.plan import Plan
@@ -34,11 +35,12 @@ def campaign() -> None:
     htxas campaign plan FILE       molecules, unique sites, cost; writes nothing
     htxas campaign submit FILE     put it into the database; twice adds nothing
     htxas campaign list            what has been submitted
+    htxas campaign extend NAME     which molecules of a list to compute next
     htxas campaign pause NAME      and resume, cancel, priority, budget
     """
 
 
-for _verb in (pause, resume, cancel, priority, budget):
+for _verb in (pause, resume, cancel, priority, budget, extend):
     campaign.add_command(_verb)
 
 

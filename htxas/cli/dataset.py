@@ -22,7 +22,11 @@ def dataset() -> None:
 @dataset.command()
 @click.argument("name")
 @click.option(
-    "--from", "source", required=True, metavar="CAMPAIGN|FILE", help="A campaign, or an exported file."
+    "--from",
+    "source",
+    required=True,
+    metavar="CAMPAIGN|FILE|FOLDER",
+    help="A campaign, an exported file, or (a folder of) files of the published database.",
 )
 @click.option(
     "--recipe", type=click.Path(path_type=Path), required=True, help="What is taken of it: a YAML file."
@@ -37,11 +41,12 @@ def freeze(name: str, source: str, recipe: Path, as_json: bool) -> None:
     \b
     htxas dataset freeze quick --from quickstart --recipe templates/dataset.yaml
     htxas dataset freeze big --from reference.h5 --recipe pdos.yaml
+    htxas dataset freeze published --from published_files/ --recipe published.yaml
     """
     from rich.console import Console
 
     from htxas.learn.data.config import read_recipe
-    from htxas.learn.data.door import freeze_source, name_dataset
+    from htxas.learn.data.door import freeze_source, is_source, name_dataset
     from htxas.settings import datasets_folder
 
     asked, qm9 = read_recipe(recipe)
@@ -50,7 +55,7 @@ def freeze(name: str, source: str, recipe: Path, as_json: bool) -> None:
     with Console(stderr=True).status(f"reading {source}"):
         found = (
             freeze_source(asked, folder, file=path, qm9=qm9)
-            if path.is_file()
+            if is_source(path)
             else freeze_source(asked, folder, campaign=source, qm9=qm9)
         )
     name_dataset(found, name, folder)
@@ -125,6 +130,8 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
     counts, line = card["counts"], _line(card)
     left = "".join(f"; {n} left out ({reason})" for reason, n in counts["left_out"].items())
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
     facts.add_row("dataset", f"{name}  {card['key']}")
     facts.add_row("source", card["source"])
     facts.add_row("rows", f"{counts['rows']:,} {line['of']}s of {counts['molecules']:,} molecules{left}")
@@ -136,6 +143,8 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
     facts.add_row(
         "", f"{card['input']['energies']}; {f'sigma {sigma_eV} eV' if sigma_eV else 'not broadened further'}"
     )
+    if "states_complete_to" in card["query"]:
+        facts.add_row("", f"states taken to be complete to {card['query']['states_complete_to']}")
     for target in card["targets"]:
         facts.add_row(f"target {target['name']}", f"{target['meaning']} ({target['unit']})")
     for key, curve in card["curves"].items():

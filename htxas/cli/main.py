@@ -43,6 +43,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("htxas.cli.export:export", "Write a campaign's results to HDF5 or Parquet."),
     "dataset": ("htxas.cli.dataset:dataset", "Freeze spectra and what is to be learned of them."),
     "train": ("htxas.cli.train:train", "Train models on spectra, beside simple baselines."),
+    "study": (
+        "htxas.cli.study:study",
+        "Answer one question with many models: table, plots, numbers in words.",
+    ),
+    "tune": ("htxas.cli.tune:tune", "Search a better net for a dataset, judged by its validation side."),
     "predict": ("htxas.cli.predict:predict", "Predict properties from spectra with a trained model."),
     "model": ("htxas.cli.model:model", "List, show, compare and export trained models."),
     "accuracy": ("htxas.cli.accuracy:accuracy", "Compare an engine's presets with experiment."),

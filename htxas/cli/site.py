@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from htxas.cli._options import SIGMA
+from htxas.cli.outliers import outliers
 
 __all__ = ["site"]
 
@@ -17,7 +18,7 @@ _CAMPAIGN = click.option(
 
 @click.group()
 def site() -> None:
-    """Show or plot the spectrum of one site.
+    """Show or plot the spectrum of one site; list those to look at.
 
     A site is a calculation key, its first digits, or MOLECULE/ATOM with atoms counted from 0 as in your file.
 
@@ -25,7 +26,11 @@ def site() -> None:
     htxas site show ethanol/0
     htxas site show 3f9a0c --json
     htxas site plot ethanol/1 -o c1.svg
+    htxas site outliers quickstart
     """
+
+
+site.add_command(outliers)
 
 
 @site.command()

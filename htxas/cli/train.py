@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from htxas.cli._dask import job_text, on_dask
+
 if TYPE_CHECKING:
     from htxas.learn.runs.plan import TrainingPlan
     from htxas.learn.runs.training import Trained
@@ -17,15 +19,7 @@ __all__ = ["train"]
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--workers",
-    type=click.IntRange(0),
-    default=None,
-    help="Local processes; 0: in this one. Default: one per core.",
-)
-@click.option("--scheduler", metavar="ADDR", help="Use this Dask scheduler; it must see the same folders.")
-@click.option("--cluster", metavar="NAME", help="Workers as jobs of this cluster of htxas.yaml.")
-@click.option("--dry-run", is_flag=True, help="With --cluster: print the script of a job, start none.")
+@on_dask
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write. Default: models/NAME."
 )
@@ -56,13 +50,11 @@ def train(
     from htxas.learn.runs.training import MODELS
     from htxas.learn.serve.registry import register
 
-    if sum(option is not None for option in (workers, scheduler, cluster)) > 1:
-        raise click.UsageError("give one of --workers, --scheduler and --cluster")
     if dry_run and cluster is None:
         raise click.UsageError("--dry-run goes with --cluster")
     plan = read_plan(file)
     if dry_run:
-        click.echo(_script(cluster), nl=False)
+        click.echo(job_text(cluster), nl=False)
         return
     console = Console(stderr=as_json)
     trained = _run(plan, workers, scheduler, cluster, out, console)
@@ -82,16 +74,6 @@ def train(
         console.print(line, highlight=False)
     console.print(f"table, plots and models: {trained.out_dir}", highlight=False, soft_wrap=True)
     console.print(said, highlight=False, soft_wrap=True)
-
-
-def _script(cluster: str | None) -> str:
-    import tempfile
-
-    from htxas.learn.runs.parallel import WORKER_ENVIRONMENT
-    from htxas.learn.runs.queue_cluster import job_script, queue_workers
-
-    with tempfile.TemporaryDirectory(prefix="htxas-train-") as folder:
-        return job_script(queue_workers(cluster), WORKER_ENVIRONMENT, Path(folder))
 
 
 def _run(
@@ -123,14 +105,8 @@ def _run(
             plan,
             dataset,
             out_dir,
-            workers=_workers(workers),
+            workers=workers,
             scheduler=scheduler,
             queue=queue,
             on_done=advance,
         )
-
-
-def _workers(asked: int | None) -> int:
-    import os
-
-    return asked if asked is not None else len(os.sched_getaffinity(0))

@@ -1,5 +1,8 @@
 """The htxas dataset file: one compressed HDF5 with molecules, sites, spectra and ground states.
 
+Beside it, :mod:`htxas.datafile.published` and :mod:`htxas.datafile.published_read` write and read the three files of
+the published layout.
+
 It is what ``htxas export --format dataset`` writes and what training reads. The package sits just above
 ``domain`` and is the only reader and writer of the format, so ``learn`` and ``report`` meet here without
 importing each other.
@@ -68,15 +71,27 @@ complete. Where the engine has no ground states there is no ``ground_key`` eithe
 from __future__ import annotations
 
 from htxas.datafile.entries import CurveEntry, DatasetMeta, GroundEntry, MoleculeEntry, SiteEntry
+from htxas.datafile.published_read import (
+    Content,
+    PublishedFiles,
+    PublishedMolecule,
+    PublishedSite,
+    published_paths,
+)
 from htxas.datafile.read import DatasetFile
 from htxas.datafile.write import DatasetWriter
 
 __all__ = [
+    "Content",
     "CurveEntry",
     "DatasetFile",
     "DatasetMeta",
     "DatasetWriter",
     "GroundEntry",
     "MoleculeEntry",
+    "PublishedFiles",
+    "PublishedMolecule",
+    "PublishedSite",
     "SiteEntry",
+    "published_paths",
 ]

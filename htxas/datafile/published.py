@@ -25,6 +25,7 @@ What differs from the published database, and why
   engine's own total energy of the excited state gives exactly that, it is written; where the scale rests on another
   state (an ion, a spin-purified pair), ``final_energy_gs + excitation_energy`` is. ``final_energy_ex_source`` says
   which, and ``scale`` how the absolute energy was fixed.
+- ``window_eV`` says how far above ``excitation_energy`` the states are complete.
 - ``corrections`` and ``another_state`` name what it took to converge a site and which states may be others than the
   usual way leads to; empty where nothing was needed, ``unknown`` where the source does not tell.
 - Groups are numbers where every molecule is named like ``gdb_17`` (or when numbering is asked for) and names otherwise;
@@ -200,6 +201,7 @@ def _site_attributes(site: SiteEntry) -> dict[str, Any]:
         "final_energy_ex": excited if own else derived,
         "final_energy_ex_source": "engine" if own else "final_energy_gs + excitation_energy",
         "excitation_energy": site.excitation_energy_eV,
+        "window_eV": site.window_eV,
         "scale": site.scale,
         "calculation": site.key,
         "corrections": _words(site.corrections),

@@ -37,6 +37,7 @@ class Quantity(StrEnum):
     """What the intensity of a spectrum is in."""
 
     OSCILLATOR_STRENGTH = "oscillator_strength_per_eV"  # of sticks: nothing lies beyond the last of them
+    DSF = "squared_dipole_A2_per_eV"  # of sticks, too, without the factor of energy: what is published
     ABSORPTION = "normalised_absorption"  # of a continuum, 1 is the bare atom's: unknown beyond its ends
 
 
@@ -130,6 +131,11 @@ class Spectrum:
     def energies_eV(self) -> FloatArray:
         """Absolute energies in eV, shape (n,)."""
         return np.asarray((self.start + np.arange(len(self.intensity))) * self.step_eV, dtype=np.float64)
+
+    @property
+    def last_eV(self) -> float:
+        """Energy of the last point."""
+        return (self.start + len(self.intensity) - 1) * self.step_eV
 
     @property
     def total(self) -> FloatArray:
@@ -231,7 +237,7 @@ def combine(spectra: Sequence[Spectrum], weights: Sequence[float]) -> Spectrum:
             raise ValueError("spectra of different step or broadening are not combined")
         if s.quantity is not first.quantity:
             raise ValueError(f"{s.quantity} and {first.quantity} are not added")
-    united = first.quantity is Quantity.OSCILLATOR_STRENGTH
+    united = first.quantity is not Quantity.ABSORPTION
     start = (min if united else max)(s.start for s in spectra)
     stop = (max if united else min)(s.start + len(s.intensity) for s in spectra)
     if stop <= start:

@@ -117,9 +117,14 @@ def test_a_whole_campaign(
 
 
 def test_sites_of_a_campaign_of_curves_are_frozen_one_by_one(
-    store: Store, submitted: Callable[..., Any], compute_all: Callable[[], Any], tmp_path: Path
+    store: Store,
+    submitted: Callable[..., Any],
+    compute_all: Callable[[], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a molecule that lacks a site the others are used; the lacking one is counted."""
+    monkeypatch.setattr("htxas.learn.data.collect.MIN_MOLECULES", 10)
     submitted(sizes=tuple(range(2, 12)), fail={"C2F:1": "crash"}, **CURVES)
     compute_all()
     recipe = Recipe(

@@ -45,7 +45,7 @@ def test_files_are_found_beside_the_training_file(training_file: Path, dataset_f
         ("start_eV: -4.0", "start_eV: -4 eV", r":4: dataset.window.start_eV: a number in eV is needed"),
         ("excitation_energy", "onset", r":4: dataset.window.align: 'onset' is not one of"),
         ("test: 0.2", "test: 0.9", r":5: dataset.split.test: .*0.4"),
-        ("source: {", "source: {campaign: c, ", r":3: dataset.source: give one of campaign and file"),
+        ("source: {", "source: {campaign: c, ", r":3: dataset.source: give one of campaign, file and frozen"),
         ("gap, homo", "gap, qm9_mu", r":6: targets.1: qm9_mu needs dataset.qm9.properties"),
         ("name: synthetic", "name: ../up", r":1: name: "),
         (".h5}", ".h5x}", r":3: dataset.source.file: there is no file"),

@@ -75,7 +75,7 @@ Make = Any
 
 @pytest.fixture
 def make(synthetic: SimpleNamespace, tmp_path: Path) -> Make:
-    def call(recipe: Recipe = RECIPE, change: Any = None, count: int = 40) -> Dataset:
+    def call(recipe: Recipe = RECIPE, change: Any = None, count: int = 60) -> Dataset:
         records = [crystal(i) for i in range(count)]
         return freeze(synthetic.source(change(records) if change else records), recipe, tmp_path / "sets")
 
@@ -85,14 +85,14 @@ def make(synthetic: SimpleNamespace, tmp_path: Path) -> Make:
 def test_sites_units_and_the_rule_of_neighbours(make: Make) -> None:
     data = make()
     card = data.card
-    assert (len(data), len(set(data.groups)), data.ids[0]) == (80, 40, "mp-0/0")
-    assert card["input"]["unit"] == "normalised absorption (1: the bare atom's, as the code normalises it)"
+    assert (len(data), len(set(data.groups)), data.ids[0]) == (120, 60, "mp-0/0")
+    assert card["input"]["unit"] == "normalised absorption, 1 is the bare atom's"
     assert card["input"]["energies"] == "-3.5 to 26 eV in steps of 0.5 eV, relative to the threshold"
     assert (card["input"]["lifetime_eV"], card["input"]["energy_scale"]) == (1.73, "FEFF; not aligned")
     assert "straight lines" in card["input"]["alignment"]
     assert card["broadening_sigma_eV"] == 0.0
     (how, count), *rest = card["targets"][0]["obtained_from"].items()
-    assert (how.startswith("CrystalNN (pymatgen-core "), count, rest) == (True, 80, [])
+    assert (how.startswith("CrystalNN (pymatgen-core "), count, rest) == (True, 120, [])
     assert data.target("edge_energy")[data.ids.index("mp-7/1")] == pytest.approx(9002.0)
     smooth = make(replace(RECIPE, sigma_eV=1.5, window=replace(RECIPE.window, start_eV=3.0)))
     assert smooth.card["broadening_sigma_eV"] == 1.5
@@ -104,7 +104,7 @@ def test_sides_keep_materials_formulas_and_elements_together_and_row_does_not(ma
     assert list(data.splits) == ["molecule", "formula", "elements", "row"]
     assert data.card["splits"]["lacking"]["size"] == "the cell of a crystal says nothing of its size"
     assert sorted(set(data.groups)) == sorted(
-        f"{reduced_formula(r.composition)} {r.key}" for r in map(crystal, range(40))
+        f"{reduced_formula(r.composition)} {r.key}" for r in map(crystal, range(60))
     )
     formulas = [crystal(int(i.split("/")[0][3:])).composition for i in data.ids]
     labels = {
@@ -125,10 +125,10 @@ def test_sides_keep_materials_formulas_and_elements_together_and_row_does_not(ma
 
 def test_crystals_have_no_ratios_to_carbon(make: Make) -> None:
     data = make()
-    assert data.ratios.shape == (80, 0)
+    assert data.ratios.shape == (120, 0)
     assert data.card["ratios"] == []
-    assert inputs(ModelKind.A, data.spectra, data.ratios).shape == (80, 60)
-    with pytest.raises(DatasetError, match="Model-B needs the ratios to carbon"):
+    assert inputs(ModelKind.A, data.spectra, data.ratios).shape == (120, 60)
+    with pytest.raises(DatasetError, match="Model-B is given composition ratios, and the dataset has none"):
         inputs(ModelKind.B, data.spectra, data.ratios)
 
 
@@ -142,7 +142,7 @@ def test_what_is_not_computed_is_counted(make: Make) -> None:
         ]
 
     card = make(change=some).card
-    assert (card["counts"]["rows"], card["counts"]["molecules"]) == (77, 39)
+    assert (card["counts"]["rows"], card["counts"]["molecules"]) == (117, 59)
     assert card["left_out"] == {"not computed": ["mp-0/1", "mp-1/0", "mp-1/1"]}
 
 
@@ -168,24 +168,28 @@ def _molecule_among(records: list[SpectrumRecord]) -> list[SpectrumRecord]:
 
 REFUSED: dict[str, tuple[Recipe, Any, str]] = {
     "align": (replace(RECIPE, window=Window(-3.5, 60, 0.5)), None, "a threshold and no excitation energy"),
-    "molecules": (replace(RECIPE, rows=Rows.MOLECULE), None, "has no molecular spectrum here"),
+    "molecules": (
+        replace(RECIPE, rows=Rows.MOLECULE),
+        None,
+        "its spectra are continuous: they are taken site by site",
+    ),
     "target": (replace(RECIPE, targets=("excitation_energy",)), None, "has no excitation energy"),
     "lifetime": (RECIPE, _one(lifetime_eV=1.2), r"lifetime 1.2 eV.*differs from mp-0/0 \(1.73 eV"),
     "scale": (RECIPE, _one(scale="FEFF 10"), "FEFF 10: differs from mp-0/0"),
     "below": (
         replace(RECIPE, window=Window(-4.0, 60, 0.5, Align.EDGE)),
         None,
-        "80 of 80 sites are not known in all of the window, -4 to 25.5 eV",
+        "120 of 120 sites are not known in all of the window, -4 to 25.5 eV",
     ),
     "above": (
         replace(RECIPE, window=Window(-3.5, 90, 0.5, Align.EDGE)),
         None,
-        "80 of 80 sites are not known",
+        "120 of 120 sites are not known",
     ),
     "a molecule": (
         replace(RECIPE, targets=("edge_energy",)),
         _molecule_among,
-        "mp-0/0 is a crystal and mp-5/0 a molecule",
+        "mp-5: is a molecule, but mp-0 is a crystal",
     ),
 }
 
@@ -214,7 +218,7 @@ def test_short_ones_can_be_left_out(make: Make) -> None:
         assert full is not None
         return list(_one(curve=Curve(full.curve.energies_eV[:50], full.curve.intensity[:50]))(records))
 
-    with pytest.raises(DatasetError, match="1 of 80 sites are not known") as told:
+    with pytest.raises(DatasetError, match="1 of 120 sites are not known") as told:
         make(change=cut)
     assert "window.start_eV: -3.5 with points: 21" in str(told.value.hint)
     card = make(replace(RECIPE, drop_uncovered=True), cut).card

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from math import gcd
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +15,9 @@ from htxas.domain.structure import Structure
 from htxas.errors import DatasetError
 
 __all__ = [
-    "BOND_SCALE",
     "bonded",
     "canonical_smiles",
+    "composition_of",
     "molecular_weight",
     "parse_formula",
     "reduced_formula",
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 _FORMULA = re.compile(r"([A-Z][a-z]?)(\d*)")
-BOND_SCALE = 1.25  # bonded if closer than this times the sum of covalent radii
+_BOND_SCALE = 1.25  # bonded if closer than this times the sum of covalent radii
 
 
 def canonical_smiles(smiles: str, where: str | None = None) -> str:
@@ -35,13 +37,33 @@ def canonical_smiles(smiles: str, where: str | None = None) -> str:
         If it cannot be read.
     """
     from rdkit import Chem
+
+    return str(Chem.MolToSmiles(_read(smiles, where)))
+
+
+def _read(smiles: str, where: str | None) -> Any:
+    from rdkit import Chem
     from rdkit.rdBase import BlockLogs
 
     with BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:
         raise DatasetError(f"{smiles!r} is not a SMILES RDKit can read", where=where)
-    return str(Chem.MolToSmiles(molecule))
+    return molecule
+
+
+def composition_of(smiles: str, where: str | None = None) -> dict[str, int]:
+    """Return atoms per element of a molecule, with the hydrogens that its SMILES leaves out, counted by RDKit.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read.
+    """
+    molecule = _read(smiles, where)
+    counts = Counter(atom.GetSymbol() for atom in molecule.GetAtoms())
+    counts["H"] += sum(atom.GetTotalNumHs() for atom in molecule.GetAtoms())
+    return {symbol: n for symbol, n in sorted(counts.items()) if n}
 
 
 def molecular_weight(composition: Mapping[str, int]) -> float:
@@ -74,7 +96,7 @@ def sp3_ratio(
             raise DatasetError("sp3_ratio needs a SMILES or a structure", where=where)
         neighbours = bonded(structure).sum(axis=1)
         return sum(int(neighbours[i]) == 4 for i in structure.indices_of("C")) / carbons, "coordination"
-    molecule = Chem.MolFromSmiles(canonical_smiles(smiles, where))
+    molecule = _read(smiles, where)
     kinds = [a.GetHybridization() for a in molecule.GetAtoms() if a.GetAtomicNum() == 6]
     if len(kinds) != carbons:
         raise DatasetError(f"SMILES {smiles} has {len(kinds)} carbons, the structure {carbons}", where=where)
@@ -88,7 +110,7 @@ def bonded(structure: Structure) -> npt.NDArray[np.bool_]:
     table = Chem.GetPeriodicTable()
     radii = np.array([table.GetRcovalent(s) for s in structure.symbols])
     distance_A = np.linalg.norm(structure.positions_A[:, None] - structure.positions_A[None], axis=-1)
-    found: npt.NDArray[np.bool_] = distance_A < BOND_SCALE * (radii[:, None] + radii[None])
+    found: npt.NDArray[np.bool_] = distance_A < _BOND_SCALE * (radii[:, None] + radii[None])
     np.fill_diagonal(found, False)
     return found
 

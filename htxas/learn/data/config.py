@@ -39,7 +39,7 @@ class Strict(BaseModel):
 
 
 class _Qm9(Strict):
-    properties: str
+    properties: str | None = None
     molecules: str | None = None
 
 
@@ -87,9 +87,9 @@ class _RecipeFile(DatasetSection):
 
 @dataclass(frozen=True, slots=True)
 class Qm9Files:
-    """Files of QM9 properties (``gdb_id, mu, ...``) and, or None, of SMILES (``gdb_id, smiles``)."""
+    """Files of QM9 properties (``gdb_id, mu, ...``) and of SMILES (``gdb_id, smiles``); one may be None."""
 
-    properties: Path
+    properties: Path | None
     molecules: Path | None
 
 
@@ -128,7 +128,7 @@ def recipe_of(section: DatasetSection, targets: list[str], lines: Lines, at: _Ke
             describe(name)
         except DatasetError as error:
             raise lines.error(("targets", i), error.message, error.hint) from None
-        if name.startswith(QM9_PREFIX) and section.qm9 is None:
+        if name.startswith(QM9_PREFIX) and (section.qm9 is None or section.qm9.properties is None):
             raise lines.error(("targets", i), f"{name} needs {'.'.join((*map(str, at), 'qm9.properties'))}")
     names = [*targets, *(c.name for c in section.curves)]
     if len(set(names)) != len(names):
@@ -181,11 +181,11 @@ def qm9_files(section: DatasetSection, path: Path, lines: Lines, at: _Key) -> Qm
     if section.qm9 is None:
         return None
     here = path.resolve().parent
-    properties = existing(here, section.qm9.properties, lines, (*at, "qm9", "properties"))
-    molecules = section.qm9.molecules
-    return Qm9Files(
-        properties, None if molecules is None else existing(here, molecules, lines, (*at, "qm9", "molecules"))
-    )
+    names = section.qm9.model_dump(exclude_none=True)
+    if not names:
+        raise lines.error((*at, "qm9"), "give properties, molecules or both")
+    found = {key: existing(here, name, lines, (*at, "qm9", key)) for key, name in names.items()}
+    return Qm9Files(found.get("properties"), found.get("molecules"))
 
 
 def choice(kind: type[_E], value: str, lines: Lines, at: _Key) -> _E:
@@ -202,8 +202,8 @@ def choice(kind: type[_E], value: str, lines: Lines, at: _Key) -> _E:
         raise lines.error(at, f"{value!r} is not one of " + ", ".join(k.value for k in kind)) from None
 
 
-def existing(here: Path, name: str, lines: Lines, at: _Key) -> Path:
-    """Return the path of a file named in the file, from its folder ``here``.
+def existing(here: Path, name: str, lines: Lines, at: _Key, *, folder: bool = False) -> Path:
+    """Return the path of a file named in the file, from its folder ``here``; or of a folder, where one will do.
 
     Raises
     ------
@@ -211,6 +211,6 @@ def existing(here: Path, name: str, lines: Lines, at: _Key) -> Path:
         It is not there.
     """
     path = here / Path(name).expanduser()
-    if not path.is_file():
+    if not path.is_file() and not (folder and path.is_dir()):
         raise lines.error(at, f"there is no file {path}")
     return path

@@ -38,7 +38,6 @@ __all__ = ["CARD", "Dataset", "freeze", "load"]
 CARD = "card.json"
 _SCHEMA = 2
 _ROWS = ("name", "key", "molecule")
-_SIZES = ("atoms", "heavy_atoms")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +53,8 @@ class Dataset:
     spectra
         Input spectra, shape (n, points), float32, memory-mapped.
     ratios
-        N/C, O/C, F/C, shape (n, 3), float32, memory-mapped; of crystals (n, 0).
+        N/C, O/C, F/C, shape (n, 3), float32, memory-mapped; (n, 0) of crystals, and where the source does not tell
+        compositions.
     targets
         Shape (n, t), float64, memory-mapped; columns as in ``card["targets"]``.
     curves
@@ -62,7 +62,7 @@ class Dataset:
     splits
         :class:`htxas.learn.data.split.Split` of every row by name of the split, shape (n,), int8.
     atoms, heavy_atoms
-        Of each row's molecule, shape (n,), int16.
+        Of each row's molecule, shape (n,), int16; -1 where the source does not tell compositions.
     """
 
     path: Path
@@ -180,7 +180,7 @@ def freeze(source: Source, recipe: Recipe, out_dir: Path, *, qm9: Qm9Table | Non
     got = collect(source, recipe, qm9)
     splits, lacking = frozen_splits(
         got.groups,
-        got.heavy_atoms.tolist(),
+        got.heavy_atoms.tolist() if got.ratios.shape[1] else None,
         got.smiles,
         formulas=got.formulas,
         sites=got.names if recipe.rows is Rows.SITE else None,
@@ -301,7 +301,7 @@ def _card(
         "method": asdict(got.method),
         "broadening_sigma_eV": got.sigma_eV,
         "elements": list(got.elements),
-        "input": describe_input(recipe, got.continuum),
+        "input": describe_input(recipe, got.quantity, got.continuum),
         "targets": [
             {
                 "name": t,

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from htxas.datafile import DatasetFile, published_paths
 from htxas.errors import DatasetError, NotFound
 from htxas.learn.data.config import Qm9Files
 from htxas.learn.data.dataset import CARD, Dataset, freeze, load
 from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
 from htxas.learn.data.recipe import Recipe
-from htxas.learn.data.source import FileSource, StoreSource
+from htxas.learn.data.source import FileSource, Source, StoreSource
+from htxas.learn.data.source_published import PublishedSource
 
-__all__ = ["find_dataset", "freeze_source", "named_datasets", "name_dataset"]
+__all__ = ["find_dataset", "freeze_source", "is_source", "named_datasets", "name_dataset"]
+
+
+def is_source(path: Path) -> bool:
+    """Return whether a path is something to be frozen: a file, or a folder of published ones."""
+    return path.is_file() or (path.is_dir() and bool(published_paths(path)))
 
 
 def freeze_source(
@@ -24,6 +31,15 @@ def freeze_source(
 ) -> Dataset:
     """Freeze a dataset under ``datasets_dir``; a campaign is read from the open database.
 
+    Parameters
+    ----------
+    recipe
+        What is taken.
+    campaign, file
+        The source, one of them: a campaign's name, or a dataset file or (a folder of) files of the published layout.
+    qm9
+        Properties to join, and SMILES of molecules that the source knows by number.
+
     Raises
     ------
     DatasetError
@@ -33,15 +49,33 @@ def freeze_source(
     """
     table = None
     columns = [t.removeprefix(QM9_PREFIX) for t in recipe.targets if t.startswith(QM9_PREFIX)]
-    if qm9 is not None and columns:
+    if qm9 is not None and qm9.properties is not None and columns:
         table = Qm9Table.read(qm9.properties, qm9.molecules, columns)
     if file is not None:
-        return freeze(FileSource(file), recipe, datasets_dir, qm9=table)
+        return freeze(_file_source(file, recipe, qm9), recipe, datasets_dir, qm9=table)
     assert campaign is not None
+    _refuse_molecules(qm9)
     from htxas.store.store import Store  # a file needs no database driver
 
     with Store.open() as store:
         return freeze(StoreSource(store, campaign), recipe, datasets_dir, qm9=table)
+
+
+def _file_source(path: Path, recipe: Recipe, qm9: Qm9Files | None) -> Source:
+    if path.is_dir() or published_paths(path):
+        return PublishedSource.of(path, recipe, None if qm9 is None else qm9.molecules)
+    DatasetFile(path).close()  # says so if it is something else
+    _refuse_molecules(qm9)
+    return FileSource(path)
+
+
+def _refuse_molecules(qm9: Qm9Files | None) -> None:
+    if qm9 is not None and qm9.properties is None:
+        raise DatasetError(
+            "qm9.molecules alone is for files of the published layout: here every molecule tells its own SMILES",
+            where=str(qm9.molecules),
+            hint="leave it out, or give qm9.properties",
+        )
 
 
 def name_dataset(dataset: Dataset, name: str, datasets_dir: Path) -> None:

@@ -25,6 +25,7 @@ ENERGIES = {
 
 _MIN_STEPS_PER_SIGMA = 3.0
 _SCALE_FLOOR = 0.01
+_ON_GRID = 1e-6  # of a step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,14 +68,17 @@ def inputs(kind: ModelKind, spectra: npt.ArrayLike, ratios: npt.ArrayLike) -> Fl
     Raises
     ------
     DatasetError
-        B, and the dataset has no ratios: its rows are of crystals.
+        If B is to be given ratios that the dataset does not have.
     """
     x = np.asarray(spectra, dtype=np.float64)
     if kind is ModelKind.A:
         return x
     added = np.asarray(ratios, dtype=np.float64)
-    if not added.shape[1]:
-        raise DatasetError("Model-B needs the ratios to carbon, which crystals are not given", hint="model A")
+    if added.shape[-1] == 0:
+        raise DatasetError(
+            "Model-B is given composition ratios, and the dataset has none",
+            hint="freeze it with qm9: {molecules: FILE}, or train model A",
+        )
     return np.hstack([x, added])
 
 
@@ -100,13 +104,20 @@ def check_grid(spectrum: Spectrum, window: Window, where: str) -> None:
 
 
 def window_row(
-    spectrum: Spectrum, anchor_eV: float, window: Window, *, where: str, zero_below: bool = True
+    spectrum: Spectrum,
+    anchor_eV: float,
+    window: Window,
+    *,
+    where: str,
+    zero_below: bool = True,
+    zero_eV: float = 0.0,
 ) -> Float32Array:
     """Return the mean of the three polarisations in the window, shape (points,).
 
     The window starts at ``anchor_eV + start_eV``, in general between grid points: values come from a cubic spline
-    through the grid (for a Gaussian of five steps' sigma its error stays below 2e-5 of the peak). Below its first point
-    a computed spectrum is zero: there is no transition under the first final state.
+    through the grid (for a Gaussian of five steps' sigma its error stays below 2e-5 of the peak); on grid points they
+    are the grid's. Below its first point a computed spectrum is zero: there is no transition under the first final
+    state.
 
     Parameters
     ----------
@@ -114,6 +125,8 @@ def window_row(
         Excitation energy; ignored where the window is absolute.
     zero_below
         True for computed spectra. False for measured ones: they must cover the window's start too.
+    zero_eV
+        Absolute energy of what is 0 in the spectrum.
 
     Raises
     ------
@@ -122,7 +135,13 @@ def window_row(
     """
     check_grid(spectrum, window, where)
     return resample(
-        spectrum.energies_eV, spectrum.total, anchor_eV, window, where=where, zero_below=zero_below
+        spectrum.energies_eV,
+        spectrum.total,
+        anchor_eV,
+        window,
+        where=where,
+        zero_below=zero_below,
+        zero_eV=zero_eV,
     )
 
 
@@ -134,6 +153,7 @@ def resample(
     *,
     where: str,
     zero_below: bool,
+    zero_eV: float = 0.0,
 ) -> Float32Array:
     """Return an intensity (n,) on ``energies_eV`` (n,) in the window; see :func:`window_row`.
 
@@ -142,10 +162,8 @@ def resample(
     DatasetError
         As :func:`window_row`.
     """
-    from scipy.interpolate import CubicSpline
-
-    offset = 0.0 if window.align is Align.ABSOLUTE else anchor_eV
-    grid = offset + window.start_eV + np.arange(window.points) * window.step_eV
+    offset = (0.0 if window.align is Align.ABSOLUTE else anchor_eV) - zero_eV
+    grid = np.asarray(offset + window.start_eV + np.arange(window.points) * window.step_eV)
     if not (np.isfinite(energies_eV).all() and np.isfinite(intensity).all() and np.isfinite(offset)):
         raise DatasetError("a number of the spectrum is not finite", where=where)
     slack = 1e-6
@@ -162,7 +180,7 @@ def resample(
             f" ({ENERGIES[window.align]})",
             where=where,
         )
-    values = np.asarray(CubicSpline(energies_eV, intensity)(np.clip(grid, energies_eV[0], energies_eV[-1])))
+    values = _between(energies_eV, intensity, grid, window.step_eV)
     values[grid < energies_eV[0] - slack] = 0.0
     if window.scale is Scale.AREA:
         area = float(values.sum() * window.step_eV)
@@ -170,3 +188,15 @@ def resample(
             raise DatasetError("the spectrum has no area in the window", where=where)
         values = values / area
     return values.astype(np.float32)
+
+
+def _between(energies_eV: FloatArray, intensity: FloatArray, grid: FloatArray, step_eV: float) -> FloatArray:
+    """Return an intensity on another grid; beyond the ends, what is at the ends."""
+    first = round((grid[0] - energies_eV[0]) / step_eV)
+    at = np.clip(np.arange(first, first + len(grid)), 0, len(energies_eV) - 1)
+    wanted = np.clip(grid, energies_eV[0], energies_eV[-1])
+    if np.abs(energies_eV[at] - wanted).max() < _ON_GRID * step_eV:
+        return np.asarray(intensity[at])
+    from scipy.interpolate import CubicSpline
+
+    return np.asarray(CubicSpline(energies_eV, intensity)(wanted))

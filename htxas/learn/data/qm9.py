@@ -18,7 +18,7 @@ from htxas.domain.units import HARTREE_EV
 from htxas.errors import DatasetError
 from htxas.learn.data.chemistry import canonical_smiles
 
-__all__ = ["QM9_COLUMNS", "QM9_PREFIX", "Qm9Column", "Qm9Table"]
+__all__ = ["QM9_COLUMNS", "QM9_PREFIX", "Qm9Column", "Qm9Table", "gdb_id", "read_smiles"]
 
 QM9_PREFIX = "qm9_"
 _NAME = re.compile(r"^(?:gdb|dsgdb9nsd|qm9)[_\-]?0*(\d+)$", re.IGNORECASE)  # bare numbers name nothing
@@ -90,7 +90,10 @@ class Qm9Table:
                 values[int(row["gdb_id"])] = {c: float(row[c]) * QM9_COLUMNS[c].factor for c in wanted}
             except (TypeError, ValueError):
                 raise DatasetError("not a number", where=f"{properties}:{line}") from None
-        smiles = {} if molecules is None else _smiles_by_id(molecules, values.keys())
+        written = {} if molecules is None else read_smiles(molecules)
+        smiles = {
+            i: canonical_smiles(s, f"{molecules}: gdb_id {i}") for i, s in written.items() if i in values
+        }
         counts = Counter(smiles.values())
         by_smiles = {s: i for i, s in smiles.items() if counts[s] == 1}
         files = [properties] if molecules is None else [properties, molecules]
@@ -106,18 +109,40 @@ class Qm9Table:
         DatasetError
             If the SMILES of that id, where a file of SMILES was given, is another molecule's.
         """
-        match = _NAME.match(name)
-        gdb_id = int(match.group(1)) if match else None
-        if gdb_id is None and canonical is not None:
-            gdb_id = self.by_smiles.get(canonical)
-        known = None if gdb_id is None else self.smiles.get(gdb_id)
+        number = gdb_id(name)
+        if number is None and canonical is not None:
+            number = self.by_smiles.get(canonical)
+        known = None if number is None else self.smiles.get(number)
         if known is not None and canonical is not None and known != canonical:
             raise DatasetError(
-                f"its SMILES is {canonical}, but {gdb_id} in QM9 is {known}",
+                f"its SMILES is {canonical}, but {number} in QM9 is {known}",
                 where=name,
                 hint="rename the molecule, or leave out qm9: molecules to join by name alone",
             )
-        return None if gdb_id is None else self.values.get(gdb_id)
+        return None if number is None else self.values.get(number)
+
+
+def gdb_id(name: str) -> int | None:
+    """Return the number in a name such as ``gdb_17``, else None."""
+    match = _NAME.match(name)
+    return int(match.group(1)) if match else None
+
+
+def read_smiles(path: Path) -> dict[int, str]:
+    """Return the SMILES in a file of molecules (``gdb_id, smiles``) as they are written there.
+
+    Raises
+    ------
+    DatasetError
+        A column is missing, or a number is not a number.
+    """
+    found = {}
+    for line, row in _rows(path, ("gdb_id", "smiles")):
+        try:
+            found[int(row["gdb_id"])] = row["smiles"]
+        except (TypeError, ValueError):
+            raise DatasetError("not a number", where=f"{path}:{line}") from None
+    return found
 
 
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterable[tuple[int, dict[str, str]]]:
@@ -130,12 +155,3 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterable[tuple[int, dict[str, 
             raise DatasetError(f"column {missing[0]!r} is missing", where=f"{path}:1")
         for row in reader:
             yield reader.line_num, row
-
-
-def _smiles_by_id(path: Path, ids: Iterable[int]) -> dict[int, str]:
-    wanted = set(ids)
-    return {
-        int(row["gdb_id"]): canonical_smiles(row["smiles"], f"{path}:{line}")
-        for line, row in _rows(path, ("gdb_id", "smiles"))
-        if int(row["gdb_id"]) in wanted
-    }

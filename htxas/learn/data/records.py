@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from htxas.domain.dos import Pdos
-from htxas.domain.spectrum import Curve, Spectrum, Sticks
+from htxas.domain.spectrum import Curve, Quantity, Spectrum, Sticks
 from htxas.domain.structure import Structure
 
-__all__ = ["Continuum", "Method", "SiteRecord", "SpectrumRecord"]
+__all__ = ["Continuum", "LeftOut", "Method", "SiteRecord", "SpectrumRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,14 @@ class SiteRecord:
         Absolute energy up to which its states are complete.
     sticks, spectrum
         Its transitions, or its broadened spectrum where those are not known.
-    continuum
-        Its continuous spectrum; it then has neither of the two.
+    zero_eV
+        Absolute energy of what is 0 in ``sticks`` and ``spectrum``.
+    quantity
+        What the strengths of ``sticks`` become when they are broadened.
     atoms
         Canonical indices of the atoms it stands for; empty without a structure.
+    continuum
+        Its continuous spectrum; it then has neither of the two.
     """
 
     name: str
@@ -88,8 +92,18 @@ class SiteRecord:
     complete_to_eV: float
     sticks: Sticks | None = None
     spectrum: Spectrum | None = None
+    zero_eV: float = 0.0
+    quantity: Quantity = Quantity.OSCILLATOR_STRENGTH
     atoms: tuple[int, ...] = ()
     continuum: Continuum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A molecule that a source has but cannot give: counted under its reason, not an error."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +119,7 @@ class SpectrumRecord:
     smiles
         SMILES, or None.
     composition
-        Atoms per element.
+        Atoms per element; None where the source does not tell.
     structure
         Canonical structure; None where the source has none.
     spectrum
@@ -132,7 +146,7 @@ class SpectrumRecord:
     name: str
     key: str
     smiles: str | None
-    composition: Mapping[str, int]
+    composition: Mapping[str, int] | None
     structure: Structure | None
     spectrum: Spectrum | None
     excitation_energy_eV: float | None
@@ -143,3 +157,8 @@ class SpectrumRecord:
     pdos: Pdos | None = None
     frontier_eV: tuple[float, float] | None = None
     missing: tuple[str, ...] = ()
+
+    @property
+    def is_crystal(self) -> bool:
+        """Whether its structure is periodic."""
+        return self.structure is not None and self.structure.is_periodic

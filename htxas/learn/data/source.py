@@ -14,7 +14,7 @@ from htxas.errors import DatasetError
 from htxas.learn.data.curve_source import curve_records, has_curves
 from htxas.learn.data.ground import read_ground
 from htxas.learn.data.recipe import Recipe, Rows
-from htxas.learn.data.records import Method, SiteRecord, SpectrumRecord
+from htxas.learn.data.records import LeftOut, Method, SiteRecord, SpectrumRecord
 
 if TYPE_CHECKING:
     from htxas.store.records import MolecularSpectrum
@@ -36,7 +36,7 @@ class Source(Protocol):
         """Name for people: campaign or file."""
         ...
 
-    def records(self, recipe: Recipe) -> Iterator[SpectrumRecord]:
+    def records(self, recipe: Recipe) -> Iterator[SpectrumRecord | LeftOut]:
         """Yield complete molecules, one at a time, in any order, with what a recipe asks for.
 
         Raises

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -72,7 +71,7 @@ def _sides(groups: Sequence[str], test: Sequence[str], validation: Sequence[str]
 
 def frozen_splits(
     groups: Sequence[str],
-    sizes: Sequence[int],
+    sizes: Sequence[int] | None,
     smiles: Mapping[str, str] | None,
     *,
     formulas: Mapping[str, str] | None = None,
@@ -106,7 +105,7 @@ def frozen_splits(
     groups
         Molecule of each row.
     sizes
-        Heavy atoms of each row's molecule.
+        Heavy atoms of each row's molecule; None if they are not known.
     smiles
         SMILES of each group; None if some molecule has none.
     formulas
@@ -121,28 +120,27 @@ def frozen_splits(
     DatasetError
         If a side of the first would be empty.
     """
-    at_random = {"molecule": groups}
-    if formulas is not None:
-        at_random["formula"] = [formulas[g] for g in groups]
-        at_random["elements"] = ["-".join(parse_formula(f)) for f in at_random["formula"]]
-    if sites is not None:
-        at_random["row"] = sites
-    fractions = {"validation": validation, "test": test}
-    splits: dict[str, Sides] = {}
-    size_of = dict(zip(groups, sizes, strict=True))
+    splits = {"molecule": split_by_group(groups, validation=validation, test=test, seed=seed)}
+    total = len(set(groups))
     tests: dict[str, set[str]] = {}
     lacking: dict[str, str] = {}
-    for name, kept in at_random.items():
+    kept: dict[str, Sequence[str]] = {}
+    if formulas is not None:
+        kept["formula"] = [formulas[g] for g in groups]
+        kept["elements"] = ["-".join(parse_formula(f)) for f in kept["formula"]]
+    if sites is not None:
+        kept["row"] = sites
+    for name, together in kept.items():
         try:
-            splits[name] = split_by_group(kept, **fractions, seed=seed)
+            splits[name] = split_by_group(together, validation=validation, test=test, seed=seed)
         except DatasetError as error:
-            if name == "molecule":
-                raise
             lacking[name] = error.message
     if formulas is not None:
         lacking["size"] = "the cell of a crystal says nothing of its size"
+    elif sizes is None:
+        lacking["size"] = "the source does not tell compositions"
     else:
-        tests["size"] = _largest(size_of, test)
+        tests["size"] = _largest(dict(zip(groups, sizes, strict=True)), test)
     if smiles is None:
         why = "a molecule has no SMILES" if formulas is None else "crystals have no SMILES"
         lacking |= dict.fromkeys(("scaffold", *(f"class-{c}" for c in CLASSES)), why)
@@ -151,9 +149,10 @@ def frozen_splits(
         classes = {g: chemical_class(s) for g, s in smiles.items()}
         for kind in CLASSES:
             tests[f"class-{kind}"] = {g for g, c in classes.items() if c == kind}
+    ranked = _ranked(groups, seed)
     for name, chosen in tests.items():
-        rest = [g for g in _ranked(groups, seed) if g not in chosen]
-        few = round(validation * len(size_of))
+        rest = [g for g in ranked if g not in chosen]
+        few = round(validation * total)
         try:
             splits[name] = _sides(groups, sorted(chosen), rest[:few])
         except DatasetError as error:
@@ -162,12 +161,10 @@ def frozen_splits(
 
 
 def _largest(size_of: Mapping[str, int], fraction: float) -> set[str]:
-    wanted, chosen = round(fraction * len(size_of)), set[str]()
-    for size in sorted(set(size_of.values()), reverse=True):
-        if len(chosen) >= wanted:
-            break
-        chosen |= {g for g, s in size_of.items() if s == size}
-    return chosen
+    alike: dict[int, list[str]] = {}
+    for group, size in size_of.items():
+        alike.setdefault(size, []).append(group)
+    return _first(fraction * len(size_of), (alike[size] for size in sorted(alike, reverse=True)))
 
 
 def _rarest(smiles: Mapping[str, str], fraction: float, seed: int) -> set[str]:
@@ -175,13 +172,21 @@ def _rarest(smiles: Mapping[str, str], fraction: float, seed: int) -> set[str]:
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
     murcko: Any = MurckoScaffold  # its functions carry no types
-    scaffolds = {g: str(murcko.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s))) for g, s in smiles.items()}
-    members = Counter(scaffolds.values())
-    wanted, chosen = round(fraction * len(smiles)), set[str]()
-    for scaffold in sorted(_ranked(list(members), seed), key=lambda s: members[s]):
-        if len(chosen) >= wanted:
+    alike: dict[str, list[str]] = {}
+    for group, text in smiles.items():
+        scaffold = str(murcko.MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(text)))
+        alike.setdefault(scaffold, []).append(group)
+    ranked = sorted(_ranked(list(alike), seed), key=lambda s: len(alike[s]))
+    return _first(fraction * len(smiles), (alike[scaffold] for scaffold in ranked))
+
+
+def _first(wanted: float, sets: Iterable[list[str]]) -> set[str]:
+    """Return whole sets, in their order, until there is enough."""
+    chosen: set[str] = set()
+    for members in sets:
+        if len(chosen) >= round(wanted):
             break
-        chosen |= {g for g, s in scaffolds.items() if s == scaffold}
+        chosen.update(members)
     return chosen
 
 

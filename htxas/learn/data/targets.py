@@ -12,7 +12,17 @@ from htxas.learn.data.qm9 import QM9_COLUMNS, QM9_PREFIX
 from htxas.learn.data.records import SiteRecord, SpectrumRecord
 from htxas.learn.data.site_targets import SITE_TARGETS, site_value
 
-__all__ = ["OF_SITES", "RATIOS", "TARGETS", "Target", "describe", "in_house", "ratios", "target_value"]
+__all__ = [
+    "OF_SITES",
+    "ONLY_OF_SITES",
+    "RATIOS",
+    "TARGETS",
+    "Target",
+    "describe",
+    "in_house",
+    "ratios",
+    "target_value",
+]
 
 RATIOS: tuple[tuple[str, str], ...] = (("N", "C"), ("O", "C"), ("F", "C"))
 """The composition inputs of Model-B, in column order."""
@@ -57,8 +67,11 @@ TARGETS: dict[str, Target] = {
 }
 """Every target by name. Those called ``qm9_*`` are joined from a file at run time."""
 
-OF_SITES = ("edge_energy", *SITE_TARGETS)
-"""Targets that only sites have."""
+ONLY_OF_SITES = ("edge_energy", *SITE_TARGETS)
+"""Targets that a molecule does not have."""
+
+OF_SITES = frozenset({"excitation_energy", *ONLY_OF_SITES})
+"""Targets that a site has of its own; all others are its molecule's."""
 
 _GROUND = {"gap": "gap_eV", "homo": "homo_eV", "lumo": "lumo_eV", "dipole": "dipole_D"}
 
@@ -87,14 +100,16 @@ def in_house() -> tuple[str, ...]:
     return tuple(name for name in TARGETS if not name.startswith(QM9_PREFIX))
 
 
-def ratios(composition: Mapping[str, int], where: str | None = None) -> list[float]:
+def ratios(composition: Mapping[str, int] | None, where: str | None = None) -> list[float]:
     """Return N/C, O/C, F/C.
 
     Raises
     ------
     DatasetError
-        Without carbon.
+        Without carbon, or of a molecule of which the composition is not known.
     """
+    if composition is None:
+        raise _unknown(where)
     if not composition.get("C"):
         raise DatasetError("a ratio to carbon needs carbon atoms", where=where)
     return [composition.get(a, 0) / composition[b] for a, b in RATIOS]
@@ -134,6 +149,8 @@ def target_value(name: str, record: SpectrumRecord, site: SiteRecord | None = No
                 "a continuous spectrum has no excitation energy", where=where, hint="target edge_energy"
             )
         return energy_eV, "spectrum"
+    if record.composition is None:
+        raise _unknown(where)
     if name == "molecular_weight":
         return molecular_weight(record.composition), "composition"
     if name == "sp3_ratio":
@@ -142,3 +159,11 @@ def target_value(name: str, record: SpectrumRecord, site: SiteRecord | None = No
         if name == f"ratio_{a}_{b}":
             return value, "composition"
     raise DatasetError(f"{name!r} is not computed in-house", where=where)
+
+
+def _unknown(where: str | None) -> DatasetError:
+    return DatasetError(
+        "the source does not tell its composition",
+        where=where,
+        hint="name a file of gdb_id, smiles in the recipe: qm9: {molecules: FILE}",
+    )

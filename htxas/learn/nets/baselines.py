@@ -29,6 +29,7 @@ _COMPONENTS = (5, 10, 20, 40, 80)
 _LEAVES = (1, 3)
 _TREES = 100
 _TREE_ROWS = 20_000
+_TREE_OUTPUTS = 30
 _CHUNK = 1024
 
 
@@ -155,16 +156,24 @@ def _average(
 def _trees(
     x: FloatArray, y: FloatArray, x_validation: FloatArray
 ) -> Iterator[tuple[dict[str, Any], Predict, FloatArray]]:
+    from sklearn.decomposition import PCA
     from sklearn.ensemble import ExtraTreesRegressor
 
+    # A tree's cost grows with its outputs: of a curve it predicts principal components.
+    parts = (
+        PCA(min(_TREE_OUTPUTS, *y.shape), svd_solver="full").fit(y) if y.shape[1] > _TREE_OUTPUTS else None
+    )
+    t = y if parts is None else parts.transform(y)
+    outputs: dict[str, Any] = {} if parts is None else {"output_components": t.shape[1]}
     # Above 20,000 rows each tree is grown on as many, drawn with replacement: trees on all would outlast the nets.
     limits: dict[str, Any] = {"bootstrap": True, "max_samples": _TREE_ROWS} if len(x) > _TREE_ROWS else {}
     for leaf in _LEAVES:
         model = ExtraTreesRegressor(
             _TREES, min_samples_leaf=leaf, max_features=1 / 3, random_state=0, n_jobs=1, **limits
-        ).fit(x, y if y.shape[1] > 1 else y[:, 0])
+        ).fit(x, t if t.shape[1] > 1 else t[:, 0])
 
         def predict(rows: FloatArray, model: Any = model) -> FloatArray:
-            return np.asarray(model.predict(rows), dtype=np.float64).reshape(len(rows), y.shape[1])
+            found = np.asarray(model.predict(rows), dtype=np.float64).reshape(len(rows), t.shape[1])
+            return found if parts is None else np.asarray(parts.inverse_transform(found))
 
-        yield {"min_samples_leaf": leaf, "trees": _TREES, **limits}, predict, predict(x_validation)
+        yield {"min_samples_leaf": leaf, "trees": _TREES, **limits, **outputs}, predict, predict(x_validation)

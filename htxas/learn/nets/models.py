@@ -14,6 +14,8 @@ from htxas.learn.nets.network import Head, Network
 
 __all__ = ["Outputs", "StackedMlp", "build"]
 
+_NEAR_START = 0.1  # of the last weights, where the last bias already says something
+
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
@@ -119,5 +121,6 @@ def build(inputs: int, network: Network, outputs: Outputs, generator: torch.Gene
     if outputs.start:
         start = torch.tensor(outputs.start).clamp_min(1e-3)
         with torch.no_grad():
+            model.weights[-1].mul_(_NEAR_START)
             model.biases[-1].copy_(torch.log(torch.expm1(start)).expand_as(model.biases[-1]))
     return model

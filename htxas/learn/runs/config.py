@@ -21,6 +21,7 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 class _Source(Strict):
     campaign: str | None = None
     file: str | None = None
+    frozen: str | None = None
 
 
 class _Dataset(DatasetSection):
@@ -57,8 +58,12 @@ def read_plan(path: Path) -> TrainingPlan:
     """
     file, lines = validate_yaml(_File, path)
     source = file.dataset.source
-    if (source.campaign is None) == (source.file is None):
-        raise lines.error(("dataset", "source"), "give one of campaign and file")
+    if sum(given is not None for given in (source.campaign, source.file, source.frozen)) != 1:
+        raise lines.error(("dataset", "source"), "give one of campaign, file and frozen")
+    others = file.dataset.model_fields_set - {"source"}
+    if source.frozen is not None and others:
+        key = min(others)
+        raise lines.error(("dataset", key), "a frozen dataset says this itself", "leave it out")
     recipe = recipe_of(file.dataset, file.targets, lines, ("dataset",))
     if len(set(file.models)) != len(file.models):
         raise lines.error(("models",), "names one thing twice")
@@ -70,7 +75,8 @@ def read_plan(path: Path) -> TrainingPlan:
         campaign=source.campaign,
         file=None
         if source.file is None
-        else existing(here, source.file, lines, ("dataset", "source", "file")),
+        else existing(here, source.file, lines, ("dataset", "source", "file"), folder=True),
+        frozen=source.frozen,
         models=tuple(choice(ModelKind, m, lines, ("models", i)) for i, m in enumerate(file.models)),
         network=Network(**{**file.network.model_dump(), "widths": tuple(file.network.widths)}),
         seed=file.seed,

@@ -20,10 +20,10 @@ class TrainingPlan:
     ----------
     name
         Names the output folder.
-    campaign, file
-        The source: exactly one is given.
+    campaign, file, frozen
+        The source: exactly one is given. ``frozen`` is the name, key or folder of a dataset.
     recipe
-        How the dataset is made.
+        How the dataset is made; of a frozen one, only the targets count.
     models
         Model kinds to train for every target.
     network
@@ -38,6 +38,7 @@ class TrainingPlan:
     recipe: Recipe
     campaign: str | None = None
     file: Path | None = None
+    frozen: str | None = None
     models: tuple[ModelKind, ...] = (ModelKind.A, ModelKind.B)
     network: Network = field(default_factory=Network)
     seed: int = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from htxas.errors import DatasetError
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.door import freeze_source
+from htxas.learn.data.door import find_dataset, freeze_source
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.runs.parallel import Report, run_all
 from htxas.learn.runs.plan import TrainingPlan
@@ -45,12 +45,31 @@ class Trained:
 
 
 def freeze_plan(plan: TrainingPlan, datasets_dir: Path) -> Dataset:
-    """Freeze the plan's dataset under ``datasets_dir``; raises as :func:`htxas.learn.data.door.freeze_source`."""
+    """Freeze the plan's dataset under ``datasets_dir``, or open the one that it names.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`htxas.learn.data.door.freeze_source`; or the dataset named lacks a target.
+    NotFound
+        There is no dataset of that name.
+    """
+    if plan.frozen is not None:
+        dataset = find_dataset(plan.frozen, datasets_dir)
+        for target in plan.recipe.targets:
+            dataset.target(target)
+        return dataset
     return freeze_source(plan.recipe, datasets_dir, campaign=plan.campaign, file=plan.file, qm9=plan.qm9)
 
 
 def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
     """Return one run per target and model kind, but none that would read its target from its own inputs."""
+    if ModelKind.B in plan.models and not dataset.card["ratios"]:
+        raise DatasetError(
+            "the dataset has no composition ratios for Model-B",
+            where=str(dataset.path),
+            hint="freeze it with qm9: {molecules: FILE}, or models: [A]",
+        )
     specs = [
         RunSpec(dataset.key, (target,), kind, plan.network, plan.seed)
         for target in (*plan.recipe.targets, *(c.name for c in plan.recipe.curves))
@@ -69,7 +88,7 @@ def train_plan(
     dataset: Dataset,
     out_dir: Path,
     *,
-    workers: int,
+    workers: int | None,
     scheduler: str | None = None,
     queue: QueueWorkers | None = None,
     on_done: Report | None = None,
@@ -83,7 +102,7 @@ def train_plan(
     """
     specs = plan_runs(plan, dataset)
     out_dir.mkdir(parents=True, exist_ok=True)
-    cards = run_all(
+    found = run_all(
         dataset.path,
         specs,
         out_dir / MODELS,
@@ -92,6 +111,7 @@ def train_plan(
         queue=queue,
         on_done=on_done,
     )
+    cards = {spec.name: found[spec.key] for spec in specs}
     summary = write_summary(out_dir, cards, dataset)
     parity_plot(cards, out_dir / "parity.png")
     return Trained(dataset, cards, summary, out_dir)

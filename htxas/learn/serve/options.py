@@ -94,8 +94,9 @@ class Inputs:
     mean_area
         Mean area of its training spectra over those points.
     continuum
-        Whether its training spectra are continuous: in units of the bare atom's absorption, with straight lines
-        between their points.
+        Whether its training spectra are continuous: with straight lines between their points.
+    unit
+        What they are in, where the window's scale is absolute; None: nothing that a measurement tells.
     """
 
     window: Window
@@ -105,11 +106,7 @@ class Inputs:
     edge: str
     mean_area: float
     continuum: bool = False
-
-    @property
-    def unit(self) -> Intensity:
-        """What its intensity is in, where its scale is absolute."""
-        return Intensity.NORMALISED if self.continuum else Intensity.STRENGTH
+    unit: Intensity | None = Intensity.STRENGTH
 
     @property
     def needed(self) -> Window:

@@ -46,6 +46,12 @@ def scaled(
             text + "; their differences in area are lost",
             {"scale": "area", "area": inputs.mean_area},
         )
+    if inputs.unit is None:
+        raise DatasetError(
+            "the model takes squared dipole matrix elements, which no measurement tells",
+            where=where,
+            hint="--normalise area, or train with dataset.window.scale: area",
+        )
     if asked is Normalise.EDGE_STEP:
         return _by_edge_step(spectrum, energies, intensity, options, inputs, where)
     if spectrum.scale is not inputs.unit:

@@ -1,0 +1,302 @@
+"""Does a choice beat chance? Part of a dataset is hidden and computed again in the order each strategy asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from htxas.errors import DatasetError
+from htxas.learn.choose.forest import Forest
+from htxas.learn.choose.known import Known
+from htxas.learn.choose.strategies import Strategy, by_diversity, by_uncertainty
+
+__all__ = ["ERRORS", "Curves", "Plan", "curve_plot", "markdown", "run_study", "verdicts"]
+
+FloatArray = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.intp]
+
+ERRORS: dict[str, str] = {
+    "structure_spectrum": "structure -> spectrum, by the trees that choose (fitted with another seed)",
+    "structure_spectrum_kernel": "structure -> spectrum, by kernel ridge regression, which had no say in the choice",
+    "structure_energy": "structure -> excitation energy, by those trees",
+    "spectrum_property": "spectrum -> property, by ridge regression on 20 principal components, mean of",
+}
+"""What is measured on the test molecules: root mean square errors, in units of the spread over the whole dataset."""
+
+_ENERGY = "excitation_energy"
+_SPECTRUM_COMPONENTS = 20
+_ALPHAS = tuple(10.0**e for e in np.arange(-3.0, 3.5, 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the study is done.
+
+    Attributes
+    ----------
+    start, step, steps
+        Molecules computed at first, chosen at once, and how many times; None: until half of the hidden ones are chosen.
+    test
+        Fraction of the molecules kept for the test: the same for all strategies of a repeat.
+    repeats
+        With other test, start and hidden molecules.
+    properties
+        What is predicted from the spectrum.
+    seed
+        Of everything.
+    """
+
+    start: int = 100
+    step: int = 50
+    steps: int | None = None
+    test: float = 0.25
+    repeats: int = 10
+    properties: tuple[str, ...] = ("gap", "lumo")
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """What came out.
+
+    Attributes
+    ----------
+    plan
+        How it was done.
+    molecules, test
+        Of the dataset, and in the test.
+    sizes
+        Numbers of training molecules, shape (k,).
+    errors
+        Strategy -> error (:data:`ERRORS`) -> shape (repeats, k).
+    """
+
+    plan: Plan
+    molecules: int
+    test: int
+    sizes: tuple[int, ...]
+    errors: dict[str, dict[str, FloatArray]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able values."""
+        values = {s: {e: v.tolist() for e, v in by.items()} for s, by in self.errors.items()}
+        return {
+            "plan": asdict(self.plan),
+            "molecules": self.molecules,
+            "test": self.test,
+            "sizes": list(self.sizes),
+            "errors": values,
+        }
+
+
+def run_study(known: Known, plan: Plan, on_done: Callable[[], None] = lambda: None) -> Curves:
+    """Draw the learning curves of all strategies.
+
+    Parameters
+    ----------
+    known
+        The dataset, gathered with the targets ``excitation_energy`` and ``plan.properties``, in this order.
+    plan
+        How.
+    on_done
+        Called after each strategy of each repeat.
+
+    Raises
+    ------
+    DatasetError
+        If there are not enough molecules for one step.
+    """
+    n = len(known)
+    test = round(plan.test * n)
+    hidden = n - test - plan.start
+    most = hidden // plan.step
+    steps = plan.steps if plan.steps is not None else max(1, hidden // (2 * plan.step))
+    if not 1 <= steps <= most:
+        raise DatasetError(
+            f"{n} molecules less {test} for the test and {plan.start} to start with leave {hidden}, not "
+            f"{steps} times {plan.step}",
+            hint="lower --start, --step or --steps",
+        )
+    sizes = tuple(plan.start + i * plan.step for i in range(steps + 1))
+    errors = {s.value: {e: np.zeros((plan.repeats, steps + 1)) for e in ERRORS} for s in Strategy}
+    for repeat in range(plan.repeats):
+        order = np.random.default_rng([plan.seed, repeat]).permutation(n)
+        held, pool = order[:test], order[test:]
+        for strategy in Strategy:
+            chosen, rest = pool[: plan.start], pool[plan.start :]
+            for i in range(steps + 1):
+                if i:
+                    more = _choose(known, chosen, rest, strategy, plan.step, seed=1000 * repeat + i)
+                    chosen, rest = (
+                        np.concatenate([chosen, more]),
+                        np.setdiff1d(rest, more, assume_unique=True),
+                    )
+                for name, value in _errors(known, chosen, held, seed=plan.seed + 10_000 + repeat).items():
+                    errors[strategy.value][name][repeat, i] = value
+            on_done()
+    return Curves(plan, n, test, sizes, errors)
+
+
+def _choose(known: Known, chosen: Rows, rest: Rows, strategy: Strategy, n: int, *, seed: int) -> Rows:
+    if strategy is Strategy.RANDOM:
+        return np.random.default_rng(seed).permutation(rest)[:n]
+    if strategy is Strategy.DIVERSITY:
+        both = np.concatenate([rest, chosen])
+        given = range(len(rest), len(both))
+        return rest[by_diversity(known.descriptors[both], n, given=given).rows]
+    forest = Forest.fit(
+        known.descriptors[chosen], known.spectra[chosen], known.targets[chosen, :1], seed=seed
+    )
+    return rest[by_uncertainty(forest.deviations(known.descriptors[rest]), n).rows]
+
+
+def _errors(known: Known, train: Rows, test: Rows, *, seed: int) -> dict[str, float]:
+    spectra = known.spectra.astype(np.float64)
+    x, y = known.descriptors, spectra[test]
+    spread = float(np.sqrt(((spectra - spectra.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    forest = Forest.fit(x[train], known.spectra[train], known.targets[train, :1], seed=seed)
+    by_trees, energies = forest.predict(x[test])
+    by_kernel = _kernel_ridge(x[train], spectra[train], x[test])
+    energy = known.targets[:, 0]
+    return {
+        "structure_spectrum": float(np.sqrt(((by_trees - y) ** 2).sum(axis=1).mean())) / spread,
+        "structure_spectrum_kernel": float(np.sqrt(((by_kernel - y) ** 2).sum(axis=1).mean())) / spread,
+        "structure_energy": float(np.sqrt(((energies[:, 0] - energy[test]) ** 2).mean()) / energy.std()),
+        "spectrum_property": _property_error(spectra, known.targets[:, 1:], train, test),
+    }
+
+
+def _kernel_ridge(x: FloatArray, y: FloatArray, x_test: FloatArray) -> FloatArray:
+    """Gaussian kernel on standardised descriptors, width the median distance; ridge by leave-one-out error."""
+    scale = x.std(axis=0)
+    keep = scale > 1e-9
+    mean, scale = x[:, keep].mean(axis=0), scale[keep]
+    a, b = (x[:, keep] - mean) / scale, (x_test[:, keep] - mean) / scale
+
+    def squares(p: FloatArray, q: FloatArray) -> FloatArray:
+        return np.asarray(np.maximum((p**2).sum(1)[:, None] + (q**2).sum(1)[None] - 2.0 * p @ q.T, 0.0))
+
+    inside = squares(a, a)
+    width = float(np.median(inside[inside > 0]))
+    values, vectors = np.linalg.eigh(np.exp(-inside / width))
+    centred = vectors.T @ (y - y.mean(axis=0))
+    best: tuple[float, FloatArray] | None = None
+    for ridge in _ALPHAS:
+        inverse = 1.0 / (np.maximum(values, 0.0) + ridge)
+        alpha = vectors @ (inverse[:, None] * centred)
+        # leave-one-out residual of kernel ridge: alpha_i / (K + ridge)^-1_ii
+        diagonal = ((vectors**2) * inverse).sum(axis=1)
+        error = float(((alpha / diagonal[:, None]) ** 2).sum())
+        if best is None or error < best[0]:
+            best = error, alpha
+    assert best is not None
+    return np.asarray(np.exp(-squares(b, a) / width) @ best[1] + y.mean(axis=0))
+
+
+def _property_error(spectra: FloatArray, targets: FloatArray, train: Rows, test: Rows) -> float:
+    from sklearn.linear_model import RidgeCV
+
+    mean = spectra[train].mean(axis=0)
+    _, _, directions = np.linalg.svd(spectra[train] - mean, full_matrices=False)
+    scores = (spectra - mean) @ directions[:_SPECTRUM_COMPONENTS].T
+    scores /= scores[train, 0].std()
+    model = RidgeCV(_ALPHAS)
+    errors = []
+    for column in targets.T:
+        predicted = model.fit(scores[train], column[train]).predict(scores[test])
+        errors.append(np.sqrt(((predicted - column[test]) ** 2).mean()) / column.std())
+    return float(np.mean(errors))
+
+
+def verdicts(curves: Curves) -> list[str]:
+    """Return one sentence per error and strategy: whether it beats random choice, by the paired difference.
+
+    The mean over all steps but the first, in percent of random choice's error, with its standard error over the
+    repeats. It wins or loses if the difference is more than twice that.
+    """
+    lines = []
+    chance = curves.errors[Strategy.RANDOM.value]
+    for error in ERRORS:
+        for strategy in (Strategy.UNCERTAINTY, Strategy.DIVERSITY):
+            mean, margin = _advantage(curves.errors[strategy.value][error], chance[error])
+            word = (
+                "no different from random choice"
+                if abs(mean) <= 2 * margin
+                else ("better than random choice" if mean < 0 else "worse than random choice")
+            )
+            lines.append(f"{error}, {strategy.value}: {word} ({mean:+.1%} ± {margin:.1%})")
+    return lines
+
+
+def _advantage(ours: FloatArray, chance: FloatArray) -> tuple[float, float]:
+    difference = (ours[:, 1:] / chance[:, 1:] - 1.0).mean(axis=1)
+    margin = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
+    return float(difference.mean()), margin
+
+
+def markdown(curves: Curves) -> str:
+    """Return table and verdicts."""
+    p = curves.plan
+    lines = [
+        f"{curves.molecules} molecules, {curves.test} of them for the test; {p.start} to start with, {p.step} chosen "
+        f"at a time; {p.repeats} repeats with other molecules. Root mean square errors on the test molecules in units "
+        "of the spread over the dataset (1 is as bad as the mean), mean ± standard deviation over the repeats.",
+        "",
+    ]
+    for error, meaning in ERRORS.items():
+        lines += [
+            f"**{error}**: {meaning}"
+            + (f" {', '.join(p.properties)}" if error == "spectrum_property" else ""),
+            "",
+            "| computed molecules | " + " | ".join(s.value for s in Strategy) + " |",
+            "|---|" + "---|" * len(Strategy),
+        ]
+        for i, size in enumerate(curves.sizes):
+            cells = []
+            for strategy in Strategy:
+                column = curves.errors[strategy.value][error][:, i]
+                cells.append(f"{column.mean():.3f} ± {column.std(ddof=1) if len(column) > 1 else 0.0:.3f}")
+            lines.append(f"| {size} | " + " | ".join(cells) + " |")
+        lines.append("")
+    lines += ["Paired with random choice in the same repeat, mean over the steps ± standard error:", ""]
+    return "\n".join([*lines, *(f"- {v}" for v in verdicts(curves)), ""])
+
+
+def curve_plot(curves: Curves, path: Path) -> None:
+    """Draw a panel per error: mean and standard error over the repeats against the number of computed molecules."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    colours = {"uncertainty": "#d55e00", "diversity": "#0072b2", "random": "0.3"}
+    figure = Figure(figsize=(3.0 * len(ERRORS), 3.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, error in zip(figure.subplots(1, len(ERRORS)), ERRORS, strict=True):
+        for strategy in Strategy:
+            values = curves.errors[strategy.value][error]
+            margin = values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+            panel.errorbar(
+                curves.sizes,
+                values.mean(axis=0),
+                margin,
+                color=colours[strategy.value],
+                marker="o",
+                markersize=3,
+                capsize=2,
+                label=strategy.value,
+            )
+        panel.set_title(error.replace("_", " "), fontsize=9)
+        panel.tick_params(labelsize=8)
+    panel.legend(fontsize=8, frameon=False)
+    figure.supxlabel("computed molecules", fontsize=9)
+    figure.supylabel("error / spread", fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
+def study_targets(properties: Sequence[str]) -> tuple[str, ...]:
+    """Return the targets to gather a dataset with."""
+    return (_ENERGY, *properties)
