@@ -155,7 +155,7 @@ def test_the_nearest_training_spectrum_of_a_training_spectrum_is_itself(
     assert len(near) == 3
     assert near[0].name == trained.dataset.ids[row]
     assert near[0].key == trained.dataset.documents[row]
-    assert near[0].smiles == trained.dataset.groups[row]
+    assert near[0].molecule == trained.dataset.groups[row]
     assert near[0].distance == pytest.approx(0.0, abs=1e-3)
     assert near[0].true == {"gap": trained.dataset.target("gap")[row]}
     assert near[0].distance <= near[1].distance <= near[2].distance
