@@ -19,7 +19,7 @@ from htxas.learn.choose.strategies import Strategy
 from htxas.learn.choose.study import Plan, curve_plot, markdown, run_study, study_targets
 from htxas.learn.data.recipe import Window
 from htxas.learn.data.source import FileSource
-from htxas.learn.nets.fit import single_thread
+from htxas.learn.nets.device import deterministic
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     known = gather(
         [FileSource(a.dataset or workflow("reference/reference.h5"))], study_targets(properties), Window()
     )
-    with Progress(transient=True) as progress, single_thread():
+    with Progress(transient=True) as progress, deterministic():
         task = progress.add_task("learning curves", total=plan.repeats * len(Strategy))
         curves = run_study(known, plan, lambda: progress.advance(task))
     a.out.mkdir(parents=True, exist_ok=True)
