@@ -5,6 +5,7 @@
 # make bench-clusters TIMES=FILE: calculations per second, pilots into a queue, use of allocations, recovery from faults
 # make reference  CAMPAIGN=FILE: the reference dataset from its campaign file, into scratch/
 # make bench-ingest  RUNS=FOLDER: run folders of FEFF, read and checked against the files
+# make bench-training: nets through Dask beside plain torch, and beside the core's own matrix products
 # make bench-dataset  SMILES=FILE: freezing and reopening made-up files of the published database, 117,340 sites (4 GB)
 # make chaos  SEED=1 REPEAT=1 ENGINE=fake FORM=long: a campaign on a real Slurm while everything fails, and the proof
 # make slurm-up, make slurm-down  NODES=3 CPUS=4 SLURM_DIR=FOLDER: a real Slurm on this machine (deploy/slurm)
@@ -34,7 +35,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-clusters bench-ingest bench-dataset reference chaos slurm-up slurm-down wheel clean install
+.PHONY: help demo test lint bench bench-clusters bench-ingest bench-dataset bench-training reference chaos slurm-up slurm-down wheel clean install
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -82,6 +83,9 @@ bench-clusters: $(STAMP)
 bench-ingest: $(STAMP)
 	@test -d '$(RUNS)' || { echo "make bench-ingest RUNS=FOLDER: run folders of FEFF" >&2; exit 1; }
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/ingest.py '$(RUNS)' --jobs $(JOBS)
+
+bench-training: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/training.py --workers $(JOBS)
 
 bench-dataset: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/dataset.py scratch/bench-dataset \

@@ -75,7 +75,7 @@ def test_every_workflow_is_accepted(path: Path, tmp_path: Path, monkeypatch: pyt
     if re.search(r"^campaign:", text, re.M):
         assert load_campaign(path).document["structures"]
     elif re.search(r"^study:", text, re.M):
-        assert read_study(path).kind == read_study(path).name == path.stem
+        assert read_study(path).name == path.stem
     elif re.search(r"^search:", text, re.M):
         assert read_tuning(path).targets
     elif path.name == "recipe.yaml":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from htxas.cli.main import _run
 from htxas.errors import CampaignFileError, DatasetError
 from htxas.learn.studies.config import STUDIES, read_study
 from htxas.learn.studies.run import RUNS, Studied, freeze_study, run_study
@@ -157,3 +158,21 @@ def test_windows_that_cannot_be_are_refused(dataset_file: Path, tmp_path: Path) 
     plan: Any = read_study(path)
     with pytest.raises(DatasetError, match="5 to 240 points are possible"):
         plan.study.plan(freeze_study(plan, datasets_folder()))
+
+
+def test_a_study_from_the_command_line(
+    dataset_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study("window_study", tmp_path, dataset_file)
+    path.write_text(path.read_text() + "growing: false\n")
+    assert _run(["study", os.fspath(path), "--dry-run"]) == 0
+    assert "small: 4 runs, 0 done" in capsys.readouterr().out
+    assert _run(["study", os.fspath(path), "--workers", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "whole window" in shown
+    assert _run(["study", os.fspath(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["out_dir"] == os.fspath(tmp_path / "home" / "studies" / "small")
+    assert len(document["runs"]) == 4
+    assert _run(["study", os.fspath(path), "--workers", "1", "--cluster", "x"]) == 1
+    assert "give one of --workers, --scheduler and --cluster" in capsys.readouterr().err

@@ -142,7 +142,8 @@ def test_a_finished_run_is_not_repeated_but_a_torn_one_is(
         assert {**first[name], "wall_s": 0} == {**again[name], "wall_s": 0}
     other = run_all(dataset.path, [_spec(dataset, seed=9)], out, workers=0)
     assert trained == ["homo-A", "gap-A"]
-    assert other["gap-A"]["test"]["predicted"] != first["gap-A"]["test"]["predicted"]
+    (reseeded,) = other.values()
+    assert reseeded["test"]["predicted"] != first[specs[0].key]["test"]["predicted"]
     assert len(list(out.iterdir())) == 3  # nothing overwritten, nothing left over
 
 
@@ -150,7 +151,7 @@ def test_one_failing_run_does_not_stop_the_others(synthetic: SimpleNamespace, tm
     records = [dataclasses.replace(r, ground={**r.ground, "dipole_D": 1.0}) for r in synthetic.records(60)]
     data = freeze(synthetic.source(records), Recipe(targets=("dipole", "gap")), tmp_path / "sets")
     specs = [_spec(data, "dipole"), _spec(data, "gap")]
-    with pytest.raises(DatasetError, match=r"run dipole-A failed: .*same for all"):
+    with pytest.raises(DatasetError, match=r"run dipole-A-[0-9a-f]{8} failed: .*same for all"):
         run_all(data.path, specs, tmp_path / "runs", workers=0)
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [specs[1].folder]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from htxas.cli.main import _run
 from htxas.errors import CampaignFileError
 from htxas.learn.data.dataset import Dataset
 from htxas.learn.data.door import freeze_source
@@ -153,3 +154,16 @@ def test_each_mistake_is_one_line(tuning_file: Path, old: str, new: str, words: 
     with pytest.raises(CampaignFileError, match=words) as caught:
         read_tuning(tuning_file)
     assert "\n" not in str(caught.value)
+
+
+def test_tuning_from_the_command_line(
+    tuning_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuning_file.write_text(tuning_file.read_text().replace("trials: 8", "trials: 2"))
+    assert _run(["tune", os.fspath(tuning_file), "--dry-run"]) == 0
+    assert capsys.readouterr().out == "small: 2 trials\n"
+    assert _run(["tune", os.fspath(tuning_file), "--workers", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert "lowest validation loss" in shown
+    assert "network: {widths: [" in shown
+    assert (tmp_path / "home" / "tuned" / "small" / "best.yaml").is_file()

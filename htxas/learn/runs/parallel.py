@@ -94,7 +94,9 @@ def run_all(
     if errors:
         name, message = next(iter(errors.items()))
         more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
-        raise DatasetError(f"run {name}{more} failed: {message}", hint="finished runs are kept; train again")
+        raise DatasetError(
+            f"run {name}{more} failed: {message}", hint="finished runs are kept; start it again"
+        )
     return {spec.key: cards[spec.key] for spec in specs}
 
 

@@ -139,6 +139,11 @@ class NoiseStudy:
             for (target, width, dose), row in rows.items()
             if width is None
         }
+        ranges = [c[NET].metrics for row in rows.values() for c in row.values()]
+        luck = np.mean([m["r2_high"] - m["r2_low"] for m in ranges]) / 2
+        words.append(
+            f"The range of a single R² (5-95%, bootstrap over test molecules) is ±{luck:.2f} on average."
+        )
         words.append("Each method taken at its own best training dose: " + _lower(compared(best)))
         return Report(
             tables=[self._table(rows)],
@@ -225,7 +230,7 @@ class NoiseStudy:
             np.array([[rows[target, width, d][t][NET].r2 for d in doses] for t in trainings])
             for width in self._smoothings
         ]
-        top = max(v.max() for v in values)
+        low, top = min(v.min() for v in values), max(v.max() for v in values)
         figure, panels = canvas(
             1, len(values), 0.42 * len(doses) + 0.7, 0.32 * len(trainings) + 1.3, sharey=True
         )
@@ -235,11 +240,11 @@ class NoiseStudy:
                 shown,
                 rows=trainings,
                 columns=[_short(d) for d in doses],
-                limits=(max(0.0, top - 1.0), top),
+                limits=(max(0.0, low), top),
             )
             title = "test spectra as they are" if width is None else f"smoothed over {width:g} eV"
             panel.set_title(title, fontsize=9)
-        bar = figure.colorbar(image, ax=panels[0, -1], fraction=0.06, extend="min")
+        bar = figure.colorbar(image, ax=panels[0, -1], fraction=0.06, extend="min" if low < 0 else "neither")
         bar.set_label(f"R² of {target}", fontsize=8)
         bar.ax.tick_params(labelsize=8)
         figure.supxlabel(

@@ -152,7 +152,7 @@ class PdosModel:
         )
 
     def _bars(self, rows: Mapping[str, Mapping[str, Cell]]) -> Figure:
-        figure, panels = canvas(1, len(rows), 3.6, 2.8, sharey=True)
+        figure, panels = canvas(1, len(rows), 3.9, 3.0)
         for panel, (split, row) in zip(panels[0], rows.items(), strict=True):
             parts = [
                 m for m in ("mse_occupied", "mse_unoccupied") if all(m in c.metrics for c in row.values())
@@ -163,14 +163,14 @@ class PdosModel:
                 height = [1e3 * c.metrics[part] for c in row.values()]
                 label = part.replace("mse_", "") if len(parts) > 1 else "all points"
                 drawn = panel.bar(place, height, 0.38, color=OKABE_ITO[i], label=label)
-                panel.bar_label(drawn, fmt="%.2g", fontsize=7, padding=1)
+                panel.bar_label(drawn, fmt="%.2g", fontsize=6, padding=1)
             panel.set_xticks(
                 range(len(row)), [METHODS.get(n, n) for n in row], fontsize=8, rotation=35, ha="right"
             )
             panel.set_title(f"split by {split}", fontsize=9)
             panel.grid(axis="y", color="0.92")
             panel.set_axisbelow(True)
-        panels[0, 0].set_ylabel(f"mean squared error of {self.curve} (10⁻³ eV⁻²)", fontsize=8)
+        panels[0, 0].set_ylabel(f"mean squared error\nof {self.curve} (10⁻³ eV⁻²)", fontsize=8)
         legend_below(figure, panels[0, 0], 2)
         return figure
 

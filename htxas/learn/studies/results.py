@@ -111,6 +111,10 @@ class Results:
         found = [c["targets"][target]["interval"]["coverage"] for c in self.cards_at(**axes)]
         return None if None in found else float(np.mean(found))
 
+    def ids(self, **axes: Axis) -> list[str]:
+        """Return the names of all test rows, in the order of :meth:`scatter`."""
+        return [i for card in self.cards_at(**axes) for i in card["test"]["ids"]]
+
     def scatter(self, target: str, method: str, **axes: Axis) -> tuple[FloatArray, FloatArray]:
         """Return true and predicted values of all test rows, shapes (n,); each once per seed and fold."""
         cards = self.cards_at(**axes)

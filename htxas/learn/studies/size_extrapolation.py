@@ -18,7 +18,7 @@ from htxas.learn.runs.network_section import network_of
 from htxas.learn.runs.spec import RunSpec, Subset
 from htxas.learn.studies.figures import COLOURS, MARKERS, canvas, legend_below
 from htxas.learn.studies.file import StudyFile, kinds_of
-from htxas.learn.studies.results import METHODS, NET, Cell, Results
+from htxas.learn.studies.results import METHODS, NET, Cell, Results, best_baseline
 from htxas.learn.studies.study import Planned, Report, Table, askable, repeat
 from htxas.learn.studies.words import compared, found_in, shown
 
@@ -117,16 +117,16 @@ class SizeExtrapolation:
                 hint=f"sizes go from {sizes.min()} to {sizes.max()}: set test_from",
             )  # fmt: skip
         smallest, largest = int(below.min()), limit - 1
-        sets = [_Sizes(f"{smallest} to {largest}", smallest, largest)]
+        whole = f"{smallest} to {largest}"
+        sets = [_Sizes(whole, smallest, largest)]
         for width in self.nearest:
             low = limit - width
             share = float((below >= low).mean())
             if low <= smallest or share == 0:
                 continue
-            sets.append(_Sizes(f"{low} to {largest}" if width > 1 else f"{low}", low, largest))
-            sets.append(
-                _Sizes(f"{smallest} to {largest}, as few as {low}+", smallest, largest, round(share, 4))
-            )
+            label = f"{low} to {largest}" if width > 1 else f"{low}"
+            sets.append(_Sizes(label, low, largest))
+            sets.append(_Sizes(_as_many(whole, label), smallest, largest, round(share, 4)))
         return sets
 
     def plan(self, dataset: Dataset) -> list[Planned]:
@@ -175,10 +175,11 @@ class SizeExtrapolation:
         for target, kind in pairs:
             words.append(self._verdict(results, rows, target, kind, sets))
         outside = {f"{t}, inputs {k}, trained on {s}": r for (t, k, s), r in rows.items() if s != _INSIDE}
-        words.append(compared(outside))
+        words.append(compared(outside, most=4))
         return Report(
             tables=[self._table(results, rows)],
-            figures={"sizes": self._figure(results, rows, pairs, sets, limit)},
+            figures={"sizes": self._figure(results, rows, pairs, sets, limit)}
+            | self._by_size(dataset, results, rows, pairs, sets[0]),
             words=words,
             cells=[cell for row in rows.values() for cell in row.values()],
         )
@@ -188,13 +189,13 @@ class SizeExtrapolation:
         best = min(sets, key=lambda s: rmse[s])
         unit = _unit(results, target)
         inside = rows[target, kind, _INSIDE][NET].metrics["rmse"]
-        control = next((s for s in sets if s.endswith(f"as few as {best.split(' to ')[0]}+")), None)
+        control = _as_many(sets[0], best)
         text = (
             f"{target} (inputs {kind}): root mean squared error {rmse[sets[0]]:.3g}{unit} trained on {sets[0]} atoms, "
             f"against {inside:.3g}{unit} on unseen molecules of the sizes trained on; the best training set is {best} "
             f"({rmse[best]:.3g}{unit}"
         )
-        return text + (f"; as few drawn from all sizes: {rmse[control]:.3g}{unit})." if control else ").")
+        return text + (f"; as many of all sizes: {rmse[control]:.3g}{unit})." if control in rmse else ").")
 
     def _table(self, results: Results, rows: Rows) -> Table:
         body = []
@@ -247,6 +248,45 @@ class SizeExtrapolation:
         )
         legend_below(figure, panels[0, 0], 6)
         return figure
+
+    def _by_size(
+        self, dataset: Dataset, results: Results, rows: Rows, pairs: list[tuple[str, str]], whole: str
+    ) -> dict[str, Figure]:
+        """Return how errors of numbers grow with size, trained on all smaller molecules; nothing of curves."""
+        if results.cards[0]["targets"][pairs[0][0]]["kind"] == "curve":
+            return {}
+        size_of = dict(zip(dataset.ids, self._sizes(dataset).tolist(), strict=True))
+        figure, panels = canvas(1, len(pairs), 2.7, 2.4)
+        for panel, (target, kind) in zip(panels[0], pairs, strict=True):
+            best = best_baseline(rows[target, kind, whole]).method
+            for label, marker, fill in ((_INSIDE, "o", "none"), (whole, "o", None)):
+                sizes = np.array([size_of[i] for i in results.ids(model=kind, trained_on=label)])
+                for method in (best, NET):
+                    true, predicted = results.scatter(target, method, model=kind, trained_on=label)
+                    error, colour = np.abs(predicted - true), COLOURS[method]
+                    if method == NET:
+                        face = colour if fill is None else fill
+                        panel.plot(sizes, error, marker, color=colour, ms=3, mfc=face, mew=0.6, alpha=0.6)
+                    there = np.unique(sizes)
+                    rms = [float(np.sqrt((error[sizes == n] ** 2).mean())) for n in there]
+                    name = f"RMS error of {METHODS[method]}" if label == whole else None
+                    panel.plot(there, rms, "-" if label == whole else ":", color=colour, lw=1.4, label=name)
+            panel.set_title(f"{target}, inputs {kind}", fontsize=9)
+            panel.set_xlabel(self.count.replace("_", " "), fontsize=8)
+            panel.set_ylabel(f"absolute error{_unit(results, target, brackets=True)}", fontsize=8)
+            panel.set_ylim(bottom=0)
+            panel.grid(color="0.93")
+            panel.legend(fontsize=7, frameon=False)
+        figure.suptitle(
+            f"filled, full lines: larger than anything trained on ({whole}); open, dotted: {_INSIDE}",
+            fontsize=8,
+        )
+        return {"by_size": figure}
+
+
+def _as_many(whole: str, part: str) -> str:
+    """Return the label of as many molecules of all smaller sizes as there are of some."""
+    return f"{whole} (as many as {part})"
 
 
 def _unit(results: Results, target: str, *, brackets: bool = False) -> str:
