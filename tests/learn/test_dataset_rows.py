@@ -71,7 +71,7 @@ def test_a_row_is_a_site(synthetic: SimpleNamespace, tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.target("gap")[::2], data.target("gap")[1::2])
     # Aligned, both sites are the same spectrum.
     np.testing.assert_allclose(data.spectra[::2], data.spectra[1::2], atol=1e-4 * data.spectra.max())
-    for name in data.splits:
+    for name in data.splits.keys() - {"row"}:  # that one divides molecules: it shows what that hides
         sides = dict(zip(data.groups, data.splits[name].tolist(), strict=True))
         assert [sides[g] for g in data.groups] == data.splits[name].tolist()
 
