@@ -45,7 +45,7 @@ def test_every_direct_dependency_is_pinned() -> None:
 
 def test_every_import_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[<>=;\s]", d, maxsplit=1)[0].lower() for d in project["dependencies"]}
+    declared = {re.split(r"[<>=;\[\s]", d, maxsplit=1)[0].lower() for d in project["dependencies"]}
     used = {
         name.partition(".")[0]
         for path in (ROOT / "htxas").rglob("*.py")

@@ -138,7 +138,7 @@ def _neighbour_table(model: Model, near: list[Neighbour]) -> Any:
     from rich.table import Table
 
     table = Table(title="nearest training spectra", title_justify="left")
-    for heading in ("name", "SMILES"):
+    for heading in ("name", "molecule"):
         table.add_column(heading)
     targets = {} if model.is_curve else model.targets
     for name, target in targets.items():
@@ -148,7 +148,7 @@ def _neighbour_table(model: Model, near: list[Neighbour]) -> Any:
     for n in near:
         sites = " ".join(s.key[:8] for s in n.sites[:4]) + (" ..." if len(n.sites) > 4 else "")
         values = [f"{n.true[t]:.4g}" for t in targets]
-        table.add_row(n.name, n.smiles or "-", *values, f"{n.distance:.2f}", sites or "-")
+        table.add_row(n.name, n.molecule or "-", *values, f"{n.distance:.2f}", sites or "-")
     return table
 
 

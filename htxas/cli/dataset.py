@@ -33,7 +33,7 @@ def dataset() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 def freeze(name: str, source: str, recipe: Path, as_json: bool) -> None:
-    r"""Read a source once and keep what a recipe asks for, as NAME.
+    """Read a source once and keep what a recipe asks for, as NAME.
 
     The same content gives the same dataset. A recipe says rows (molecule or site), window, broadening, targets,
     curves (densities of states) and how large the sides of its splits are: see templates/dataset.yaml.
@@ -96,7 +96,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 def show(name: str, as_json: bool) -> None:
-    r"""Show the card of a dataset: NAME, the start of its key, or its folder.
+    """Show the card of a dataset: NAME, the start of its key, or its folder.
 
     \b
     htxas dataset show quick

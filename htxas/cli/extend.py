@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,8 +91,8 @@ def extend(
 
     for target in targets:
         describe(target)
-    store, why_not = _store(name, datasets)
-    try:
+    with ExitStack() as stack:
+        store, why_not = _store(stack, name, datasets)
         sources = [_source(store, d) for d in datasets or (name,)]
         known = gather(sources, targets, Window())
         document = None
@@ -103,9 +104,6 @@ def extend(
             files = " ".join(s.path.name for s in sources if isinstance(s, FileSource))
             notes.append(f"campaign {name} is known from {files} alone{why_not}")
         taken = set() if store is None else {c["name"] for c in store.campaigns()}
-    finally:
-        if store is not None:
-            store.close()
     proposal = propose(known, pending, candidates, strategy=Strategy(strategy), budget=budget, seed=seed)
     smi = output if output is not None else Path(f"{name}-next.smi")
     write_new(smi, smi_text(proposal.choices))
@@ -119,13 +117,13 @@ def extend(
     _print(name, proposal, smi, [*notes, following])
 
 
-def _store(name: str, datasets: Sequence[str]) -> tuple[Store | None, str]:
+def _store(stack: ExitStack, name: str, datasets: Sequence[str]) -> tuple[Store | None, str]:
     """Open the store; without one, files that were exported from NAME tell of it."""
     from htxas.errors import DatabaseUnavailable
     from htxas.store.store import Store
 
     try:
-        return Store.open(), ""
+        return stack.enter_context(Store.open()), ""
     except DatabaseUnavailable as error:
         if not datasets or not all(Path(d).is_file() for d in datasets):
             raise

@@ -23,8 +23,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def model() -> None:
     """List, show, compare and export trained models.
 
-    A model is TRAINING/TARGET-KIND, its folder, or the first digits of its key. `htxas train` registers models in the
-    database where there is one; those on disk are listed and usable without.
+    A model is TRAINING/TARGET-KIND, its folder, or the first digits of a registered key. `htxas train` registers models
+    in the database where there is one; those on disk are listed and usable without.
 
     \b
     htxas model list
@@ -136,11 +136,13 @@ def export(name: str, output: Path, as_json: bool) -> None:
     htxas model export quickstart/gap-A --output gap.onnx
     """
     from htxas.learn.serve.export import export_onnx
-    from htxas.learn.serve.model import Model, find_model
+    from htxas.learn.serve.model import Model
+    from htxas.learn.serve.registry import database, find_folder
     from htxas.report.terminal import to_json
     from htxas.settings import models_folder
 
-    found = Model.load(find_model(name, models_folder()))
+    with database() as store:
+        found = Model.load(find_folder(name, models_folder(), store))
     report = export_onnx(found, output)
     if as_json:
         click.echo(to_json(report.to_dict()))

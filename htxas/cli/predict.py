@@ -70,6 +70,9 @@ _RANGE = {"type": float, "nargs": 2, "metavar": "LOW HIGH"}
 @click.option("--excitation-energy", type=float, metavar="EV", help="First final state: places the window.")
 @click.option("--onset", type=click.Choice(["auto"]), help="Find it, as the training spectra teach.")
 @click.option(
+    "--edge", "edge_eV", type=float, metavar="EV", help="Threshold, for models of continuous spectra."
+)
+@click.option(
     "--counts", type=click.FloatRange(0.0, min_open=True), help="At the maximum, for models that ask."
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="A predicted curve as CSV.")
@@ -92,21 +95,21 @@ def predict(
     as_json: bool,
     **preparation: Any,
 ) -> None:
-    r"""Predict properties or a density of states from a spectrum with a trained model.
+    """Predict properties or a density of states from a spectrum with a trained model.
 
-    MODEL is TRAINING/TARGET-KIND or a model's folder. SPECTRUM is a measured one: XDI, EMSA/MAS (.msa), FEFF's xmu.dat,
-    or a table (CSV). Energies of options are those of the file after --shift. Nothing is done that is not asked for,
-    and everything that was done is printed.
+    MODEL is TRAINING/TARGET-KIND, a model's folder, or the first digits of a registered key. SPECTRUM is a measured
+    one: XDI, EMSA/MAS (.msa), FEFF's xmu.dat, or a table (CSV). Energies of options are those of the file after
+    --shift. Nothing is done that is not asked for, and everything that was done is printed.
 
     \b
     htxas predict quickstart/gap-A --molecule ethanol
     htxas predict quickstart/gap-B spectrum.csv --excitation-energy 287.1 --formula C2H6O
-    htxas predict quickstart/gap-A loss.msa --shift 0.3 --background power-law --pre-edge 270 282 \
+    htxas predict quickstart/gap-A loss.msa --shift 0.3 --background power-law --pre-edge 270 282 \\
         --normalise edge-step --post-edge 310 320 --instrument-sigma 0.3 --onset auto
     htxas predict pdos/pdos-A scan.xdi --onset auto -o pdos.csv --plot pdos.png
     """
-    from htxas.learn.serve.model import Model, find_model
-    from htxas.learn.serve.registry import database
+    from htxas.learn.serve.model import Model
+    from htxas.learn.serve.registry import database, find_folder
     from htxas.settings import models_folder
 
     if sum(given is not None for given in (file, molecule, rows)) != 1:
@@ -116,10 +119,10 @@ def predict(
         raise UserError(f"--{named} belongs to a measured SPECTRUM", where="htxas predict")
     if molecule is None and campaign is not None:
         raise UserError("--campaign belongs to --molecule", where="htxas predict")
-    found = Model.load(find_model(model, models_folder()))
-    if not found.is_curve and (output is not None or plot is not None):
-        raise UserError("--output and --plot are for models of curves", where=found.name)
     with database() as store:
+        found = Model.load(find_folder(model, models_folder(), store))
+        if not found.is_curve and (output is not None or plot is not None):
+            raise UserError("--output and --plot are for models of curves", where=found.name)
         dataset = _dataset(found, store)
         measured = None
         if rows is not None:
@@ -199,6 +202,7 @@ def _measured(
         smooth_eV=preparation["smooth_eV"],
         excitation_energy_eV=preparation["excitation_energy"],
         auto_onset=preparation["onset"] == "auto",
+        edge_eV=preparation["edge_eV"],
     )
     return predict_measured(
         model,
@@ -211,12 +215,16 @@ def _measured(
 
 
 def _molecule(model: Model, store: Store | str, campaign: str | None, name: str) -> list[Prediction]:
+    from htxas.learn.data.curve_source import curve_record
     from htxas.learn.data.source import store_record
     from htxas.learn.serve.predict import predict_record
 
     if isinstance(store, str):
         raise UserError(f"a computed molecule comes from the database: {store}", where="--molecule")
-    return predict_record(model, store_record(store, store.assemble(store.molecule(campaign, name))))
+    molecule = store.molecule(campaign, name)
+    if model.of_continua:
+        return predict_record(model, curve_record(store, molecule))
+    return predict_record(model, store_record(store, store.assemble(molecule)))
 
 
 def _near(

@@ -33,13 +33,13 @@ def train(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Train models on spectra, beside simple baselines.
+    """Train models on spectra, beside simple baselines.
 
     FILE names a dataset (a campaign or an exported file), targets and model kinds. What is already trained is not
     trained again.
 
     \b
-    htxas train workflows/train_reference.yaml
+    htxas train workflows/quickstart/train.yaml
     htxas train FILE.yaml --workers 2 --out report/
     htxas train FILE.yaml --cluster mycluster
     """

@@ -72,7 +72,7 @@ def test_predict_from_a_measured_spectrum(
     for words in (
         *steps,
         "90 % interval",
-        "inside the training domain",
+        "training spectra than",
         "nearest training spectra",
         "dataset",
     ):
@@ -85,7 +85,7 @@ def test_predict_from_a_measured_spectrum(
         "background", "scale", "broadening", "onset", "resampling",
     ]  # fmt: skip
     assert len(prediction["neighbours"]) == 3
-    assert prediction["neighbours"][0]["smiles"]
+    assert prediction["neighbours"][0]["molecule"]
     shutil.rmtree(tmp_path / "home" / "datasets")
     onset = str(prediction["preparation"][3]["onset_eV"])
     asked = ["predict", "synthetic/gap-A", str(file), "--normalise", "area", "--excitation-energy", onset]

@@ -234,7 +234,7 @@ def test_a_curve_does_not_go_beyond_its_levels(synthetic: SimpleNamespace, tmp_p
         freeze(source, Recipe((), curves=(SHORT,)), tmp_path)
     with pytest.raises(DatasetError, match="molecule m000: has no density of states"):
         freeze(synthetic.source(with_sites(synthetic)), short, tmp_path)
-    empty = dataclasses.replace(SHORT, angular=("d",), start_eV=40.0, points=20)
+    empty = dataclasses.replace(SHORT, angular=("d",), start_eV=150.0, points=20)
     with pytest.raises(DatasetError, match="its pdos has no area on the grid"):
         freeze(synthetic.source(with_levels(synthetic)), Recipe((), curves=(empty,)), tmp_path)
 

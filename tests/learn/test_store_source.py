@@ -45,6 +45,13 @@ def _finish(store: Any, calculation: Calculation, structure: Any, result: Any) -
     assert store.deliver([outcome]) == ["stored"]
 
 
+def _site_result(site: Any) -> SiteResult:
+    return SiteResult(
+        Convergence.CONVERGED, site.sticks, site.excitation_energy_eV, site.ionization_eV, site.scale,
+        {"ground": -1.0}, 1.0, site.window_eV, _PROVENANCE,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def campaign(store: Any, synthetic: SimpleNamespace) -> Any:
     """Return a store with a campaign of complete synthetic molecules and one molecule without its site."""
@@ -73,12 +80,7 @@ def campaign(store: Any, synthetic: SimpleNamespace) -> Any:
         )
         _finish(store, ground, entry.structure, result)
         if entry is not entries[-1]:
-            s = entry.sites[0]
-            spectrum = SiteResult(
-                Convergence.CONVERGED, s.sticks, s.excitation_energy_eV, None, s.scale, {"ground": -1.0}, 1.0,
-                s.window_eV, _PROVENANCE,
-            )  # fmt: skip
-            _finish(store, site, entry.structure, spectrum)
+            _finish(store, site, entry.structure, _site_result(entry.sites[0]))
     return store
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path, nargs="?")
     parser.add_argument("--start", type=int, default=default.start)
     parser.add_argument("--step", type=int, default=default.step)
-    parser.add_argument("--steps", type=int, help="default: until half of the hidden molecules are chosen")
+    parser.add_argument("--steps", type=int, help="default: as often as they last, at most 8")
     parser.add_argument("--test", type=float, default=default.test, help="fraction of the molecules")
     parser.add_argument("--repeats", type=int, default=default.repeats)
     parser.add_argument("--property", action="append", dest="properties")

@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 
 _FOLDS = 5
-_TREES = 100
+_TREES = 60
 _COMPONENTS = 10
 _FEATURES = 0.3
 _NEIGHBOURS = 10
@@ -114,13 +114,13 @@ def _out_of_fold(
 def _trees(
     x: npt.NDArray[np.float32], outputs: FloatArray, x_test: npt.NDArray[np.float32], seed: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return mean and variance over extremely randomised trees, shape (n, outputs) each."""
-    from sklearn.ensemble import ExtraTreesRegressor
+    """Return mean and variance over extremely randomised trees, shape (n, outputs) each; one tree at a time."""
+    from sklearn.tree import ExtraTreeRegressor
 
-    model = ExtraTreesRegressor(_TREES, max_features=_FEATURES, random_state=seed).fit(x, outputs)
     total, squares = np.zeros((len(x_test), outputs.shape[1])), np.zeros((len(x_test), outputs.shape[1]))
-    for tree in model.estimators_:
-        one = tree.predict(x_test)
+    for i in range(_TREES):
+        tree = ExtraTreeRegressor(max_features=_FEATURES, random_state=seed + i)
+        one = tree.fit(x, outputs).predict(x_test)
         total += one
         squares += one**2
     said = total / _TREES

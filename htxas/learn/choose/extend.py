@@ -126,8 +126,10 @@ def propose(
             hint="--by diversity needs one",
         )
     kinds = set().union(*(kinds_of(s) for s in known.smiles))
-    waiting = [s for s in dict.fromkeys(pending) if s not in set(known.smiles)]
-    read = read_candidates(path, element=known.element, kinds=kinds, taken={*known.smiles, *waiting})
+    waiting = [s for s in dict.fromkeys(pending) if s not in {*known.smiles, *known.unused}]
+    read = read_candidates(
+        path, element=known.element, kinds=kinds, taken={*known.smiles, *known.unused, *waiting}
+    )
     fit, rows = _described(read)
     if len(fit) < budget:
         raise UserError(

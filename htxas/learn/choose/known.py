@@ -25,7 +25,7 @@ _WITHOUT_SMILES = "without a SMILES"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """Computed molecules.
+    """Computed molecules, by canonical SMILES.
 
     Attributes
     ----------
@@ -43,6 +43,8 @@ class Known:
         The absorbing element.
     left_out
         Reason -> names of computed molecules that were not used.
+    unused
+        Their canonical SMILES, where they have one: they are computed all the same.
     """
 
     names: tuple[str, ...]
@@ -53,6 +55,7 @@ class Known:
     target_names: tuple[str, ...]
     element: str
     left_out: dict[str, list[str]]
+    unused: frozenset[str]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,6 +74,7 @@ def gather(sources: Sequence[Source], targets: Sequence[str], window: Window) ->
     first: SpectrumRecord | None = None
     rows: dict[str, tuple[str, npt.NDArray[np.float64], npt.NDArray[np.float32], list[float]]] = {}
     left_out: dict[str, list[str]] = {}
+    unused: set[str] = set()
     for source in sources:
         for record in source.records(Recipe(tuple(targets), window)):
             if isinstance(record, LeftOut):
@@ -93,6 +97,7 @@ def gather(sources: Sequence[Source], targets: Sequence[str], window: Window) ->
                     reason = error.message
             if reason is not None:
                 left_out.setdefault(reason, []).append(record.name)
+                unused |= {smiles} - {""}
                 continue
             where = f"molecule {record.name}"
             row = window_row(spectrum, start_eV, window, where=where)
@@ -101,16 +106,18 @@ def gather(sources: Sequence[Source], targets: Sequence[str], window: Window) ->
     if first is None or not rows:
         gone = "".join(f"; {len(names)} {reason}" for reason, names in left_out.items())
         raise DatasetError(f"no complete molecule with a SMILES{gone}", where=labels, hint="htxas status")
-    found = list(rows.values())
+    by_smiles = sorted(rows)
+    found = [rows[s] for s in by_smiles]
     return Known(
         names=tuple(r[0] for r in found),
-        smiles=tuple(rows),
+        smiles=tuple(by_smiles),
         descriptors=np.array([r[1] for r in found]).reshape(len(found), DESCRIPTORS),
         spectra=np.array([r[2] for r in found], dtype=np.float32),
         targets=np.array([r[3] for r in found], dtype=np.float64).reshape(len(found), len(targets)),
         target_names=tuple(targets),
         element=first.method.element,
         left_out=left_out,
+        unused=frozenset(unused),
     )
 
 

@@ -29,6 +29,7 @@ _MIN_SITES = 100
 _MIN_MOLECULES = 20
 _NORMAL = 1.4826  # median absolute deviation -> standard deviation of a Gaussian
 _BULK = 0.95
+_FLOOR = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,10 +174,10 @@ def _beside(off: FloatArray, groups: Rows) -> FloatArray:
 def _usual(off: FloatArray, spread: FloatArray) -> FloatArray:
     """Return how far off a site with such a spread usually is: ``sqrt(spread^2 + floor^2)``, scaled to the data.
 
-    The floor is the median spread (models or neighbours may agree by chance); the scale makes the median of
-    ``|off| / usual`` that of a Gaussian with standard deviation 1.
+    The floor is a quarter of the median spread (models or neighbours may agree by chance); the scale makes the median
+    of ``|off| / usual`` that of a Gaussian with standard deviation 1.
     """
-    width = np.sqrt(spread**2 + (float(np.median(spread)) or 1e-12) ** 2)
+    width = np.sqrt(spread**2 + (_FLOOR * float(np.median(spread)) or 1e-12) ** 2)
     return np.asarray(width * (_NORMAL * float(np.median(np.abs(off) / width)) or 1e-12))
 
 

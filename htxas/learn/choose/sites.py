@@ -31,7 +31,7 @@ __all__ = ["BIN_EV", "SiteRow", "SiteTable", "file_sites", "store_sites", "tabul
 BIN_EV = 0.5
 _WINDOW = Window(start_eV=-2.0, points=175, step_eV=0.1)
 _POINTS_PER_BIN = 5
-_SIGMA_EV = 0.5
+_SIGMA_EV = 1.0  # wider than for training: a line that moved by a few tenths of an eV is no other shape
 _MOLECULES_AT_ONCE = 100
 _BEYOND = f"not complete to {_WINDOW.stop_eV:.1f} eV above its onset"
 

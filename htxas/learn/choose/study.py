@@ -30,6 +30,7 @@ ERRORS: dict[str, str] = {
 
 _ENERGY = "excitation_energy"
 _SPECTRUM_COMPONENTS = 20
+_MOST_STEPS = 8
 _ALPHAS = tuple(10.0**e for e in np.arange(-3.0, 3.5, 0.5))
 
 
@@ -40,7 +41,7 @@ class Plan:
     Attributes
     ----------
     start, step, steps
-        Molecules computed at first, chosen at once, and how many times; None: until half of the hidden ones are chosen.
+        Molecules computed at first, chosen at once, and how many times; None: as often as they last, but at most eight.
     test
         Fraction of the molecules kept for the test: the same for all strategies of a repeat.
     repeats
@@ -115,7 +116,7 @@ def run_study(known: Known, plan: Plan, on_done: Callable[[], None] = lambda: No
     test = round(plan.test * n)
     hidden = n - test - plan.start
     most = hidden // plan.step
-    steps = plan.steps if plan.steps is not None else max(1, hidden // (2 * plan.step))
+    steps = plan.steps if plan.steps is not None else min(most, _MOST_STEPS)
     if not 1 <= steps <= most:
         raise DatasetError(
             f"{n} molecules less {test} for the test and {plan.start} to start with leave {hidden}, not "
@@ -268,7 +269,7 @@ def markdown(curves: Curves) -> str:
 
 
 def curve_plot(curves: Curves, path: Path) -> None:
-    """Draw a panel per error: mean and standard error over the repeats against the number of computed molecules."""
+    """Draw a panel per error against the number of computed molecules; bars: error of the difference from chance."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -278,7 +279,8 @@ def curve_plot(curves: Curves, path: Path) -> None:
     for panel, error in zip(figure.subplots(1, len(ERRORS)), ERRORS, strict=True):
         for strategy in Strategy:
             values = curves.errors[strategy.value][error]
-            margin = values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+            difference = values - curves.errors[Strategy.RANDOM.value][error]
+            margin = difference.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
             panel.errorbar(
                 curves.sizes,
                 values.mean(axis=0),
@@ -292,7 +294,7 @@ def curve_plot(curves: Curves, path: Path) -> None:
         panel.set_title(error.replace("_", " "), fontsize=9)
         panel.tick_params(labelsize=8)
     panel.legend(fontsize=8, frameon=False)
-    figure.supxlabel("computed molecules", fontsize=9)
+    figure.supxlabel("computed molecules (bars: standard error of the difference from random)", fontsize=9)
     figure.supylabel("error / spread", fontsize=9)
     figure.savefig(path, dpi=130)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from htxas.store.records import MoleculeRecord
     from htxas.store.store import Store
 
-__all__ = ["curve_records", "has_curves"]
+__all__ = ["curve_record", "curve_records", "has_curves"]
 
 
 def has_curves(store: Store, campaign: str) -> bool:
@@ -37,13 +37,14 @@ def curve_records(store: Store, campaign: str, *, pdos: bool) -> Iterator[Spectr
         If sites of one molecule were computed with different parameters.
     """
     for molecule in store.molecules(campaign):
-        states = store.states([site.key for site in molecule.sites])
-        done = {key for key, state in states.items() if state is State.DONE}
-        yield _record(store, molecule, done, pdos=pdos)
+        yield curve_record(store, molecule, pdos=pdos)
 
 
-def _record(store: Store, molecule: MoleculeRecord, done: set[str], *, pdos: bool) -> SpectrumRecord:
+def curve_record(store: Store, molecule: MoleculeRecord, *, pdos: bool = False) -> SpectrumRecord:
+    """Return the record of one molecule or crystal; see :func:`curve_records`."""
     where = f"molecule {molecule.name}"
+    states = store.states([site.key for site in molecule.sites])
+    done = {key for key, state in states.items() if state is State.DONE}
     structure = store.structure(molecule.structure_key).structure
     place = {atom: i for i, atom in enumerate(molecule.file_order)}
     known = store.calculations(site.key for site in molecule.sites)

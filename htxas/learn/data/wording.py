@@ -9,13 +9,14 @@ from htxas.learn.data.curve_window import METHOD
 from htxas.learn.data.features import ENERGIES
 from htxas.learn.data.recipe import Recipe, Rows, Scale
 
-__all__ = ["describe_input"]
+__all__ = ["UNITS", "describe_input"]
 
-_UNIT = {
+UNITS = {
     Quantity.OSCILLATOR_STRENGTH: "oscillator strength / eV / atom",
     Quantity.DSF: "A^2 / eV / atom: squared dipole matrix elements, both spins; not oscillator strengths",
     Quantity.ABSORPTION: "normalised absorption, 1 is the bare atom's",
 }
+"""What an input is in, in words, where its scale is absolute."""
 
 
 def describe_input(recipe: Recipe, quantity: Quantity, continuum: tuple[float, str] | None) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def describe_input(recipe: Recipe, quantity: Quantity, continuum: tuple[float, s
     """
     window = recipe.window
     energies = f"{window.start_eV} to {window.stop_eV:.4g} eV in steps of {window.step_eV} eV, {ENERGIES[window.align]}"
-    unit = _UNIT[quantity] if window.scale is Scale.ABSOLUTE else "1/eV (area 1 in the window)"
+    unit = UNITS[quantity] if window.scale is Scale.ABSOLUTE else "1/eV (area 1 in the window)"
     if continuum is None:
         what = (
             "a site's spectrum"

@@ -22,6 +22,7 @@ from htxas import __version__
 from htxas.errors import DatasetError, NotFound, UserError
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.nets.models import build
+from htxas.learn.nets.network import Head
 from htxas.learn.runs.model import Predicted, TrainedNet
 from htxas.learn.runs.sides import sides
 from htxas.learn.serve.model import Model
@@ -50,7 +51,8 @@ class Exported:
     random_rows, training_rows
         How many of each were compared.
     largest_difference
-        Over all outputs and rows, relative to the value or, if larger, the target's standard deviation in training.
+        Over all outputs and rows, relative to the number itself or, if larger, the target's standard deviation in
+        training (of a half width: times the quantile that multiplies the spread).
     note
         What could not be checked.
     """
@@ -95,6 +97,8 @@ class _Graph(nn.Module):
         spec = net.spec
         self.net = build(len(net.x.mean), spec.network, net.outputs, torch.Generator().manual_seed(0))
         self.net.load_state_dict(net.state)
+        self.head, self.net.head = self.net.head, Head.LINEAR
+        self.total = self.net.total
         self.separate, self.count = net.outputs.separate, net.outputs.count
         self.members = spec.network.members
         self.columns = spec.columns
@@ -127,12 +131,19 @@ class _Graph(nn.Module):
             low, high = self.dose
             parts.append((2.0 * (log_dose.double() - low) / (high - low) - 1.0)[:, None])
         z = ((torch.cat(parts, dim=1) - self.x_mean) / self.x_scale).float()
-        out = self.net(z).double()
+        out = self._headed(self.net(z).double())
         if self.separate:  # (outputs * members, n, 1) -> (members, n, outputs)
             out = out.reshape(self.count, self.members, -1).permute(1, 2, 0)
         mean = out.mean(dim=0)
         spread = ((out - mean) ** 2).mean(dim=0).sqrt() * self.y_scale
         return mean * self.y_scale + self.y_mean, spread, self.quantile * (spread + self.floor)
+
+    def _headed(self, out: Tensor) -> Tensor:
+        # In double precision: onnxruntime's softplus of single precision loses what is small.
+        if self.head is Head.LINEAR:
+            return out
+        out = torch.relu(out) + torch.log(1.0 + torch.exp(-out.abs()))
+        return out if self.head is Head.POSITIVE else out * (self.total / out.sum(dim=-1, keepdim=True))
 
 
 def export_onnx(model: Model, path: Path) -> Exported:
@@ -288,6 +299,8 @@ def _difference(model: Model, found: list[FloatArray], expected: Predicted) -> f
         finite = np.isfinite(wanted)
         if not np.array_equal(finite, np.isfinite(got)):
             return float("nan")
-        unit = np.maximum(np.abs(wanted), model.net.y.scale)[finite]
+        # Half a width is a multiple of the spread: its rounding is the spread's, as many times.
+        times = model.net.intervals.quantile if name == "half_width" else 1.0
+        unit = np.maximum(np.abs(wanted), times * model.net.y.scale)[finite]
         worst.append((np.abs(got[finite] - wanted[finite]) / unit).max(initial=0.0))
     return float(np.max(worst))

@@ -106,6 +106,11 @@ class Model:
         return any(t["kind"] == "curve" for t in self.targets.values())
 
     @property
+    def of_continua(self) -> bool:
+        """Whether its training spectra are continuous."""
+        return "lifetime_eV" in self.card["inputs"]
+
+    @property
     def columns(self) -> slice:
         """Points of the window that it sees."""
         first, last = self.net.spec.columns or (0, self.recipe.window.points - 1)

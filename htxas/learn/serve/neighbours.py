@@ -50,8 +50,8 @@ class Neighbour:
     ----------
     name, key
         Of the row, and of its structure or site.
-    smiles
-        Canonical SMILES, where the dataset has them.
+    molecule
+        Canonical SMILES, where the dataset has them; the formula of a crystal; else None.
     distance
         In the space of the training spectra's principal components, each of variance 1.
     true
@@ -62,7 +62,7 @@ class Neighbour:
 
     name: str
     key: str
-    smiles: str | None
+    molecule: str | None
     distance: float
     true: dict[str, float]
     sites: tuple[SiteOrigin, ...] = ()
@@ -83,12 +83,11 @@ def nearest(
     found = []
     for distance, place in zip(distances[0][:count], places[0][:count], strict=True):
         row = int(rows[place])
-        group = groups[row]
         found.append(
             Neighbour(
                 names[row],
                 keys[row],
-                None if _is_key(group) else group,
+                _molecule(groups[row]),
                 float(distance),
                 {t: float(c[row]) for t, c in columns.items()},
             )
@@ -111,7 +110,7 @@ def with_origins(neighbours: list[Neighbour], model: Model, store: Store) -> lis
         Neighbour(
             n.name,
             n.key,
-            n.smiles,
+            n.molecule,
             n.distance,
             n.true,
             tuple(
@@ -124,5 +123,7 @@ def with_origins(neighbours: list[Neighbour], model: Model, store: Store) -> lis
     ]
 
 
-def _is_key(text: str) -> bool:
-    return len(text) == KEY_LENGTH and set(text) <= set("0123456789abcdef")
+def _molecule(group: str) -> str | None:
+    """Return what a group is called, without the key of its structure."""
+    shown = [w for w in group.split() if len(w) != KEY_LENGTH or set(w) - set("0123456789abcdef")]
+    return " ".join(shown) or None

@@ -10,6 +10,7 @@ from typing import Any
 from htxas.errors import DatasetError
 from htxas.learn.data.recipe import Scale, Window
 from htxas.learn.serve.background import Background
+from htxas.learn.serve.formats.measured import Intensity
 
 __all__ = ["Inputs", "Normalise", "Options", "Step"]
 
@@ -42,6 +43,8 @@ class Options:
         First final state, or None.
     auto_onset
         Find it.
+    edge_eV
+        Threshold, for models of continuous spectra; None: as the file says.
     """
 
     shift_eV: float = 0.0
@@ -53,6 +56,7 @@ class Options:
     smooth_eV: float | None = None
     excitation_energy_eV: float | None = None
     auto_onset: bool = False
+    edge_eV: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other.
@@ -89,6 +93,10 @@ class Inputs:
         Absorber of its training spectra.
     mean_area
         Mean area of its training spectra over those points.
+    continuum
+        Whether its training spectra are continuous: with straight lines between their points.
+    unit
+        What they are in, where the window's scale is absolute; None: nothing that a measurement tells.
     """
 
     window: Window
@@ -97,6 +105,8 @@ class Inputs:
     element: str
     edge: str
     mean_area: float
+    continuum: bool = False
+    unit: Intensity | None = Intensity.STRENGTH
 
     @property
     def needed(self) -> Window:

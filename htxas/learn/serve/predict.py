@@ -8,17 +8,20 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from htxas.domain.spectrum import Quantity
 from htxas.errors import DatasetError
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.features import window_row
-from htxas.learn.data.parts import parts_of
+from htxas.learn.data.features import ENERGIES
+from htxas.learn.data.parts import Part, parts_of
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.data.records import SpectrumRecord
 from htxas.learn.data.targets import ratios
+from htxas.learn.data.windows import Windows
+from htxas.learn.data.wording import UNITS
 from htxas.learn.runs.model import Predicted
 from htxas.learn.runs.sides import sides
 from htxas.learn.serve.answers import CurveEstimate, Estimate, Familiarity, Prediction
-from htxas.learn.serve.formats.measured import MeasuredSpectrum
+from htxas.learn.serve.formats.measured import Intensity, MeasuredSpectrum
 from htxas.learn.serve.model import Model
 from htxas.learn.serve.onset import learn_landmark
 from htxas.learn.serve.options import Inputs, Options
@@ -27,6 +30,10 @@ from htxas.learn.serve.prepare import prepare
 __all__ = ["predict_dataset", "predict_measured", "predict_record"]
 
 FloatArray = npt.NDArray[np.float64]
+_UNITS = {
+    UNITS[Quantity.OSCILLATOR_STRENGTH]: Intensity.STRENGTH,
+    UNITS[Quantity.ABSORPTION]: Intensity.NORMALISED,
+}
 _MEASURED = (
     "the interval was calibrated on computed spectra: what sets a measured one apart from them is not in it"
 )
@@ -86,6 +93,10 @@ def predict_measured(
     )
     first = found[0]
     notes = [_MEASURED, *_smoothing_note(model, options)]
+    if model.of_continua:
+        notes.append(
+            f"the training spectra have a core-hole width of {model.card['inputs']['lifetime_eV']:g} eV (Lorentzian)"
+        )
     if spectrum.element is None:
         notes.append(
             f"the file does not say what it is of; taken to be {model.method.element} {model.method.edge}"
@@ -129,21 +140,37 @@ def predict_record(model: Model, record: SpectrumRecord) -> list[Prediction]:
     if record.method != model.method:
         raise DatasetError(f"is {record.method}, the model was trained on {model.method}", where=where)
     names, rows = [], []
-    recipe = model.recipe
-    for part in parts_of(record, recipe, where):
-        if part.spectrum is None or part.excitation_energy_eV is None:
-            raise DatasetError("its spectrum is continuous; the model is of transitions", where=part.name)
-        sigma = part.spectrum.sigma_eV
-        if sigma != model.sigma_eV:
-            raise DatasetError(
-                f"sigma {sigma} eV, the model was trained at {model.sigma_eV} eV", where=part.name
-            )
+    for part in parts_of(record, model.recipe, where):
         names.append(part.name)
-        rows.append(window_row(part.spectrum, part.excitation_energy_eV, recipe.window, where=part.name))
-    if record.composition is None:
-        raise DatasetError("its composition is not known", where=where)
-    extra = np.tile(ratios(record.composition, where), (len(rows), 1))
+        rows.append(_row(model, part))
+    if not rows:
+        raise DatasetError("none of its sites is done", where=where, hint="htxas status; htxas run")
+    extra = np.zeros((len(rows), 3))
+    if model.kind is ModelKind.B:
+        if record.composition is None:
+            raise DatasetError("its composition is not known, and Model-B needs it", where=where)
+        extra += ratios(record.composition, where)
     return _predictions(model, names, np.array(rows), extra, record.composition)
+
+
+def _row(model: Model, part: Part) -> npt.NDArray[np.float32]:
+    """Return the input of a computed molecule or site, made as in training."""
+    recipe = model.recipe
+    where = f"{'molecule' if part.site is None else 'site'} {part.name}"
+    if part.spectrum is not None and part.spectrum.sigma_eV != model.sigma_eV:
+        raise DatasetError(
+            f"sigma {part.spectrum.sigma_eV} eV, the model was trained at {model.sigma_eV} eV", where=where
+        )
+    windows = Windows(recipe)
+    row = windows.row(part)
+    if row is None:
+        low, high = windows.unknown.get(part.name, (None, windows.ends.get(part.name)))
+        raise DatasetError(
+            f"is known {'' if low is None else f'from {low:.2f} '}to {high:.2f} eV, the window goes from "
+            f"{recipe.window.start_eV:g} to {recipe.window.stop_eV:g} eV ({ENERGIES[recipe.window.align]})",
+            where=where,
+        )
+    return row
 
 
 def predict_dataset(model: Model, dataset: Dataset) -> list[Prediction]:
@@ -198,6 +225,8 @@ def _inputs(model: Model) -> Inputs:
         method.element,
         method.edge,
         float(model.net.x.mean[:points].sum() * window.step_eV),
+        model.of_continua,
+        _UNITS.get(model.card["inputs"]["unit"]),
     )
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from htxas.domain.elements import edge_range_eV
 from htxas.domain.spectrum import REACH, Curve, smear
-from htxas.domain.strength import bare_atom_density
 from htxas.errors import DatasetError
+from htxas.learn.data.curve_window import METHOD, curve_row
 from htxas.learn.data.features import resample
-from htxas.learn.data.recipe import Align, Scale
+from htxas.learn.data.recipe import Align, Recipe, Scale
+from htxas.learn.data.records import Continuum
 from htxas.learn.nets.noise import smoothing_matrix
 from htxas.learn.serve.background import fit_background
-from htxas.learn.serve.formats.measured import Intensity, MeasuredSpectrum
+from htxas.learn.serve.formats.measured import MeasuredSpectrum
 from htxas.learn.serve.onset import LEVEL, Landmark, find_onset
 from htxas.learn.serve.options import Inputs, Normalise, Options, Step
+from htxas.learn.serve.scaling import scaled
 
 __all__ = ["Prepared", "prepare"]
 
@@ -35,7 +37,7 @@ class Prepared:
     ----------
     row
         Shape (points,) over the dataset's window; points that the model does not see are 0.
-    onset_eV
+    anchor_eV
         Where the window was placed, or None where it is absolute.
     steps
         In the order they were done.
@@ -44,7 +46,7 @@ class Prepared:
     """
 
     row: npt.NDArray[np.float32]
-    onset_eV: float | None
+    anchor_eV: float | None
     steps: tuple[Step, ...]
     others: Mapping[float, npt.NDArray[np.float32]] = field(default_factory=dict)
 
@@ -67,20 +69,7 @@ def prepare(
     """
     where = str(spectrum.path)
     _refuse_absorber(spectrum, inputs, where)
-    if inputs.window.align is Align.EDGE:
-        raise DatasetError(
-            "the model aligns spectra by the threshold of a site, which a measured spectrum does not tell",
-            hint="a model trained with window.align: absolute",
-        )
-    aligned = inputs.window.align is Align.EXCITATION_ENERGY
-    if aligned and options.excitation_energy_eV is None and not options.auto_onset:
-        raise DatasetError(
-            "the model aligns spectra by the first final state",
-            where=where,
-            hint="give --excitation-energy EV, or --onset auto",
-        )
-    if not aligned and (options.excitation_energy_eV is not None or options.auto_onset):
-        raise DatasetError("the model takes absolute energies: no onset is needed", where=where)
+    _refuse_anchor(options, inputs, where)
     energies, intensity = spectrum.energies_eV, spectrum.intensity
     steps = []
     if options.shift_eV:
@@ -88,18 +77,46 @@ def prepare(
         steps.append(Step("shift", f"{options.shift_eV:+g} eV", {"shift_eV": options.shift_eV}))
     intensity, step = _without_background(energies, intensity, options, where)
     steps.append(step)
-    intensity, step = _scaled(spectrum, energies, intensity, options, inputs, where)
+    intensity, step = scaled(spectrum, energies, intensity, options, inputs, where)
     steps.append(step)
-    energies, intensity, step = _broadened(energies, intensity, options, inputs, where)
+    curve, step = _broadened(energies, intensity, options, inputs, where)
     steps.append(step)
-    onset: float | None = None
+    anchor: float | None = None
     spread: tuple[float, ...] = ()
-    if aligned:
-        onset, spread, step = _onset(energies, intensity, options, inputs, landmark, where)
+    if inputs.window.align is Align.EXCITATION_ENERGY:
+        anchor, spread, step = _onset(curve, options, inputs, landmark, where)
         steps.append(step)
-    row, after = _row(energies, intensity, onset, options, inputs, where)
-    others = {e: _row(energies, intensity, e, options, inputs, where)[0] for e in spread}
-    return Prepared(row, onset, (*steps, *after), others)
+    elif inputs.window.align is Align.EDGE:
+        anchor, step = _edge(spectrum, options, inputs, where)
+        steps.append(step)
+    row, after = _row(curve, anchor, options, inputs, where)
+    others = {e: _row(curve, e, options, inputs, where)[0] for e in spread}
+    return Prepared(row, anchor, (*steps, *after), others)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Curve:
+    """A spectrum on its way: energies and intensity (n,), and the Gaussian that is still to be added (continua)."""
+
+    energies_eV: FloatArray
+    intensity: FloatArray
+    add_sigma_eV: float = 0.0
+
+
+def _refuse_anchor(options: Options, inputs: Inputs, where: str) -> None:
+    """Refuse an anchor that the model does not need, or the lack of one that it does."""
+    align, onset = inputs.window.align, options.excitation_energy_eV is not None or options.auto_onset
+    if align is Align.EXCITATION_ENERGY and not onset:
+        raise DatasetError(
+            "the model aligns spectra by the first final state",
+            where=where,
+            hint="give --excitation-energy EV, or --onset auto",
+        )
+    if align is not Align.EXCITATION_ENERGY and onset:
+        takes = "absolute energies" if align is Align.ABSOLUTE else "energies above the threshold"
+        raise DatasetError(f"the model takes {takes}: no onset is needed", where=where)
+    if align is not Align.EDGE and options.edge_eV is not None:
+        raise DatasetError("the model does not align spectra by the threshold: leave --edge out", where=where)
 
 
 def _refuse_absorber(spectrum: MeasuredSpectrum, inputs: Inputs, where: str) -> None:
@@ -135,97 +152,13 @@ def _without_background(
     return intensity - fit(energies), Step("background", text, numbers)
 
 
-def _scaled(
-    spectrum: MeasuredSpectrum,
-    energies: FloatArray,
-    intensity: FloatArray,
-    options: Options,
-    inputs: Inputs,
-    where: str,
-) -> tuple[FloatArray, Step]:
-    """Bring the intensity to the model's scale, as far as that does not need the window."""
-    asked = options.normalise
-    if inputs.window.scale is Scale.AREA:
-        if asked is Normalise.EDGE_STEP:
-            raise DatasetError("the model takes spectra of area 1: an edge step is lost in it", where=where)
-        return intensity, Step("scale", "area 1 in the window, as the model takes it", {"scale": "area"})
-    if asked is Normalise.AREA:
-        text = f"to the area of the training spectra's mean in the window, {inputs.mean_area:.4g} per atom"
-        return intensity, Step(
-            "scale",
-            text + "; their differences in area are lost",
-            {"scale": "area", "area": inputs.mean_area},
-        )
-    if asked is Normalise.EDGE_STEP:
-        return _by_edge_step(spectrum, energies, intensity, options, inputs, where)
-    if spectrum.scale is not Intensity.STRENGTH:
-        raise DatasetError(
-            f"the intensity ({spectrum.column}) is in {spectrum.scale.value} units, the model takes "
-            f"{Intensity.STRENGTH.value}",
-            where=where,
-            hint="--normalise edge-step --post-edge LOW HIGH, or --normalise area; or train with "
-            "dataset.window.scale: area",
-        )
-    return intensity, Step("scale", f"as in the file, {spectrum.scale.value}", {"scale": "file"})
-
-
-def _by_edge_step(
-    spectrum: MeasuredSpectrum,
-    energies: FloatArray,
-    intensity: FloatArray,
-    options: Options,
-    inputs: Inputs,
-    where: str,
-) -> tuple[FloatArray, Step]:
-    from htxas.domain.edges import BINDING_EV
-
-    binding = BINDING_EV.get((inputs.element, inputs.edge))
-    density = (
-        None
-        if binding is None
-        else bare_atom_density(inputs.element, inputs.edge, np.maximum(energies - binding, 0.0))
-    )
-    if density is None:
-        raise DatasetError(
-            f"the bare atom's absorption is known at K edges only, not {inputs.element} {inputs.edge}",
-            where=where,
-        )
-    if options.post_edge_eV is None:
-        if spectrum.scale is not Intensity.NORMALISED:
-            raise DatasetError(
-                "an edge step is measured above the edge", where=where, hint="--post-edge LOW HIGH"
-            )
-        text = "the file's 1 is the bare atom's absorption, put in"
-        return intensity * density, Step("scale", text, {"scale": "edge-step", "step": 1.0})
-    low, high = options.post_edge_eV
-    inside = (energies >= low) & (energies <= high)
-    step = float(intensity[inside].mean()) if inside.any() else math.nan
-    if not step > 0:
-        raise DatasetError(
-            f"no edge step above zero from {low:g} to {high:g} eV",
-            where=where,
-            hint=f"the file covers {energies[0]:.1f} to {energies[-1]:.1f} eV; a --background?",
-        )
-    factor = float(density[inside].mean()) / step
-    text = (
-        f"edge step {step:.4g} (mean of {int(inside.sum())} points from {low:g} to {high:g} eV) made the bare "
-        f"atom's {density[inside].mean():.4g} per eV there: times {factor:.4g}"
-    )
-    numbers = {"scale": "edge-step", "post_edge_eV": [low, high], "step": step, "factor": factor}
-    return intensity * factor, Step("scale", text, numbers)
-
-
 def _broadened(
     energies: FloatArray, intensity: FloatArray, options: Options, inputs: Inputs, where: str
-) -> tuple[FloatArray, FloatArray, Step]:
-    own, wanted = options.instrument_sigma_eV, inputs.sigma_eV
+) -> tuple[_Curve, Step]:
+    own, wanted, plain = options.instrument_sigma_eV, inputs.sigma_eV, _Curve(energies, intensity)
     if own is None:
         text = f"none added; the file's own is taken to be the model's, sigma {wanted:g} eV"
-        return (
-            energies,
-            intensity,
-            Step("broadening", text, {"instrument_sigma_eV": None, "sigma_eV": wanted}),
-        )
+        return plain, Step("broadening", text, {"instrument_sigma_eV": None, "sigma_eV": wanted})
     if own > wanted + _SAME_EV:
         raise DatasetError(
             f"is broadened by sigma {own:g} eV, the model's spectra by {wanted:g} eV: it cannot be made sharper",
@@ -235,23 +168,28 @@ def _broadened(
     added = math.sqrt(max(wanted**2 - own**2, 0.0))
     numbers = {"instrument_sigma_eV": own, "sigma_eV": wanted, "added_sigma_eV": added}
     if added < _SAME_EV:
-        return energies, intensity, Step("broadening", f"none added: sigma {own:g} eV already", numbers)
-    try:
-        # Straight lines between the file's points, convolved exactly.
-        curve = Curve(energies, np.repeat(intensity[:, None], 3, axis=1))
-        smeared = smear(curve, sigma_eV=added, step_eV=inputs.window.step_eV)
-    except ValueError as error:
-        raise DatasetError(str(error), where=where) from None
+        return plain, Step("broadening", f"none added: sigma {own:g} eV already", numbers)
     text = (
         f"Gaussian of sigma {added:.4g} eV added: sqrt({wanted:g}^2 - {own:g}^2); "
         f"{REACH * added:.2g} eV at either end are lost to it"
     )
-    return smeared.energies_eV, smeared.total, Step("broadening", text, numbers)
+    step = Step("broadening", text, numbers)
+    if inputs.continuum:  # added with the window, as in training
+        return replace(plain, add_sigma_eV=added), step
+    try:
+        # Straight lines between the file's points, convolved exactly.
+        smeared = smear(_curve(plain), sigma_eV=added, step_eV=inputs.window.step_eV)
+    except ValueError as error:
+        raise DatasetError(str(error), where=where) from None
+    return _Curve(smeared.energies_eV, smeared.total), step
+
+
+def _curve(spectrum: _Curve) -> Curve:
+    return Curve(spectrum.energies_eV, np.repeat(spectrum.intensity[:, None], 3, axis=1))
 
 
 def _onset(
-    energies: FloatArray,
-    intensity: FloatArray,
+    curve: _Curve,
     options: Options,
     inputs: Inputs,
     landmark: Landmark | None,
@@ -268,7 +206,14 @@ def _onset(
             where=where,
             hint="give --excitation-energy EV",
         )
-    rise, onset = find_onset(energies, intensity, landmark, inputs.needed, where, smooth_eV=options.smooth_eV)
+    rise, onset = find_onset(
+        curve.energies_eV,
+        curve.intensity,
+        landmark,
+        inputs.needed,
+        where,
+        smooth_eV=options.smooth_eV,
+    )
     _check_edge(onset, inputs, where)
     low, high = rise + landmark.low_eV, rise + landmark.high_eV
     text = (
@@ -278,6 +223,17 @@ def _onset(
     )
     numbers = {"onset_eV": onset, "rise_eV": rise, "range_eV": [low, high], "from_rise": asdict(landmark)}
     return onset, (low, high), Step("onset", text, numbers)
+
+
+def _edge(spectrum: MeasuredSpectrum, options: Options, inputs: Inputs, where: str) -> tuple[float, Step]:
+    if options.edge_eV is not None:
+        edge, how = options.edge_eV, "as given"
+    elif spectrum.edge_eV is not None:
+        edge, how = spectrum.edge_eV + options.shift_eV, "as the file says"
+    else:
+        raise DatasetError("the model aligns spectra by the threshold", where=where, hint="give --edge EV")
+    _check_edge(edge, inputs, where)
+    return edge, Step("edge", f"threshold at {edge:g} eV, {how}", {"edge_eV": edge})
 
 
 def _check_edge(onset_eV: float, inputs: Inputs, where: str) -> None:
@@ -291,30 +247,34 @@ def _check_edge(onset_eV: float, inputs: Inputs, where: str) -> None:
 
 
 def _row(
-    energies: FloatArray,
-    intensity: FloatArray,
-    onset_eV: float | None,
-    options: Options,
-    inputs: Inputs,
-    where: str,
+    curve: _Curve, anchor_eV: float | None, options: Options, inputs: Inputs, where: str
 ) -> tuple[npt.NDArray[np.float32], tuple[Step, ...]]:
-    window, anchor = inputs.needed, 0.0 if onset_eV is None else onset_eV
+    window, anchor = inputs.needed, 0.0 if anchor_eV is None else anchor_eV
     low, high = anchor + window.start_eV, anchor + window.stop_eV
-    _refuse_uncovered(energies, low, high, where)
+    energies, reach = curve.energies_eV, REACH * curve.add_sigma_eV
+    _refuse_uncovered(energies[0] + reach, energies[-1] - reach, low, high, where)
     apart = np.diff(energies[(energies >= low - inputs.sigma_eV) & (energies <= high + inputs.sigma_eV)])
-    most = 0.5 * inputs.sigma_eV
-    if not len(apart) or apart.max() > most + 1e-9:
-        raise DatasetError(
-            f"points are up to {apart.max() if len(apart) else math.inf:.2f} eV apart; sigma {inputs.sigma_eV:g} eV "
-            f"needs at most {most:g} eV",
-            where=where,
+    if inputs.continuum:
+        made = curve_row(
+            Continuum(_curve(curve), anchor, 0.0, ""),
+            Recipe((), window=window, sigma_eV=curve.add_sigma_eV or None),
+            where,
         )
-    values = resample(energies, intensity, anchor, window, where=where, zero_below=False)
-    text = (
-        f"{window.points} points every {window.step_eV:g} eV from {low:.2f} to {high:.2f} eV, by a cubic spline "
-        f"through points {apart.min():.3g} to {apart.max():.3g} eV apart"
-    )
-    numbers = {"from_eV": low, "to_eV": high, "points": window.points, "step_eV": window.step_eV}
+        if made is None:  # covered, as was seen above, but for rounding
+            raise DatasetError("the window is not covered", where=where)
+        values, how = made, METHOD[curve.add_sigma_eV > 0].replace("the code's", "the file's")
+    else:
+        most = 0.5 * inputs.sigma_eV
+        if not len(apart) or apart.max() > most + 1e-9:
+            raise DatasetError(
+                f"points are up to {apart.max() if len(apart) else math.inf:.2f} eV apart; sigma {inputs.sigma_eV:g} "
+                f"eV needs at most {most:g} eV",
+                where=where,
+            )
+        values = resample(energies, curve.intensity, anchor, window, where=where, zero_below=False)
+        how = f"by a cubic spline through points {apart.min():.3g} to {apart.max():.3g} eV apart"
+    text = f"{window.points} points every {window.step_eV:g} eV from {low:.2f} to {high:.2f} eV, {how}"
+    numbers = {"from_eV": low, "to_eV": high, "points": window.points, "step_eV": window.step_eV, "how": how}
     steps = [Step("resampling", text, numbers)]
     if options.smooth_eV is not None:
         values = values @ smoothing_matrix(options.smooth_eV, window.step_eV, window.points).astype(
@@ -332,13 +292,13 @@ def _row(
     return row, tuple(steps)
 
 
-def _refuse_uncovered(energies: FloatArray, low: float, high: float, where: str) -> None:
+def _refuse_uncovered(first: float, last: float, low: float, high: float, where: str) -> None:
     slack = 1e-6
     lacking = []
-    if low < energies[0] - slack:
-        lacking.append(f"{low:.1f} to {energies[0]:.1f} eV")
-    if high > energies[-1] + slack:
-        lacking.append(f"{energies[-1]:.1f} to {high:.1f} eV")
+    if low < first - slack:
+        lacking.append(f"{low:.1f} to {first:.1f} eV")
+    if high > last + slack:
+        lacking.append(f"{last:.1f} to {high:.1f} eV")
     if lacking:
         raise DatasetError(
             f"the window goes from {low:.1f} to {high:.1f} eV; lacking: {' and '.join(lacking)}",

@@ -27,6 +27,7 @@ __all__ = [
     "Comparison",
     "compare",
     "database",
+    "find_folder",
     "find_record",
     "known",
     "on_disk",
@@ -42,10 +43,14 @@ def database() -> Iterator[Store | str]:
     """Open the database, or give the reason why not: models are of use without one."""
     from htxas.store.store import Store
 
+    store: Store | None = None
+    why = ""
     try:
         store = Store.open()
     except (DatabaseUnavailable, StoreError) as error:
-        yield " ".join(str(error).split())
+        why = " ".join(str(error).split())
+    if store is None:
+        yield why
         return
     with store as opened:
         yield opened
@@ -139,6 +144,20 @@ def find_record(text: str, models: Path, store: Store | str) -> ModelRecord:
             return store.model(text)
         except NotFound:
             raise error from None
+
+
+def find_folder(text: str, models: Path, store: Store | str) -> Path:
+    """Return the folder of a model given as in :func:`find_record`.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model, or it is on another machine, or its folder has gone.
+    """
+    record = find_record(text, models, store)
+    if Path(record.folder).is_dir():
+        return Path(record.folder)
+    raise NotFound(f"the model's folder is not here: {record.host}:{record.folder}", where=record.name)
 
 
 def _registered(record: ModelRecord, store: Store | str) -> ModelRecord:

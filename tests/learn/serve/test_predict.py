@@ -108,7 +108,10 @@ def test_what_does_not_fit_the_model_is_refused(model_of: ModelOf, dataset_file:
     for changes, words in [
         ({"method": dataclasses.replace(record.method, edge="L1")}, "is fake C L1 .*trained on fake C K"),
         ({"spectrum": dataclasses.replace(record.spectrum, sigma_eV=0.8)}, "sigma 0.8 eV"),
-        ({"excitation_energy_eV": record.excitation_energy_eV + 30}, "the window at 19.9 eV"),
+        (
+            {"excitation_energy_eV": record.excitation_energy_eV + 30},
+            r"is known to .*the window goes from -4 to 19.9 eV",
+        ),
     ]:
         with pytest.raises(DatasetError, match=words):
             predict_record(model, dataclasses.replace(record, **changes))  # type: ignore[arg-type]
@@ -155,7 +158,7 @@ def test_the_nearest_training_spectrum_of_a_training_spectrum_is_itself(
     assert len(near) == 3
     assert near[0].name == trained.dataset.ids[row]
     assert near[0].key == trained.dataset.documents[row]
-    assert near[0].smiles == trained.dataset.groups[row]
+    assert near[0].molecule == trained.dataset.groups[row]
     assert near[0].distance == pytest.approx(0.0, abs=1e-3)
     assert near[0].true == {"gap": trained.dataset.target("gap")[row]}
     assert near[0].distance <= near[1].distance <= near[2].distance

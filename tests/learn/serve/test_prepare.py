@@ -127,6 +127,11 @@ def test_arbitrary_units_need_a_scale_for_models_of_absolute_scale() -> None:
     assert "differences in area are lost" in step(got, "scale")["text"]
     by_area = prepare(raw, GIVEN, AREA)
     assert by_area.row.sum() * 0.1 == pytest.approx(1.0, rel=1e-5)
+    dipoles = dataclasses.replace(INPUTS, unit=None)
+    with pytest.raises(DatasetError, match="squared dipole matrix elements, which no measurement tells"):
+        prepare(spectrum(line(ENERGIES)), GIVEN, dipoles)
+    by = prepare(raw, dataclasses.replace(GIVEN, normalise=Normalise.AREA), dipoles)
+    assert by.row == pytest.approx(got.row)
     with pytest.raises(DatasetError, match="an edge step is lost"):
         prepare(raw, dataclasses.replace(GIVEN, normalise=Normalise.EDGE_STEP), AREA)
 
@@ -217,7 +222,7 @@ def test_options_that_contradict_each_other() -> None:
     absolute = dataclasses.replace(INPUTS, window=Window(280.0, 200, 0.1, Align.ABSOLUTE))
     with pytest.raises(DatasetError, match="no onset is needed"):
         prepare(spectrum(line(ENERGIES)), GIVEN, absolute)
-    assert prepare(spectrum(line(ENERGIES)), Options(), absolute).onset_eV is None
+    assert prepare(spectrum(line(ENERGIES)), Options(), absolute).anchor_eV is None
 
 
 def rows_of(weak: float, gaps: FloatArray) -> FloatArray:
