@@ -145,7 +145,8 @@ def _plot(plan: TunePlan, found: Tuned, path: Path) -> None:
             low, high = plan.ranges[name]
             panel.set_xscale("log")
             panel.set_xlim(low / 1.1, high * 1.1)
-            panel.set_xticks(ticks := (low, (low * high) ** 0.5, high), [f"{v:.2g}" for v in ticks])
+            marks = (low, float(low * high) ** 0.5, high)
+            panel.set_xticks(marks, [f"{v:.2g}" for v in marks])
             panel.minorticks_off()
         panel.set_xlabel(name.replace("_", " "), fontsize=9)
         panel.tick_params(labelsize=8)
