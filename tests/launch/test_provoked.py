@@ -143,7 +143,8 @@ def test_no_memory_is_called_so(lab: Lab, engine: str, kilobytes: int, large: di
     assert causes(site)[-1] == Cause.GROUND_FAILED.value
 
 
-@each
+@pytest.mark.qe
+@pytest.mark.parametrize("engine", ["qe"])  # whose it is makes no difference, and others take a minute
 def test_a_hung_attempt_is_cut_and_the_next_ends(lab: Lab, engine: str) -> None:
     """Killed by the clock once; with more of it the same calculation is done."""
     flag = lab.folder / "hung"
@@ -155,7 +156,9 @@ def test_a_hung_attempt_is_cut_and_the_next_ends(lab: Lab, engine: str) -> None:
     assert ground.history[-1]["corrections"] == ["more_time"]
 
 
-@each
+@pytest.mark.qe
+@pytest.mark.cp2k
+@pytest.mark.parametrize("engine", ["qe", "cp2k"])
 def test_no_time_at_all(lab: Lab, engine: str) -> None:
     lab.submit(engine, batch={"walltime_s": 0.5})
     ground, site = lab.run()
