@@ -231,7 +231,7 @@ def test_without_a_file_of_molecules_only_spectra_are_known(
     assert data.ratios.shape == (len(data), 0)
     assert data.card["ratios"] == []
     assert set(data.atoms.tolist()) == {-1}
-    assert set(data.splits) == {"molecule"}
+    assert set(data.splits) == {"molecule", "row"}
     assert data.card["splits"]["lacking"]["size"] == "the source does not tell compositions"
     assert set(data.groups) == {name.split("/")[0] for name in data.ids}
     for target, words in (
