@@ -93,7 +93,7 @@ def _show(plan: TunePlan, found: Tuned, out_dir: Path) -> None:
     console = Console()
     searched = [*plan.choices, *plan.ranges]
     table = Table(title=f"lowest validation loss: the best {_SHOWN} of {len(found.trials)} trials")
-    for heading in ("trial", "loss", *searched):
+    for heading in ("trial", "loss", *(name.replace("_", " ") for name in searched)):
         table.add_column(heading, justify="right")
     complete = sorted((t for t in found.trials if t.state == "complete"), key=lambda t: (t.loss, t.number))
     for trial in complete[:_SHOWN]:
@@ -101,5 +101,5 @@ def _show(plan: TunePlan, found: Tuned, out_dir: Path) -> None:
     console.print(table)
     for line in verdict(found):
         console.print(line, highlight=False)
-    console.print(yaml_text(found.best.network), highlight=False)
+    console.print(yaml_text(found.best.network), highlight=False, soft_wrap=True)
     console.print(f"trials, plot, best net: {out_dir}", highlight=False, soft_wrap=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
 from htxas.campaign.yamlfile import validate_yaml
 from htxas.learn.data.config import DatasetSection, Strict, choice, existing, qm9_files, recipe_of
 from htxas.learn.data.recipe import ModelKind
-from htxas.learn.nets.network import Network
+from htxas.learn.runs.network_section import NetworkSection, network_of
 from htxas.learn.runs.plan import TrainingPlan
 
 __all__ = ["read_plan"]
@@ -28,23 +27,12 @@ class _Dataset(DatasetSection):
     source: _Source
 
 
-class _Network(Strict):
-    widths: list[Annotated[int, Field(ge=1, le=4096)]] = Field(default=list(Network().widths), min_length=1)
-    dropout: float = Field(default=Network().dropout, ge=0, lt=1)
-    members: int = Field(default=Network().members, ge=1, le=100)
-    epochs: int = Field(default=Network().epochs, ge=1)
-    patience: int = Field(default=Network().patience, ge=1)
-    batch: int = Field(default=Network().batch, ge=1)
-    learning_rate: float = Field(default=Network().learning_rate, gt=0)
-    weight_decay: float = Field(default=Network().weight_decay, ge=0)
-
-
 class _File(Strict):
     name: str = Field(pattern=_NAME)
     dataset: _Dataset
     targets: list[str] = Field(min_length=1)
     models: list[str] = Field(default=[k.value for k in ModelKind], min_length=1)
-    network: _Network = _Network()
+    network: NetworkSection = NetworkSection()
     seed: int = 0
 
 
@@ -78,7 +66,7 @@ def read_plan(path: Path) -> TrainingPlan:
         else existing(here, source.file, lines, ("dataset", "source", "file"), folder=True),
         frozen=source.frozen,
         models=tuple(choice(ModelKind, m, lines, ("models", i)) for i, m in enumerate(file.models)),
-        network=Network(**{**file.network.model_dump(), "widths": tuple(file.network.widths)}),
+        network=network_of(file.network, lines, ("network",)),
         seed=file.seed,
         qm9=qm9,
     )

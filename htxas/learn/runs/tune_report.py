@@ -119,11 +119,15 @@ def _plot(plan: TunePlan, found: Tuned, path: Path) -> None:
     from matplotlib.figure import Figure
 
     searched = [*plan.choices, *plan.ranges]
-    figure = Figure(figsize=(2.6 * (1 + len(searched)), 2.7), layout="constrained", dpi=110)
+    across = min(3, 1 + len(searched))
+    down = -(-(1 + len(searched)) // across)
+    figure = Figure(figsize=(3.0 * across, 2.5 * down), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 1 + len(searched), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    for panel in panels[1 + len(searched) :]:
+        panel.set_axis_off()
     shown = [t for t in found.trials if t.loss is not None]
-    for panel, name in zip(panels, ("trial", *searched), strict=True):
+    for panel, name in zip(panels, ("trial", *searched), strict=False):
         for state, (colour, marker) in _STATES.items():
             part = [t for t in shown if t.state == state]
             x = [t.number if name == "trial" else _place(plan, t.network, name) for t in part]
@@ -138,7 +142,12 @@ def _plot(plan: TunePlan, found: Tuned, path: Path) -> None:
             names = ["-".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in plan.choices[name]]
             panel.set_xticks(ticks, names, rotation=40, ha="right", fontsize=8)
         elif name in plan.ranges and name != "dropout":
+            low, high = plan.ranges[name]
             panel.set_xscale("log")
+            panel.set_xlim(low / 1.1, high * 1.1)
+            marks = (low, float(low * high) ** 0.5, high)
+            panel.set_xticks(marks, [f"{v:.2g}" for v in marks])
+            panel.minorticks_off()
         panel.set_xlabel(name.replace("_", " "), fontsize=9)
         panel.tick_params(labelsize=8)
         panel.grid(color="0.93")
@@ -147,7 +156,7 @@ def _plot(plan: TunePlan, found: Tuned, path: Path) -> None:
     losses = sorted(t.loss for t in shown if t.loss is not None)
     top = min(losses[-1], 3 * losses[0])
     panels[0].set_ylim(losses[0] - 0.05 * (top - losses[0] + 1e-12), top + 0.05 * (top - losses[0] + 1e-12))
-    panels[0].set_ylabel("lowest validation loss", fontsize=9)
+    figure.supylabel("lowest validation loss", fontsize=9)
     panels[0].legend(fontsize=7, frameon=False)
     figure.savefig(path, metadata={"Software": "htxas"})
 

@@ -18,7 +18,7 @@ from htxas.learn.studies.figures import COLOURS, MARKERS, canvas, legend_below
 from htxas.learn.studies.file import Folds, Fraction, StudyFile, kinds_of
 from htxas.learn.studies.results import METHODS, NET, Cell, Results, best_baseline
 from htxas.learn.studies.study import Planned, Report, Table, askable, folds_of, repeat
-from htxas.learn.studies.words import compared, found_in, listed, shown
+from htxas.learn.studies.words import compared, found_in, listed, shown, within
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,7 +109,7 @@ class LearningCurve:
             )
         words.append(
             f"With {counts[last]:.0f} molecules: "
-            + compared({f"{t}, inputs {k}": row for (t, k, f), row in rows.items() if f == last})
+            + within(compared({f"{t}, inputs {k}": row for (t, k, f), row in rows.items() if f == last}))
         )
         behind = sum(not _ahead(row) for row in rows.values())
         words.append(f"Over all sizes a baseline is ahead in {behind} of {len(rows)} comparisons.")

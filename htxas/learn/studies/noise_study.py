@@ -21,7 +21,7 @@ from htxas.learn.studies.figures import canvas, heat_map
 from htxas.learn.studies.file import StudyFile
 from htxas.learn.studies.results import METHODS, NET, Cell, Results, best_baseline
 from htxas.learn.studies.study import Planned, Report, Table, repeat
-from htxas.learn.studies.words import compared, found_in
+from htxas.learn.studies.words import compared, found_in, within
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,7 +144,7 @@ class NoiseStudy:
         words.append(
             f"The range of a single R² (5-95%, bootstrap over test molecules) is ±{luck:.2f} on average."
         )
-        words.append("Each method taken at its own best training dose: " + _lower(compared(best)))
+        words.append("Each method taken at its own best training dose: " + within(compared(best)))
         return Report(
             tables=[self._table(rows)],
             figures={f"guideline-{t}": self._map(t, rows, trainings) for t in self.targets},
@@ -174,7 +174,7 @@ class NoiseStudy:
         said = [
             f"{target}: a net trained without noise (R² {clean:.2f} on clean spectra) loses less than {_STANDS} "
             + (f"only from {above[0]:g} counts up" if above else "at none of the test doses")
-            + f"; at {self.test_counts[0]:g} counts it has R² {net(self.test_counts[0], _CLEAN):.2f}."
+            + f"; at a dose of {self.test_counts[0]:g} it has R² {net(self.test_counts[0], _CLEAN):.2f}."
         ]
         named = [f"{d:g}" for d in self.train_counts] + [_CLEAN]
         for width in self._smoothings:
@@ -270,7 +270,3 @@ def _short(dose: float | None) -> str:
 def _placed(cell: Cell, dose: float | None, width: float | None) -> Cell:
     axes = {**cell.axes, "test_counts": dose, "smoothing_eV": width}
     return Cell(axes, cell.target, cell.method, cell.metrics, cell.runs)
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

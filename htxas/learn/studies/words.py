@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from htxas.learn.data.dataset import Dataset
 from htxas.learn.studies.results import METHODS, NET, Cell, best_baseline
 
-__all__ = ["compared", "found_in", "in_words", "ranged", "shown", "whom"]
+__all__ = ["compared", "found_in", "in_words", "ranged", "shown", "whom", "within"]
 
 _WORDS = (
     "no",
@@ -83,3 +83,8 @@ def found_in(dataset: Dataset) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return ``a, b and c``."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}"
+
+
+def within(sentence: str) -> str:
+    """Return a sentence that goes on after a colon."""
+    return sentence[:1].lower() + sentence[1:]
