@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htxas.domain.dos import Pdos
-from htxas.domain.spectrum import Spectrum, Sticks, broaden, combine, dsf_A2
+from htxas.domain.spectrum import Spectrum, Sticks, broaden, combine, dsf_A2, gaussians
 from htxas.domain.units import BOHR_A, HARTREE_EV
 
 
@@ -24,6 +24,14 @@ def test_broadening_keeps_area_and_grid(energies: list[float]) -> None:
     np.testing.assert_allclose(index, np.round(index), atol=1e-6)
     assert spectrum.energies_eV[0] == pytest.approx(np.floor(min(energies) - 5))
     assert spectrum.energies_eV[-1] == pytest.approx(np.ceil(max(energies) + 5))
+
+
+def test_gaussians_are_the_formula_and_never_too_small_to_be_fast() -> None:
+    x = np.linspace(-60.0, 60.0, 2001)
+    plain = np.exp(-0.5 * (x / 0.7) ** 2) / (0.7 * np.sqrt(2 * np.pi))
+    made = gaussians(x, 0.7)
+    np.testing.assert_allclose(made, plain, rtol=1e-13, atol=1e-250)
+    assert made.min() > np.finfo(np.float64).tiny
 
 
 def test_peak_is_where_the_stick_is() -> None:
