@@ -75,7 +75,7 @@ def rich_table(cards: Cards, dataset: Dataset) -> Table:
     )
     table.add_column("target", no_wrap=True)
     for kind in kinds:
-        for heading in ("best\nbaseline", "Model", "90%\ncovers"):
+        for heading in ("best\nbaseline", "Model", "90%\nholds"):
             table.add_column(
                 f"{heading}-{kind}" if heading == "Model" else heading, justify="right", no_wrap=True
             )
@@ -92,8 +92,9 @@ def rich_table(cards: Cards, dataset: Dataset) -> Table:
             for method in (baseline, "net"):
                 value = result["metrics"][method]
                 style = "bold" if (kind, method) == best else "none"
-                name = "" if method == "net" else f"\n{BASELINES[method]}"
-                cells.append(f"[{style}]{value['r2']:.2f} ({value['mae']:.2g})[/]{name}")
+                r2, mae = f"{value['r2']:.2f}", f"({value['mae']:.2g})"
+                text = f"{r2}\n{mae}" if method == "net" else f"{r2} {mae}\n{BASELINES[method]}"
+                cells.append(f"[{style}]{text}[/]")
             cells.append(_coverage(result))
         table.add_row(target if unit == "1" else f"{target}\n({unit})", *cells)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated
 
 from pydantic import Field
@@ -29,7 +30,7 @@ class _Dataset(DatasetSection):
     source: _Source
 
 
-class StudyFile(Strict):
+class StudyFile(Strict, ABC):
     """What every study file says."""
 
     study: str
@@ -39,6 +40,7 @@ class StudyFile(Strict):
     network: NetworkSection = NetworkSection()
     seeds: list[int] = Field(default=[0], min_length=1)
 
+    @abstractmethod
     def build(self, lines: Lines) -> Study:
         """Return the study.
 
@@ -47,7 +49,6 @@ class StudyFile(Strict):
         CampaignFileError
             A word or a number that means nothing here.
         """
-        raise NotImplementedError
 
 
 def kinds_of(models: list[str], lines: Lines) -> tuple[ModelKind, ...]:
