@@ -14,7 +14,7 @@ from htxas.engines.pyscf.parameters import RECIPE, resolve
 from tests.engines.pyscf.conftest import molecule
 
 PHYSICS = ("absolute", "corehole", "final_states", "ground", "molecule", "scf", "xcgrid")
-KNOWN = (1, "9af18a729de571ea")
+KNOWN = (1, "56adf21688b802cf")
 
 
 def _code(path: Path) -> str:
