@@ -29,4 +29,4 @@ elif ! "$venv/bin/python" -c "$recent" 2>/dev/null; then
 fi
 
 echo "installing htxas and its dependencies into $venv (a few minutes the first time)"
-"$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[localdb,test]'
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[localdb,onnx,test]'

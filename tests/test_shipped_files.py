@@ -81,4 +81,4 @@ def test_every_workflow_is_accepted(path: Path, tmp_path: Path, monkeypatch: pyt
     elif path.name == "recipe.yaml":
         assert read_recipe(path)[0].targets
     else:
-        assert read_plan(path).recipe.targets
+        assert read_plan(path).targets

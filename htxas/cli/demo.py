@@ -1,4 +1,4 @@
-"""``htxas demo``: the quickstart campaign from SMILES to a trained model, as the commands a user would type."""
+"""``htxas demo``: the quickstart campaign from SMILES to trained models, as the commands a user would type."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OTHER_DATABASES = ("HTXAS_DB_URI", "HTXAS_DB_URI_FILE")
     help="Everything goes here: database, runs, pictures, models.",
 )
 def demo(jobs: int, folder: Path) -> None:
-    """Molecules to a trained model in one go, in a folder of its own.
+    """Molecules to trained models in one go, in a folder of its own: of properties, and of densities of states.
 
     Types the commands below for you, with a private database in the folder. Again: nothing is computed twice.
     After Ctrl-C: carries on.
@@ -42,7 +42,10 @@ def demo(jobs: int, folder: Path) -> None:
     from htxas import assets
 
     campaign = str(assets.workflow(f"{CAMPAIGN}/campaign.yaml"))
-    training = str(assets.workflow(f"{CAMPAIGN}/train.yaml"))
+    trainings = {
+        name: str(assets.workflow(f"{CAMPAIGN}/{file}"))
+        for name, file in (("properties", "train.yaml"), ("pdos", "train_pdos.yaml"))
+    }
     pictures = folder / "pictures"
     start = time.monotonic()
     with _home(folder), _say_how_to_carry_on():
@@ -63,7 +66,8 @@ def demo(jobs: int, folder: Path) -> None:
                     "--output",
                     str(pictures / f"{name}.png"),
                 )
-            _type("train", training, "--workers", str(jobs), "--out", str(folder / "model"))
+            for name, training in trainings.items():
+                _type("train", training, "--workers", str(jobs), "--out", str(folder / "models" / name))
     _say_what_is_where(folder, pictures, time.monotonic() - start)
 
 
@@ -146,7 +150,7 @@ def _say_what_is_where(folder: Path, pictures: Path, seconds: float) -> None:
     click.echo(f"done in {seconds:.0f} s")
     for what, where in (
         ("pictures of molecules", pictures),
-        ("R² table and parity plot", folder / "model"),
+        ("R² tables, plots, models", folder / "models"),
         ("run directories", folder / "runs"),
     ):
         click.echo(f"  {what:26}{where}{os.sep}")

@@ -32,7 +32,7 @@ def test_the_commands_in_order(typed: Typed, tmp_path: Path) -> None:
     names = [" ".join(w[:2]) if w[0] in {"db", "campaign", "molecule"} else w[0] for w in typed]
     assert names == [
         "db up", "campaign plan", "campaign submit", "run", "status", *["molecule plot"] * len(module.PICTURED),
-        "train", "db down",
+        "train", "train", "db down",
     ]  # fmt: skip
     assert {w[0] for w in typed} <= set(COMMANDS)
     assert str(folder / "pictures") in result.output

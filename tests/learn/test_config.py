@@ -37,6 +37,12 @@ def test_files_are_found_beside_the_training_file(training_file: Path, dataset_f
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        (
+            "targets:",
+            "  curves: [{name: gap}]\ntargets:",
+            r":6: dataset.curves.0.name: gap is the name of a target",
+        ),
+        ("homo", "gap", r":6: targets: names one thing twice"),
         ("seed: 1", "sead: 1", r":5: dataset.split.sead: unknown key.*'seed'"),
         ("homo", "hommo", r":6: targets.1: no target is called 'hommo'.*'homo'"),
         ("[A, B]", "[A, C]", r":7: models.1: 'C' is not one of A, B"),

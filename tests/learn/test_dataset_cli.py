@@ -82,7 +82,7 @@ def test_the_template_is_a_recipe() -> None:
         ("homo]", "hommo]", r":4: targets.1: no target is called 'hommo'.*'homo'"),
         ("homo]", "gap]", r":4: targets: names one thing twice"),
         ("homo]", "qm9_muu]", r":4: targets.1: no target is called 'qm9_muu'.*'qm9_mu'"),
-        ("name: empty", "name: gap", r":4: targets: names one thing twice"),
+        ("name: empty", "name: gap", r":6: curves.0.name: gap is the name of a target"),
         ("name: empty", "name: Empty", r":6: curves.0.name: "),
         ("part: unoccupied", "part: open", r":6: curves.0.part: 'open' is not one of both, occupied, unocc"),
         ("zero: midgap", "zero: fermi", r":6: curves.0.zero: 'fermi' is not one of homo, midgap"),

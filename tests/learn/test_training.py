@@ -238,6 +238,27 @@ def test_a_plan_leaves_a_whole_report_folder(training_file: Path, tmp_path: Path
     assert os.fspath(data.path) in trained.summary["dataset"]["path"]
 
 
+def test_a_plan_trains_curves_that_it_names_and_draws_them(training_file: Path, tmp_path: Path) -> None:
+    text = (
+        training_file.read_text()
+        .replace("[gap, homo, molecular_weight]", "[gap, pdos]")
+        .replace("[A, B]", "[A]")
+    )
+    curve = (
+        "  curves: [{name: pdos, points: 60, step_eV: 0.5}, {name: spare, points: 60, step_eV: 0.5}]\ntargets"
+    )
+    training_file.write_text(text.replace("targets", curve, 1))
+    plan = read_plan(training_file)
+    assert plan.targets == ("gap", "pdos")
+    assert plan.recipe is not None
+    assert plan.recipe.targets == ("gap",)
+    trained = train_plan(plan, freeze_plan(plan, tmp_path / "sets"), tmp_path / "out", workers=0)
+    assert set(trained.cards) == {"gap-A", "pdos-A"}
+    for name in ("parity.png", "pdos-A.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+    assert "| pdos | 1/eV" in (tmp_path / "out" / "table.md").read_text()
+
+
 def test_model_b_is_never_asked_for_its_own_inputs(training_file: Path, tmp_path: Path) -> None:
     text = training_file.read_text().replace("[gap, homo, molecular_weight]", "[ratio_N_C, gap]")
     training_file.write_text(text)

@@ -13,7 +13,7 @@ from htxas.campaign.yamlfile import Lines, validate_yaml
 from htxas.errors import DatasetError
 from htxas.learn.data.qm9 import QM9_PREFIX
 from htxas.learn.data.recipe import Align, CurveRecipe, Part, Recipe, Rows, Scale, Window, Zero
-from htxas.learn.data.targets import describe
+from htxas.learn.data.targets import TARGETS, describe
 
 __all__ = [
     "DatasetSection",
@@ -114,7 +114,7 @@ def recipe_of(section: DatasetSection, targets: list[str], lines: Lines, at: _Ke
     Parameters
     ----------
     section, targets
-        As read.
+        As read. Where a target has the name of a curve of the section, the curve is meant.
     lines, at
         Of the file, and where in it the section stands.
 
@@ -123,19 +123,25 @@ def recipe_of(section: DatasetSection, targets: list[str], lines: Lines, at: _Ke
     CampaignFileError
         An unknown word, or two things of one name.
     """
+    curves = [c.name for c in section.curves]
+    for i, name in enumerate(curves):
+        if name in TARGETS:
+            raise lines.error((*at, "curves", i, "name"), f"{name} is the name of a target")
+    for names in (targets, curves):
+        if len(set(names)) != len(names):
+            raise lines.error(("targets",), "names one thing twice")
     for i, name in enumerate(targets):
+        if name in curves:
+            continue
         try:
             describe(name)
         except DatasetError as error:
             raise lines.error(("targets", i), error.message, error.hint) from None
         if name.startswith(QM9_PREFIX) and (section.qm9 is None or section.qm9.properties is None):
             raise lines.error(("targets", i), f"{name} needs {'.'.join((*map(str, at), 'qm9.properties'))}")
-    names = [*targets, *(c.name for c in section.curves)]
-    if len(set(names)) != len(names):
-        raise lines.error(("targets",), "names one thing twice")
     window = section.window
     return Recipe(
-        targets=tuple(targets),
+        targets=tuple(t for t in targets if t not in curves),
         window=Window(
             window.start_eV,
             window.points,

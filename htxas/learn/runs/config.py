@@ -52,13 +52,17 @@ def read_plan(path: Path) -> TrainingPlan:
     if source.frozen is not None and others:
         key = min(others)
         raise lines.error(("dataset", key), "a frozen dataset says this itself", "leave it out")
-    recipe = recipe_of(file.dataset, file.targets, lines, ("dataset",))
-    if len(set(file.models)) != len(file.models):
-        raise lines.error(("models",), "names one thing twice")
-    qm9 = qm9_files(file.dataset, path, lines, ("dataset",))
+    recipe = qm9 = None
+    if source.frozen is None:
+        recipe = recipe_of(file.dataset, file.targets, lines, ("dataset",))
+        qm9 = qm9_files(file.dataset, path, lines, ("dataset",))
+    for key in ("targets", "models"):
+        if len(set(getattr(file, key))) != len(getattr(file, key)):
+            raise lines.error((key,), "names one thing twice")
     here = path.resolve().parent
     return TrainingPlan(
         name=file.name,
+        targets=tuple(file.targets),
         recipe=recipe,
         campaign=source.campaign,
         file=None

@@ -20,10 +20,12 @@ class TrainingPlan:
     ----------
     name
         Names the output folder.
+    targets
+        What is learned, by name: targets and curves of the dataset.
+    recipe
+        How the dataset is made; None where it is frozen.
     campaign, file, frozen
         The source: exactly one is given. ``frozen`` is the name, key or folder of a dataset.
-    recipe
-        How the dataset is made; of a frozen one, only the targets count.
     models
         Model kinds to train for every target.
     network
@@ -35,7 +37,8 @@ class TrainingPlan:
     """
 
     name: str
-    recipe: Recipe
+    targets: tuple[str, ...]
+    recipe: Recipe | None = None
     campaign: str | None = None
     file: Path | None = None
     frozen: str | None = None

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file
+
 from htxas.errors import DatasetError
 from htxas.learn.data.dataset import Dataset
 from htxas.learn.data.door import find_dataset, freeze_source
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.runs.parallel import Report, run_all
 from htxas.learn.runs.plan import TrainingPlan
-from htxas.learn.runs.plots import parity_plot
+from htxas.learn.runs.plots import curve_plot, parity_plot
 from htxas.learn.runs.queue_cluster import QueueWorkers
-from htxas.learn.runs.run import RunSpec
+from htxas.learn.runs.run import TEST, RunSpec
 from htxas.learn.runs.summary import write_summary
 
 __all__ = ["MODELS", "Trained", "freeze_plan", "plan_runs", "train_plan"]
@@ -35,7 +37,8 @@ class Trained:
     summary
         Content of ``metrics.json``.
     out_dir
-        Folder with ``metrics.json``, ``table.md``, ``parity.png`` and ``models/``.
+        Folder with ``metrics.json``, ``table.md``, ``models/`` and pictures: ``parity.png`` of numbers, of each model
+        of a curve one of its name.
     """
 
     dataset: Dataset
@@ -56,9 +59,12 @@ def freeze_plan(plan: TrainingPlan, datasets_dir: Path) -> Dataset:
     """
     if plan.frozen is not None:
         dataset = find_dataset(plan.frozen, datasets_dir)
-        for target in plan.recipe.targets:
-            dataset.target(target)
+        curves = {c.name for c in dataset.recipe.curves}
+        for target in plan.targets:
+            if target not in curves:
+                dataset.target(target)
         return dataset
+    assert plan.recipe is not None
     return freeze_source(plan.recipe, datasets_dir, campaign=plan.campaign, file=plan.file, qm9=plan.qm9)
 
 
@@ -72,7 +78,7 @@ def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
         )
     specs = [
         RunSpec(dataset.key, (target,), kind, plan.network, plan.seed)
-        for target in (*plan.recipe.targets, *(c.name for c in plan.recipe.curves))
+        for target in plan.targets
         for kind in plan.models
         if not (kind is ModelKind.B and target.startswith("ratio_"))
     ]
@@ -114,4 +120,8 @@ def train_plan(
     cards = {spec.name: found[spec.key] for spec in specs}
     summary = write_summary(out_dir, cards, dataset)
     parity_plot(cards, out_dir / "parity.png")
+    for spec in specs:
+        test = out_dir / MODELS / spec.folder / TEST
+        if test.is_file():
+            curve_plot(cards[spec.name], load_file(test), out_dir / f"{spec.name}.png")
     return Trained(dataset, cards, summary, out_dir)

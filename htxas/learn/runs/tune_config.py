@@ -109,8 +109,7 @@ def read_tuning(path: Path) -> TunePlan:
     source = file.dataset.source
     if (source.campaign is None) == (source.file is None):
         raise lines.error(("dataset", "source"), "give one of campaign and file")
-    curves = {c.name for c in file.dataset.curves}
-    recipe = recipe_of(file.dataset, [t for t in file.targets if t not in curves], lines, ("dataset",))
+    recipe = recipe_of(file.dataset, file.targets, lines, ("dataset",))
     network = network_of(file.network, lines, ("network",))
     choices, ranges = _space(file.search, network, lines)
     at = ("dataset", "source", "file")

@@ -86,8 +86,7 @@ def read_study(path: Path) -> StudyPlan:
         raise lines.error(("dataset", "source"), "give one of campaign, file and frozen")
     recipe = qm9 = None
     if source.frozen is None:
-        curves = {c.name for c in file.dataset.curves}
-        recipe = recipe_of(file.dataset, [t for t in file.targets if t not in curves], lines, ("dataset",))
+        recipe = recipe_of(file.dataset, file.targets, lines, ("dataset",))
         qm9 = qm9_files(file.dataset, path, lines, ("dataset",))
     elif more := sorted(file.dataset.model_fields_set - {"source"}):
         raise lines.error(
