@@ -25,7 +25,10 @@ __all__ = ["XCGrid"]
 FloatArray = npt.NDArray[np.float64]
 _BLOCK_POINTS = 1600
 _NEGLIGIBLE = 1e-6  # a function below this everywhere in a block (or its gradient) is left out of that block
-_ZERO_VALUE, _ZERO_DERIVATIVE = 1e-12, 1e-13  # two values and a derivative: 1e-37, just above subnormal numbers
+_ZERO_VALUE, _ZERO_DERIVATIVE = (
+    1e-12,
+    1e-13,
+)  # two values and a derivative: 1e-37, just above subnormal numbers
 
 
 @dataclass(frozen=True, slots=True)

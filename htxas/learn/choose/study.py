@@ -15,7 +15,7 @@ from htxas.learn.choose.forest import Forest
 from htxas.learn.choose.known import Known
 from htxas.learn.choose.strategies import Strategy, by_diversity, by_uncertainty
 
-__all__ = ["ERRORS", "Curves", "Plan", "curve_plot", "markdown", "run_study", "verdicts"]
+__all__ = ["ERRORS", "Curves", "Plan", "curve_plot", "errors", "markdown", "run_study", "verdicts"]
 
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -124,7 +124,7 @@ def run_study(known: Known, plan: Plan, on_done: Callable[[], None] = lambda: No
             hint="lower --start, --step or --steps",
         )
     sizes = tuple(plan.start + i * plan.step for i in range(steps + 1))
-    errors = {s.value: {e: np.zeros((plan.repeats, steps + 1)) for e in ERRORS} for s in Strategy}
+    found = {s.value: {e: np.zeros((plan.repeats, steps + 1)) for e in ERRORS} for s in Strategy}
     for repeat in range(plan.repeats):
         order = np.random.default_rng([plan.seed, repeat]).permutation(n)
         held, pool = order[:test], order[test:]
@@ -137,10 +137,10 @@ def run_study(known: Known, plan: Plan, on_done: Callable[[], None] = lambda: No
                         np.concatenate([chosen, more]),
                         np.setdiff1d(rest, more, assume_unique=True),
                     )
-                for name, value in _errors(known, chosen, held, seed=plan.seed + 10_000 + repeat).items():
-                    errors[strategy.value][name][repeat, i] = value
+                for name, value in errors(known, chosen, held, seed=plan.seed + 10_000 + repeat).items():
+                    found[strategy.value][name][repeat, i] = value
             on_done()
-    return Curves(plan, n, test, sizes, errors)
+    return Curves(plan, n, test, sizes, found)
 
 
 def _choose(known: Known, chosen: Rows, rest: Rows, strategy: Strategy, n: int, *, seed: int) -> Rows:
@@ -156,7 +156,8 @@ def _choose(known: Known, chosen: Rows, rest: Rows, strategy: Strategy, n: int, 
     return rest[by_uncertainty(forest.deviations(known.descriptors[rest]), n).rows]
 
 
-def _errors(known: Known, train: Rows, test: Rows, *, seed: int) -> dict[str, float]:
+def errors(known: Known, train: Rows, test: Rows, *, seed: int) -> dict[str, float]:
+    """Return every error of :data:`ERRORS` on the rows ``test`` of what learned from the rows ``train``."""
     spectra = known.spectra.astype(np.float64)
     x, y = known.descriptors, spectra[test]
     spread = float(np.sqrt(((spectra - spectra.mean(axis=0)) ** 2).sum(axis=1).mean()))
@@ -207,11 +208,11 @@ def _property_error(spectra: FloatArray, targets: FloatArray, train: Rows, test:
     scores = (spectra - mean) @ directions[:_SPECTRUM_COMPONENTS].T
     scores /= scores[train, 0].std()
     model = RidgeCV(_ALPHAS)
-    errors = []
+    found = []
     for column in targets.T:
         predicted = model.fit(scores[train], column[train]).predict(scores[test])
-        errors.append(np.sqrt(((predicted - column[test]) ** 2).mean()) / column.std())
-    return float(np.mean(errors))
+        found.append(np.sqrt(((predicted - column[test]) ** 2).mean()) / column.std())
+    return float(np.mean(found))
 
 
 def verdicts(curves: Curves) -> list[str]:
@@ -223,14 +224,16 @@ def verdicts(curves: Curves) -> list[str]:
     lines = []
     chance = curves.errors[Strategy.RANDOM.value]
     for error in ERRORS:
-        for strategy in (Strategy.UNCERTAINTY, Strategy.DIVERSITY):
-            mean, margin = _advantage(curves.errors[strategy.value][error], chance[error])
+        for strategy, ours in curves.errors.items():
+            if strategy == Strategy.RANDOM.value:
+                continue
+            mean, margin = _advantage(ours[error], chance[error])
             word = (
                 "no different from random choice"
                 if abs(mean) <= 2 * margin
                 else ("better than random choice" if mean < 0 else "worse than random choice")
             )
-            lines.append(f"{error}, {strategy.value}: {word} ({mean:+.1%} ± {margin:.1%})")
+            lines.append(f"{error}, {strategy}: {word} ({mean:+.1%} ± {margin:.1%})")
     return lines
 
 
@@ -254,13 +257,13 @@ def markdown(curves: Curves) -> str:
             f"**{error}**: {meaning}"
             + (f" {', '.join(p.properties)}" if error == "spectrum_property" else ""),
             "",
-            "| computed molecules | " + " | ".join(s.value for s in Strategy) + " |",
-            "|---|" + "---|" * len(Strategy),
+            "| computed molecules | " + " | ".join(curves.errors) + " |",
+            "|---|" + "---|" * len(curves.errors),
         ]
         for i, size in enumerate(curves.sizes):
             cells = []
-            for strategy in Strategy:
-                column = curves.errors[strategy.value][error][:, i]
+            for by in curves.errors.values():
+                column = by[error][:, i]
                 cells.append(f"{column.mean():.3f} ± {column.std(ddof=1) if len(column) > 1 else 0.0:.3f}")
             lines.append(f"| {size} | " + " | ".join(cells) + " |")
         lines.append("")
@@ -277,19 +280,19 @@ def curve_plot(curves: Curves, path: Path) -> None:
     figure = Figure(figsize=(3.0 * len(ERRORS), 3.0), layout="constrained")
     FigureCanvasAgg(figure)
     for panel, error in zip(figure.subplots(1, len(ERRORS)), ERRORS, strict=True):
-        for strategy in Strategy:
-            values = curves.errors[strategy.value][error]
+        for strategy, by in curves.errors.items():
+            values = by[error]
             difference = values - curves.errors[Strategy.RANDOM.value][error]
             margin = difference.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
             panel.errorbar(
                 curves.sizes,
                 values.mean(axis=0),
                 margin,
-                color=colours[strategy.value],
+                color=colours[strategy],
                 marker="o",
                 markersize=3,
                 capsize=2,
-                label=strategy.value,
+                label=strategy,
             )
         panel.set_title(error.replace("_", " "), fontsize=9)
         panel.tick_params(labelsize=8)

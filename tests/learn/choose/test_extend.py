@@ -17,6 +17,7 @@ from htxas.domain.calculation import Calculation, Kind
 from htxas.errors import DatabaseUnavailable, DatasetError, UserError
 from htxas.learn.choose.descriptors import DESCRIPTORS, describe_molecule
 from htxas.learn.choose.extend import propose, smi_text, write_new
+from htxas.learn.choose.halves import run_halves
 from htxas.learn.choose.known import Known, gather
 from htxas.learn.choose.next_campaign import free_name, write_campaign
 from htxas.learn.choose.strategies import Strategy
@@ -161,6 +162,24 @@ def test_study(known: Known, tmp_path: Path) -> None:
     assert study_targets(("gap",)) == ("excitation_energy", "gap")
     with pytest.raises(DatasetError, match="lower --start"):
         run_study(known, Plan(start=100, step=50))
+
+
+def test_two_lists_that_were_computed(known: Known) -> None:
+    start, chosen, drawn = (known.names[a:b] for a, b in ((0, 30), (30, 62), (62, 120)))
+    how = {"test": 20, "step": 15, "repeats": 2, "properties": ("gap", "lumo")}
+    curves = run_halves(known, start, [*chosen, "failed"], drawn, **how)
+    assert curves.sizes == (30, 45, 60)
+    assert list(curves.errors) == ["uncertainty", "random"]
+    ours, chance = (curves.errors[s]["structure_energy"] for s in ("uncertainty", "random"))
+    assert np.array_equal(ours[:, 0], chance[:, 0])
+    assert (ours[:, 1] != chance[:, 1]).all()
+    assert len(verdicts(curves)) == len(ERRORS)
+    again = run_halves(known, start, chosen, drawn, **how)
+    assert np.array_equal(again.errors["random"]["structure_energy"], chance)
+    with pytest.raises(
+        DatasetError, match="30 molecules to start with, 32 chosen and 58 random ones, 50 of them"
+    ):
+        run_halves(known, start, chosen, drawn, **how | {"test": 50})
 
 
 def test_command_on_a_file_without_a_database(

@@ -1,0 +1,71 @@
+"""Did the molecules that `htxas campaign extend` chose teach more than as many drawn at random? Both were computed.
+
+    python workflows/extend_study/halves.py [DATASET.h5] [--start LIST.smi] [--chosen LIST.smi] [--random LIST.smi]
+
+Without arguments: the reference dataset and its lists. Writes curves.json, table.md and curves.png into FOLDER (--out).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.progress import Progress
+
+from htxas.assets import workflow
+from htxas.learn.choose.halves import run_halves
+from htxas.learn.choose.known import gather
+from htxas.learn.choose.study import curve_plot, markdown, study_targets
+from htxas.learn.data.recipe import Window
+from htxas.learn.data.source import FileSource
+from htxas.learn.nets.device import deterministic
+
+
+def names(path: Path) -> list[str]:
+    """Return the names in a SMILES list."""
+    return [line.split()[1] for line in path.read_text().splitlines() if line.strip()]
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    reference = workflow("reference/reference_2.h5").parent
+    parser.add_argument("dataset", type=Path, nargs="?", default=reference / "reference_2.h5")
+    parser.add_argument("--start", type=Path, default=reference / "molecules.smi", help="its first 300 count")
+    parser.add_argument("--chosen", type=Path, default=reference / "chosen.smi")
+    parser.add_argument("--random", type=Path, default=reference / "random.smi")
+    parser.add_argument("--test", type=int, default=90, help="molecules, of the random ones")
+    parser.add_argument("--step", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--property", action="append", dest="properties")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("halves"))
+    a = parser.parse_args()
+    properties = tuple(a.properties or ("gap", "lumo"))
+    known = gather([FileSource(a.dataset)], study_targets(properties), Window())
+    with Progress(transient=True) as progress, deterministic():
+        task = progress.add_task("learning curves", total=a.repeats)
+        curves = run_halves(
+            known,
+            names(a.start)[:300],
+            names(a.chosen),
+            names(a.random),
+            test=a.test,
+            step=a.step,
+            repeats=a.repeats,
+            properties=properties,
+            seed=a.seed,
+            on_done=lambda: progress.advance(task),
+        )
+    a.out.mkdir(parents=True, exist_ok=True)
+    (a.out / "curves.json").write_text(json.dumps(curves.to_dict(), indent=1) + "\n")
+    (a.out / "table.md").write_text(markdown(curves))
+    curve_plot(curves, a.out / "curves.png")
+    print(markdown(curves))
+
+
+if __name__ == "__main__":
+    main()
