@@ -98,6 +98,7 @@ def fit_network(
             {"params": list(model.biases), "weight_decay": 0.0},
         ],
         lr=network.learning_rate,
+        fused=True,
     )
     best = torch.full((nets,), float("inf"), device=at)
     best_epoch = torch.zeros(nets, dtype=torch.long, device=at)

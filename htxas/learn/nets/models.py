@@ -97,8 +97,8 @@ class StackedMlp(nn.Module):
             if layer < last:
                 h = torch.relu(h)
                 if self.training and self.dropout > 0:
-                    keep = torch.rand(h.shape, generator=self.generator, device=h.device) >= self.dropout
-                    h = h * keep / (1.0 - self.dropout)
+                    keep = torch.rand(h.shape, generator=self.generator, device=h.device)
+                    h = h * keep.ge_(self.dropout).mul_(1.0 / (1.0 - self.dropout))
         if self.head is Head.LINEAR:
             return h
         h = nn.functional.softplus(h)
