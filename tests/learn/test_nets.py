@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from scipy.stats import wasserstein_distance
@@ -8,7 +9,7 @@ from scipy.stats import wasserstein_distance
 from htxas.errors import DatasetError
 from htxas.learn.nets.device import deterministic
 from htxas.learn.nets.domain import Domain
-from htxas.learn.nets.fit import fit_network, predict_network
+from htxas.learn.nets.fit import Fitted, fit_network, predict_network
 from htxas.learn.nets.intervals import Intervals, grouped_quantile
 from htxas.learn.nets.losses import Criterion, information_divergence, wasserstein
 from htxas.learn.nets.metrics import Bootstrap, score, score_curve
@@ -98,6 +99,26 @@ def test_stacked_targets_are_what_each_target_is_alone() -> None:
             for column in (0, 1):
                 error = got.mean(axis=0)[50:, column] - y[50:, column]
                 assert (error**2).mean() < 0.1 * y[50:, column].var()
+
+
+def test_each_member_stops_by_its_own_rows() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(60, 4)), rng.normal(size=(60, 2))
+    net = Network((8,), members=2, epochs=60, patience=60, dropout=0.0, learning_rate=0.05)
+    outputs = Outputs(2, separate=True)
+    halves = np.repeat([[True, False], [False, True]], 10, axis=1)
+
+    def fit(stop_by: npt.NDArray[np.bool_] | None) -> Fitted:
+        return fit_network(x[:40], y[:40], x[40:], y[40:], net, outputs, seed=1, stop_by=stop_by)
+
+    crossed = fit(halves)
+    for member, rows in enumerate(halves):
+        alone = fit(np.tile(rows, (2, 1)))
+        # Nets come output by output: every second one is this member's.
+        assert crossed.best_epoch[member::2] == alone.best_epoch[member::2]
+        assert torch.equal(crossed.state["weights.0"][member::2], alone.state["weights.0"][member::2])
+    assert fit(np.ones((2, 20), dtype=np.bool_)).best_epoch == fit(None).best_epoch
+    assert crossed.best_epoch != fit(None).best_epoch
 
 
 def test_poisson_noise_has_the_dose_it_says() -> None:

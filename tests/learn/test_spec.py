@@ -15,7 +15,7 @@ from htxas.learn.data.recipe import ModelKind, Recipe
 from htxas.learn.data.source import FileSource
 from htxas.learn.nets.network import PRESETS, Head, Loss, Network, Share
 from htxas.learn.nets.noise import Noise
-from htxas.learn.runs.sides import sides
+from htxas.learn.runs.sides import sides, stopping
 from htxas.learn.runs.spec import Fold, RunSpec, Subset
 
 
@@ -130,3 +130,19 @@ def test_a_split_by_row_may_divide_a_molecule(synthetic: SimpleNamespace, tmp_pa
     for split, divided in (("molecule", False), ("row", True)):
         got = sides(data, _spec(data, split=split))
         assert bool(set(groups[got.train]) & set(groups[got.test])) is divided
+
+
+def test_members_stop_by_halves_of_the_molecules_and_leave_every_row_to_others() -> None:
+    groups = ["a", "a", "b", "c", "c", "c", "d", "e"]
+    three, one = stopping(groups, 3), stopping(groups, 1)
+    assert three.shape == (3, 8)
+    assert np.array_equal(three[0], three[2])
+    assert np.array_equal(three[0], ~three[1])  # no row is judged by all, none by nobody
+    assert np.array_equal(one[0], three[0])
+    for name in set(groups):
+        rows = [i for i, g in enumerate(groups) if g == name]
+        assert len(set(three[0, rows])) == 1  # a molecule is never divided
+    assert {g for g, first in zip(groups, three[0], strict=True) if first} != set(groups)
+    again = stopping(groups[::-1], 3)
+    assert np.array_equal(again[:, ::-1], three)
+    assert stopping(["a", "a"], 2).all()

@@ -34,7 +34,7 @@ class Fitted:
     best_epoch
         Epoch (from 1) with the lowest validation loss, per net: all members of the first separate output, and so on.
     train_loss, validation_loss
-        Mean over nets, per epoch; of standardised outputs.
+        Mean over nets, per epoch; of standardised outputs; for validation each net's on the rows it stops by.
     """
 
     state: dict[str, Tensor]
@@ -52,6 +52,7 @@ def fit_network(
     outputs: Outputs,
     *,
     seed: int,
+    stop_by: npt.NDArray[np.bool_] | None = None,
     criterion: Criterion | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:
@@ -71,6 +72,8 @@ def fit_network(
         What the last layer stands for.
     seed
         Decides initial weights, dropout, batches and drawn inputs.
+    stop_by
+        Validation rows that each member stops by, shape (members, k), at least one each; None: all.
     criterion
         Default: mean squared error.
     on_epoch
@@ -91,6 +94,7 @@ def fit_network(
     fixed = None if callable(x) else _tensor(x)
     ty, vy = (_by_net(a, outputs, network.members) for a in (y, y_validation))
     nets, n = model.weights[0].shape[0], ty.shape[1]
+    judges = _judges(stop_by, vy.shape[1], outputs, network.members)
     own = torch.arange(nets, device=at)[:, None] if len(ty) == nets else 0
     optimizer = torch.optim.AdamW(
         [
@@ -117,7 +121,7 @@ def fit_network(
             torch.autograd.backward(error.sum())
             optimizer.step()
             total += error.detach() * rows.shape[1]
-        current = _loss(model, vx, vy, criterion)
+        current = (_losses(model, vx, vy, criterion) * judges).sum(dim=1)
         if not bool(torch.isfinite(current).all()):
             raise DatasetError(f"the loss is not finite in epoch {epoch}", hint="lower network.learning_rate")
         train_loss.append(float(total.mean()) / n)
@@ -167,11 +171,17 @@ def _by_net(y: FloatArray, outputs: Outputs, members: int) -> Tensor:
     return _tensor(np.repeat(y.T, members, axis=0)[..., None])
 
 
-def _loss(model: StackedMlp, x: Tensor, y: Tensor, criterion: Criterion) -> Tensor:
+def _judges(stop_by: npt.NDArray[np.bool_] | None, k: int, outputs: Outputs, members: int) -> Tensor:
+    # (nets, k): each row's weight in the mean by which a net stops
+    rows = np.ones((members, k)) if stop_by is None else stop_by.astype(np.float64)
+    return _tensor(
+        np.tile(rows / rows.sum(axis=1, keepdims=True), (outputs.count if outputs.separate else 1, 1))
+    )
+
+
+def _losses(model: StackedMlp, x: Tensor, y: Tensor, criterion: Criterion) -> Tensor:
+    # (nets, n)
     model.eval()
     with torch.no_grad():
-        parts = [
-            criterion(model(x[b : b + _CHUNK]), y[:, b : b + _CHUNK]).sum(dim=1)
-            for b in range(0, len(x), _CHUNK)
-        ]
-    return torch.stack(parts).sum(dim=0) / len(x)
+        parts = [criterion(model(x[b : b + _CHUNK]), y[:, b : b + _CHUNK]) for b in range(0, len(x), _CHUNK)]
+    return torch.cat(parts, dim=1)

@@ -24,6 +24,7 @@ from htxas.learn.nets.intervals import LEVEL
 from htxas.learn.nets.metrics import Bootstrap, score, score_curve
 from htxas.learn.runs.fitting import Task, draw_spectra, fit_net
 from htxas.learn.runs.model import Predicted, TrainedNet
+from htxas.learn.runs.sides import stopping
 from htxas.learn.runs.spec import SCHEMA, code_versions
 
 __all__ = ["train"]
@@ -121,8 +122,9 @@ def _scored(
         how = {"step": task.curve.step_eV, "zero": _zero(task.curve)}
         metrics = {m: score_curve(true, p, bootstrap, **how) for m, p in predicted.items()}  # type: ignore[arg-type]
     half = net.half_width[:, part]
-    molecules = len(set(task.groups(task.rows.validation)))
-    interval: dict[str, Any] = {"level": LEVEL, "validation_molecules": molecules}
+    validation = np.asarray(task.groups(task.rows.validation))
+    calibrating = validation[~stopping(validation.tolist(), task.spec.network.members).all(axis=0)]
+    interval: dict[str, Any] = {"level": LEVEL, "validation_molecules": len(set(calibrating.tolist()))}
     if np.isfinite(half).all():
         covered = (np.abs(true - predicted["net"]) <= half).mean(axis=1)
         coverage, low, high = bootstrap.mean(covered)
@@ -183,7 +185,7 @@ def _card(
         },
         "prediction": f"mean of {spec.network.members} nets that differ in random numbers only",
         "interval": f"prediction +- q (spread + floor): {LEVEL:.0%} of new molecules like the validation side's, "
-        "by grouped conformal prediction"
+        "by grouped conformal prediction from what members say of molecules they did not stop by"
         + (", at a random point within each 1 eV, not for the whole curve at once" if task.curve else ""),
         "dataset": {
             "key": dataset.key,

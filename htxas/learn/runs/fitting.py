@@ -17,14 +17,14 @@ from htxas.learn.data.features import Standardiser
 from htxas.learn.data.recipe import CurveRecipe, ModelKind, Scale
 from htxas.learn.nets.device import device
 from htxas.learn.nets.domain import Domain
-from htxas.learn.nets.fit import Fitted, OnEpoch, fit_network
+from htxas.learn.nets.fit import Fitted, OnEpoch, fit_network, predict_network
 from htxas.learn.nets.intervals import Intervals
 from htxas.learn.nets.losses import Criterion
 from htxas.learn.nets.models import Outputs
 from htxas.learn.nets.network import Head, Share
 from htxas.learn.nets.noise import Distortion, Noise
 from htxas.learn.runs.model import TrainedNet, ensemble, input_rows
-from htxas.learn.runs.sides import Sides, sides
+from htxas.learn.runs.sides import Sides, sides, stopping
 from htxas.learn.runs.spec import RunSpec
 
 __all__ = ["Task", "draw_spectra", "fit_net"]
@@ -150,6 +150,7 @@ def fit_net(task: Task, on_epoch: OnEpoch | None) -> tuple[TrainedNet, Fitted, F
     z_validation = x_scaler.apply(task.inputs(validation, spec.noise, f"validation {spec.seed}"))
     y_scaler, outputs, criterion = _outputs(task)
     t = y_scaler.apply(task.y)
+    stop_by = stopping(task.groups(validation), spec.network.members)
     fitted = fit_network(
         z if spec.noise is None else _fresh(task, spec.noise, x_scaler),
         t[train],
@@ -158,17 +159,22 @@ def fit_net(task: Task, on_epoch: OnEpoch | None) -> tuple[TrainedNet, Fitted, F
         spec.network,
         outputs,
         seed=spec.generator_seed,
+        stop_by=stop_by,
         criterion=criterion,
         on_epoch=on_epoch,
     )
     _, spread = ensemble(fitted.state, z, spec, outputs, y_scaler)
     floor = np.median(spread, axis=0) if spec.network.members > 1 else task.y[train].std(axis=0)
-    predicted, spread = ensemble(fitted.state, z_validation, spec, outputs, y_scaler)
+    members = predict_network(fitted.state, z_validation, spec.network, outputs)
+    left = ~stop_by
+    used = left.any(axis=0)
+    # Of each row, the mean of the members that did not stop by it, and the spread of all.
+    share = left[:, used] / left[:, used].sum(axis=0)
     intervals = Intervals.calibrate(
-        task.y[validation],
-        predicted,
-        spread,
-        task.groups(validation),
+        task.y[validation[used]],
+        y_scaler.invert(np.einsum("mk,mko->ko", share, members[:, used])),
+        members[:, used].std(axis=0) * y_scaler.scale,
+        task.groups(validation[used]),
         floor=floor,
         block=1 if task.curve is None else max(1, round(_BLOCK_eV / task.curve.step_eV)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from htxas.learn.data.dataset import Dataset
 from htxas.learn.data.split import Split, split_by_group
 from htxas.learn.runs.spec import Fold, RunSpec, Subset
 
-__all__ = ["BY_ROW", "Sides", "sides"]
+__all__ = ["BY_ROW", "Sides", "sides", "stopping"]
 
 BY_ROW = "row"
 """Name of the split that divides rows whatever their molecule."""
@@ -57,6 +58,27 @@ def sides(dataset: Dataset, spec: RunSpec) -> Sides:
             hint="limit the training subset to other sizes, or leave every_side out",
         )
     return Sides(train, validation, test)
+
+
+def stopping(groups: Sequence[str], members: int) -> npt.NDArray[np.bool_]:
+    """Return by which validation rows each member of an ensemble stops, shape (members, k).
+
+    Members take turns between two halves of the molecules, so that every row is left over by some members: what these
+    say of it calibrates intervals, for an error on rows that a net stopped by is too small. One member alone leaves
+    one half over. Of fewer than two molecules there are no halves: every member stops by all.
+
+    Parameters
+    ----------
+    groups
+        Molecule of each validation row, length k.
+    members
+        Of the ensemble.
+    """
+    ranked = _ranked("stop", np.asarray(groups))
+    if len(ranked) < 2:
+        return np.ones((members, len(groups)), dtype=np.bool_)
+    first = np.isin(groups, ranked[: len(ranked) // 2])
+    return np.array([first if member % 2 == 0 else ~first for member in range(members)])
 
 
 def _sides(dataset: Dataset, spec: RunSpec, groups: npt.NDArray[np.str_]) -> npt.NDArray[np.int8]:
