@@ -98,8 +98,9 @@ def predict(
     """Predict properties or a density of states from a spectrum with a trained model.
 
     MODEL is TRAINING/TARGET-KIND, a model's folder, or the first digits of a registered key. SPECTRUM is a measured
-    one: XDI, EMSA/MAS (.msa), FEFF's xmu.dat, or a table (CSV). Energies of options are those of the file after
-    --shift. Nothing is done that is not asked for, and everything that was done is printed.
+    one: XDI, EMSA/MAS (.msa), FEFF's xmu.dat, a file of the Gas Phase Core Excitation Database, or a table (CSV).
+    Energies of options are those of the file after --shift. Nothing is done that is not asked for, and everything
+    that was done is printed.
 
     \b
     htxas predict quickstart/gap-A --molecule ethanol

@@ -54,6 +54,22 @@ FEFF = """\
 #  omega    e    k    mu    mu0     chi     @#
 """
 
+COREX = """\
+*********************  Core Excitation Data  ********************
+* Name: glucose
+* Edge: C 1s
+* Acquisition Mode:EELS, 2 deg, 2500 eV CRE mode, 0.7 eV fwhm
+*--------------------------------------------------------------
+* No. of Spectra: 2    name1- 0gc.    name2- 0gc.os
+*   E (eV)        Raw data             Osc. Str. per atom (E-2)
+*--------------------------------------------------------------
+"""
+
+
+def _corex_rows(again: bool = False) -> str:
+    rows = zip(ENERGIES, VALUES, strict=True)
+    return "".join(f"  {e:.4E}, 7.1E+03, {f'{e:.4E}, ' if again else ''}{100 * v:.4E},\n" for e, v in rows)
+
 
 def _pairs(separator: str = " ") -> str:
     return "".join(f"{e}{separator}{v}\n" for e, v in zip(ENERGIES, VALUES, strict=True))
@@ -92,6 +108,8 @@ def _feff_rows() -> str:
         ("g.msa", MSA + _msa_numbers()),
         ("h.msa", MSA.replace(": Y\n", ": XY\n").replace("(eV)", "(keV)") + _in_keV(", ", "\n")),
         ("xmu.dat", FEFF + _feff_rows()),
+        ("i.os", COREX + _corex_rows()),
+        ("j.txt", COREX + "      x      1y      2y\n" + _corex_rows(again=True).replace(",", "\t")),
     ],
 )  # fmt: skip
 def test_every_format_gives_the_same_spectrum(name: str, text: str, tmp_path: Path) -> None:
@@ -112,6 +130,13 @@ def test_what_a_file_says_of_itself(tmp_path: Path) -> None:
     assert (feff.element, feff.edge, feff.scale) == ("C", "K", Intensity.NORMALISED)
     assert feff.edge_eV == pytest.approx(284.0)
     assert feff.told["version"] == "FEFF 10.0.0"
+    corex = read_spectrum(_write(tmp_path / "i.os", COREX + _corex_rows()))
+    assert (corex.element, corex.edge, corex.scale) == ("C", "K", Intensity.STRENGTH)
+    assert corex.told == {"name": "glucose", "mode": "EELS, 2 deg, 2500 eV CRE mode, 0.7 eV fwhm"}
+    oxygen = read_spectrum(_write(tmp_path / "k.os", COREX.replace("C 1s", "O1s") + _corex_rows()))
+    assert (oxygen.element, oxygen.edge) == ("O", "K")
+    sulphur = read_spectrum(_write(tmp_path / "l.os", COREX.replace("C 1s", "S 2p") + _corex_rows()))
+    assert (sulphur.element, sulphur.edge) == ("S", "2p")  # no model of K edges takes it
 
 
 def test_absorption_is_made_of_detectors_as_the_dictionary_names_them(tmp_path: Path) -> None:
@@ -188,6 +213,11 @@ def _without(text: str, line: str) -> str:
         ("g.msa", MSA.replace("#SPECTRUM    : Spectral Data Starts Here\n", "") + _msa_numbers(), "before #SPECTRUM"),
         ("xmu.dat", FEFF + _feff_rows().replace("1.5700E+00", "**********"), r"xmu.dat:12: '\*+' is not a number"),
         ("xmu.dat", FEFF + _feff_rows().replace("  1.5700E+00", ""), "xmu.dat:12: 5 columns, not 6"),
+        ("i.os", COREX.replace("Osc. Str. per atom (E-2)", "Mass Abs. Coeff.") + _corex_rows(), "no column 'Osc. Str"),
+        ("i.os", COREX, "i.os: holds no points after 'Osc. Str. per atom"),
+        ("i.os", COREX + _corex_rows().replace("7.1E+03, 1.57", "1.57"), "i.os:13: 2 columns, not 3"),
+        ("i.os", COREX + _corex_rows().replace("2.8200E+02", "2.8150E+02"), "i.os:13: energies must ascend"),
+        ("i.os", COREX + _corex_rows().replace("2.8200E+02", "here"), "i.os:13: 'here' is not a number"),
         ("xmu.dat", _without(FEFF, FEFF.splitlines()[3] + "\n") + _feff_rows(), "its header is not FEFF's"),
     ],
 )  # fmt: skip

@@ -50,7 +50,7 @@ class MeasuredSpectrum:
     path
         The file.
     format
-        ``CSV``, ``XDI``, ``EMSA/MAS``, ``FEFF xmu.dat``.
+        ``CSV``, ``XDI``, ``EMSA/MAS``, ``FEFF xmu.dat``, ``Core Excitation Database``.
     energies_eV
         Shape (n,), strictly ascending.
     intensity

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from htxas.errors import DatasetError
+from htxas.learn.serve.formats.corex import is_corex, read_corex
 from htxas.learn.serve.formats.measured import MeasuredSpectrum
 from htxas.learn.serve.formats.msa import is_msa, read_msa
 from htxas.learn.serve.formats.table import read_table
@@ -23,7 +24,7 @@ _FIRST_LINES = {
 def read_spectrum(
     path: Path, *, column: str | None = None, energy_unit: str | None = None
 ) -> MeasuredSpectrum:
-    """Read a spectrum: XDI, EMSA/MAS, FEFF's xmu.dat by their first lines, otherwise a table.
+    """Read a spectrum: XDI, EMSA/MAS, FEFF's xmu.dat, the core excitation database's by their first lines; or a table.
 
     Parameters
     ----------
@@ -45,10 +46,11 @@ def read_spectrum(
         if column is not None:
             raise DatasetError(one_column, where=str(path))
         return read_msa(path, text, energy_unit=energy_unit)
-    if is_xmu(path, text):
-        if column is not None:
-            raise DatasetError(one_column, where=str(path))
-        return read_feff(path, text)
+    for known, read in ((is_xmu(path, text), read_feff), (is_corex(text), read_corex)):
+        if known:
+            if column is not None:
+                raise DatasetError(one_column, where=str(path))
+            return read(path, text)
     first = _FIRST_LINES.get(path.suffix.lower())
     if first is not None:
         raise DatasetError(f"the first line must be {first!r}", where=f"{path}:1")
