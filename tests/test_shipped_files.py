@@ -62,8 +62,8 @@ def test_template_training_states_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "my-campaign.h5").touch()
     plan = read_plan(path)
     assert plan.network == Network()
-    assert plan.recipe.window == Window()
-    assert plan.recipe == Recipe(targets=plan.recipe.targets)
+    assert plan.dataset.recipe.window == Window()
+    assert plan.dataset.recipe == Recipe(targets=plan.dataset.recipe.targets)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_every_workflow_is_accepted(path: Path, tmp_path: Path, monkeypatch: pyt
     elif re.search(r"^study:", text, re.M):
         assert read_study(path).name == path.stem
     elif re.search(r"^search:", text, re.M):
-        assert read_tuning(path).targets
+        assert read_tuning(path).dataset.targets
     elif path.name == "recipe.yaml":
         assert read_recipe(path)[0].targets
     else:
-        assert read_plan(path).targets
+        assert read_plan(path).dataset.targets

@@ -90,14 +90,15 @@ def _run(
 ) -> Studied | None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from htxas.learn.data.door import open_dataset
     from htxas.learn.runs.queue_cluster import queue_workers
     from htxas.learn.runs.run import finished
-    from htxas.learn.studies.run import RUNS, freeze_study, run_study
+    from htxas.learn.studies.run import RUNS, run_study
     from htxas.settings import datasets_folder, studies_folder
 
     queue = None if cluster is None else queue_workers(cluster)
     out_dir = (out if out is not None else studies_folder() / plan.name).resolve()
-    dataset = freeze_study(plan, datasets_folder())
+    dataset = open_dataset(plan.dataset, datasets_folder())
     planned = plan.study.plan(dataset)
     if dry_run:
         done = sum(finished(p.spec, out_dir / RUNS) is not None for p in planned)

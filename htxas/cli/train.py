@@ -86,13 +86,14 @@ def _run(
 ) -> Trained:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from htxas.learn.data.door import open_dataset
     from htxas.learn.runs.queue_cluster import queue_workers
-    from htxas.learn.runs.training import freeze_plan, plan_runs, train_plan
+    from htxas.learn.runs.training import plan_runs, train_plan
     from htxas.settings import datasets_folder, models_folder
 
     queue = None if cluster is None else queue_workers(cluster)
     out_dir = (out if out is not None else models_folder() / plan.name).resolve()
-    dataset = freeze_plan(plan, datasets_folder())
+    dataset = open_dataset(plan.dataset, datasets_folder())
     runs = plan_runs(plan, dataset)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

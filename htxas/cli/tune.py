@@ -51,7 +51,7 @@ def tune(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from htxas.learn.data.door import freeze_source
+    from htxas.learn.data.door import open_dataset
     from htxas.learn.runs.queue_cluster import queue_workers
     from htxas.learn.runs.tune import tune as search
     from htxas.learn.runs.tune_config import read_tuning
@@ -67,9 +67,7 @@ def tune(
     console = Console(stderr=as_json)
     queue = None if cluster is None else queue_workers(cluster)
     out_dir = (out if out is not None else home() / "tuned" / plan.name).resolve()
-    dataset = freeze_source(
-        plan.recipe, datasets_folder(), campaign=plan.campaign, file=plan.file, qm9=plan.qm9
-    )
+    dataset = open_dataset(plan.dataset, datasets_folder())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(plan.name, total=plan.trials)

@@ -14,15 +14,13 @@ def test_defaults_are_the_published_settings(tmp_path: Path) -> None:
     path = tmp_path / "t.yaml"
     path.write_text("name: x\ndataset:\n  source: {campaign: demo}\ntargets: [gap]\n")
     plan = read_plan(path)
-    assert plan.campaign == "demo"
-    assert plan.file is None
-    assert (plan.recipe.window.points, plan.recipe.window.step_eV, plan.recipe.window.start_eV) == (
-        240,
-        0.1,
-        -4.0,
-    )
-    assert plan.recipe.window.align is Align.EXCITATION_ENERGY
-    assert plan.recipe.window.scale is Scale.ABSOLUTE
+    assert plan.dataset.campaign == "demo"
+    assert plan.dataset.file is None
+    assert plan.dataset.recipe is not None
+    window = plan.dataset.recipe.window
+    assert (window.points, window.step_eV, window.start_eV) == (240, 0.1, -4.0)
+    assert window.align is Align.EXCITATION_ENERGY
+    assert window.scale is Scale.ABSOLUTE
     assert plan.models == (ModelKind.A, ModelKind.B)
     assert plan.network == Network()
 
@@ -31,7 +29,7 @@ def test_files_are_found_beside_the_training_file(training_file: Path, dataset_f
     link = training_file.parent / "here.h5"
     link.symlink_to(dataset_file)
     training_file.write_text(training_file.read_text().replace(str(dataset_file), "here.h5"))
-    assert read_plan(training_file).file == link
+    assert read_plan(training_file).dataset.file == link
 
 
 @pytest.mark.parametrize(

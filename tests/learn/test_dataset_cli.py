@@ -11,11 +11,11 @@ from htxas.cli.main import _run
 from htxas.errors import CampaignFileError, DatasetError, NotFound
 from htxas.learn.data.config import read_recipe
 from htxas.learn.data.dataset import freeze
-from htxas.learn.data.door import find_dataset, name_dataset, named_datasets
+from htxas.learn.data.door import find_dataset, name_dataset, named_datasets, open_dataset
 from htxas.learn.data.recipe import Align, Part, Rows, Scale, Zero
 from htxas.learn.data.source import FileSource
 from htxas.learn.runs.config import read_plan
-from htxas.learn.runs.training import freeze_plan, plan_runs
+from htxas.learn.runs.training import plan_runs
 
 RECIPE = """\
 rows: site
@@ -226,16 +226,16 @@ def test_training_on_a_frozen_dataset(
     )
     folder = Path(card["path"]).parent
     plan = read_plan(training(tmp_path, "mine"))
-    data = freeze_plan(plan, folder)
+    data = open_dataset(plan.dataset, folder)
     assert data.key == card["key"]
     assert [s.dataset_key for s in plan_runs(plan, data)] == [card["key"]]
     assert len(list(folder.glob("*/card.json"))) == 2  # the folder and its name: nothing was frozen anew
     other = training(tmp_path, "mine")
     other.write_text(other.read_text().replace("[gap]", "[homo]"))
     with pytest.raises(DatasetError, match="no target 'homo', only gap molecular_weight"):
-        freeze_plan(read_plan(other), folder)
+        open_dataset(read_plan(other).dataset, folder)
     with pytest.raises(NotFound, match=r"no dataset 'nothing'.*there are: mine"):
-        freeze_plan(read_plan(training(tmp_path, "nothing")), folder)
+        open_dataset(read_plan(training(tmp_path, "nothing")).dataset, folder)
 
 
 def test_a_frozen_dataset_is_not_changed_by_a_training_file(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from htxas.cli.main import _run
 from htxas.errors import CampaignFileError, DatasetError
+from htxas.learn.data.door import open_dataset
 from htxas.learn.studies.config import STUDIES, read_study
-from htxas.learn.studies.run import RUNS, Studied, freeze_study, run_study
+from htxas.learn.studies.run import RUNS, Studied, run_study
 from htxas.settings import datasets_folder
 
 NETWORK = "{widths: [8], members: 2, epochs: 6, patience: 6, learning_rate: 1.0e-2}"
@@ -41,7 +42,7 @@ def write_study(kind: str, folder: Path, source: Path, **changes: str) -> Path:
 
 def run(path: Path, out: Path, workers: int = 0) -> Studied:
     plan = read_study(path)
-    dataset = freeze_study(plan, datasets_folder())
+    dataset = open_dataset(plan.dataset, datasets_folder())
     return run_study(plan, dataset, plan.study.plan(dataset), out, workers=workers)
 
 
@@ -92,7 +93,7 @@ def test_folds_test_every_molecule_once(dataset_file: Path, tmp_path: Path) -> N
 
 def test_large_molecules_are_never_trained_on(dataset_file: Path, tmp_path: Path) -> None:
     plan = read_study(write_study("size_extrapolation", tmp_path, dataset_file))
-    dataset = freeze_study(plan, datasets_folder())
+    dataset = open_dataset(plan.dataset, datasets_folder())
     planned = plan.study.plan(dataset)
     limits = {p.spec.test.heavy_atoms for p in planned if p.spec.test and p.spec.test.every_side}
     (only,) = limits
@@ -143,10 +144,10 @@ def test_each_mistake_is_one_line(
 
 def test_a_frozen_dataset_is_taken_as_it_is(dataset_file: Path, tmp_path: Path) -> None:
     path = write_study("window_study", tmp_path, dataset_file)
-    first = freeze_study(read_study(path), datasets_folder())
+    first = open_dataset(read_study(path).dataset, datasets_folder())
     text = path.read_text().replace(f"file: {dataset_file}", f"frozen: {first.key[:12]}")
     path.write_text(text)
-    assert freeze_study(read_study(path), datasets_folder()).key == first.key
+    assert open_dataset(read_study(path).dataset, datasets_folder()).key == first.key
     path.write_text(text.replace("dataset:\n", "dataset:\n  rows: site\n"))
     with pytest.raises(CampaignFileError, match=r"dataset.rows: a frozen dataset is as it is"):
         read_study(path)
@@ -157,7 +158,7 @@ def test_windows_that_cannot_be_are_refused(dataset_file: Path, tmp_path: Path) 
     path.write_text(path.read_text().replace("width_eV: 8.0", "width_eV: 80.0"))
     plan: Any = read_study(path)
     with pytest.raises(DatasetError, match="5 to 240 points are possible"):
-        plan.study.plan(freeze_study(plan, datasets_folder()))
+        plan.study.plan(open_dataset(plan.dataset, datasets_folder()))
 
 
 def test_a_study_from_the_command_line(

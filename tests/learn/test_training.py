@@ -12,6 +12,7 @@ import torch
 
 from htxas.errors import DatasetError
 from htxas.learn.data.dataset import Dataset, freeze
+from htxas.learn.data.door import open_dataset
 from htxas.learn.data.recipe import ModelKind, Recipe
 from htxas.learn.data.source import FileSource
 from htxas.learn.data.split import Split
@@ -26,7 +27,7 @@ from htxas.learn.runs import parallel
 from htxas.learn.runs.config import read_plan
 from htxas.learn.runs.parallel import run_all
 from htxas.learn.runs.run import WEIGHTS, RunSpec, execute
-from htxas.learn.runs.training import freeze_plan, plan_runs, train_plan
+from htxas.learn.runs.training import plan_runs, train_plan
 
 SMALL = Network(widths=(16,), members=2, epochs=60, patience=60, learning_rate=5e-3)
 
@@ -219,7 +220,7 @@ def test_score_knows_perfect_mean_and_worse() -> None:
 
 def test_a_plan_leaves_a_whole_report_folder(training_file: Path, tmp_path: Path) -> None:
     plan = read_plan(training_file)
-    data = freeze_plan(plan, tmp_path / "sets")
+    data = open_dataset(plan.dataset, tmp_path / "sets")
     trained = train_plan(plan, data, tmp_path / "out", workers=0)
     assert set(trained.cards) == {f"{t}-{k}" for t in ("gap", "homo", "molecular_weight") for k in "AB"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
@@ -249,10 +250,10 @@ def test_a_plan_trains_curves_that_it_names_and_draws_them(training_file: Path, 
     )
     training_file.write_text(text.replace("targets", curve, 1))
     plan = read_plan(training_file)
-    assert plan.targets == ("gap", "pdos")
-    assert plan.recipe is not None
-    assert plan.recipe.targets == ("gap",)
-    trained = train_plan(plan, freeze_plan(plan, tmp_path / "sets"), tmp_path / "out", workers=0)
+    assert plan.dataset.targets == ("gap", "pdos")
+    assert plan.dataset.recipe is not None
+    assert plan.dataset.recipe.targets == ("gap",)
+    trained = train_plan(plan, open_dataset(plan.dataset, tmp_path / "sets"), tmp_path / "out", workers=0)
     assert set(trained.cards) == {"gap-A", "pdos-A"}
     for name in ("parity.png", "pdos-A.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
@@ -263,5 +264,5 @@ def test_model_b_is_never_asked_for_its_own_inputs(training_file: Path, tmp_path
     text = training_file.read_text().replace("[gap, homo, molecular_weight]", "[ratio_N_C, gap]")
     training_file.write_text(text)
     plan = read_plan(training_file)
-    names = [s.name for s in plan_runs(plan, freeze_plan(plan, tmp_path / "sets"))]
+    names = [s.name for s in plan_runs(plan, open_dataset(plan.dataset, tmp_path / "sets"))]
     assert names == ["ratio_N_C-A", "gap-A", "gap-B"]

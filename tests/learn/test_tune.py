@@ -12,7 +12,7 @@ import pytest
 from htxas.cli.main import _run
 from htxas.errors import CampaignFileError
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.door import freeze_source
+from htxas.learn.data.door import name_dataset, open_dataset
 from htxas.learn.data.split import Split
 from htxas.learn.nets.network import Network
 from htxas.learn.runs import fitting, trials
@@ -48,7 +48,14 @@ def plan(tuning_file: Path) -> TunePlan:
 
 @pytest.fixture
 def dataset(plan: TunePlan, tmp_path: Path) -> Dataset:
-    return freeze_source(plan.recipe, tmp_path / "sets", file=plan.file)
+    return open_dataset(plan.dataset, tmp_path / "sets")
+
+
+def test_a_frozen_dataset_may_be_searched_on(dataset: Dataset, tuning_file: Path, tmp_path: Path) -> None:
+    name_dataset(dataset, "mine", tmp_path / "sets")
+    text = tuning_file.read_text()
+    tuning_file.write_text(text.replace(text.split("source: ")[1].split("}")[0], "{frozen: mine"))
+    assert open_dataset(read_tuning(tuning_file).dataset, tmp_path / "sets").key == dataset.key
 
 
 def seen(found: Tuned) -> list[Any]:

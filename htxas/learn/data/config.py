@@ -18,12 +18,15 @@ from htxas.learn.data.targets import TARGETS, describe
 __all__ = [
     "DatasetSection",
     "Qm9Files",
+    "SourcedSection",
     "Strict",
+    "Wanted",
     "choice",
     "existing",
     "qm9_files",
     "read_recipe",
     "recipe_of",
+    "wanted_of",
 ]
 
 _Fraction = Annotated[float, Field(ge=0.05, le=0.4)]
@@ -81,6 +84,18 @@ class DatasetSection(Strict):
     split: _Split = _Split()
 
 
+class _Source(Strict):
+    campaign: str | None = None
+    file: str | None = None
+    frozen: str | None = None
+
+
+class SourcedSection(DatasetSection):
+    """The same, and its source: one of a campaign, a file, and a dataset that is frozen already."""
+
+    source: _Source
+
+
 class _RecipeFile(DatasetSection):
     targets: list[str] = []
 
@@ -91,6 +106,61 @@ class Qm9Files:
 
     properties: Path | None
     molecules: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The dataset that a file asks for: :func:`htxas.learn.data.door.open_dataset` makes or finds it.
+
+    Attributes
+    ----------
+    targets
+        What shall be learned, by name: targets and curves.
+    recipe
+        How it is made; None where it is frozen.
+    campaign, file, frozen
+        The source: exactly one is given. ``frozen`` is the name, key or folder of a dataset.
+    qm9
+        Files of QM9 properties to join, or None.
+    """
+
+    targets: tuple[str, ...]
+    recipe: Recipe | None = None
+    campaign: str | None = None
+    file: Path | None = None
+    frozen: str | None = None
+    qm9: Qm9Files | None = None
+
+
+def wanted_of(section: SourcedSection, targets: list[str], path: Path, lines: Lines) -> Wanted:
+    """Return what the section ``dataset`` and the key ``targets`` of the file ``path`` ask for.
+
+    Raises
+    ------
+    CampaignFileError
+        Not one source, a file that is not there, an unknown word, or two things of one name: file, line and key.
+    """
+    source, at = section.source, ("dataset",)
+    if sum(given is not None for given in (source.campaign, source.file, source.frozen)) != 1:
+        raise lines.error((*at, "source"), "give one of campaign, file and frozen")
+    if len(set(targets)) != len(targets):
+        raise lines.error(("targets",), "names one thing twice")
+    if source.frozen is not None:
+        if others := section.model_fields_set - {"source"}:
+            raise lines.error(
+                (*at, min(others)), "a frozen dataset says this itself", "leave it out, or freeze another"
+            )
+        return Wanted(tuple(targets), frozen=source.frozen)
+    file = source.file
+    return Wanted(
+        tuple(targets),
+        recipe_of(section, targets, lines, at),
+        source.campaign,
+        None
+        if file is None
+        else existing(path.resolve().parent, file, lines, (*at, "source", "file"), folder=True),
+        qm9=qm9_files(section, path, lines, at),
+    )
 
 
 def read_recipe(path: Path) -> tuple[Recipe, Qm9Files | None]:

@@ -6,19 +6,44 @@ from pathlib import Path
 
 from htxas.datafile import DatasetFile, published_paths
 from htxas.errors import DatasetError, NotFound
-from htxas.learn.data.config import Qm9Files
+from htxas.learn.data.config import Qm9Files, Wanted
 from htxas.learn.data.dataset import CARD, Dataset, freeze, load
 from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
 from htxas.learn.data.recipe import Recipe
 from htxas.learn.data.source import FileSource, Source, StoreSource
 from htxas.learn.data.source_published import PublishedSource
 
-__all__ = ["find_dataset", "freeze_source", "is_source", "named_datasets", "name_dataset"]
+__all__ = ["find_dataset", "freeze_source", "is_source", "named_datasets", "name_dataset", "open_dataset"]
 
 
 def is_source(path: Path) -> bool:
     """Return whether a path is something to be frozen: a file, or a folder of published ones."""
     return path.is_file() or (path.is_dir() and bool(published_paths(path)))
+
+
+def open_dataset(wanted: Wanted, datasets_dir: Path) -> Dataset:
+    """Freeze the dataset that a file asks for under ``datasets_dir``, or open the one that it names.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`freeze_source`; or the dataset named lacks a target.
+    NotFound
+        There is no dataset of that name.
+    DatabaseUnavailable
+        If the source is a campaign and no server answers.
+    """
+    if wanted.recipe is not None:
+        return freeze_source(
+            wanted.recipe, datasets_dir, campaign=wanted.campaign, file=wanted.file, qm9=wanted.qm9
+        )
+    assert wanted.frozen is not None
+    dataset = find_dataset(wanted.frozen, datasets_dir)
+    curves = {c.name for c in dataset.recipe.curves}
+    for target in wanted.targets:
+        if target not in curves:
+            dataset.target(target)
+    return dataset
 
 
 def freeze_source(

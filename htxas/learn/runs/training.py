@@ -10,7 +10,6 @@ from safetensors.numpy import load_file
 
 from htxas.errors import DatasetError
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.door import find_dataset, freeze_source
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.runs.parallel import Report, run_all
 from htxas.learn.runs.plan import TrainingPlan
@@ -19,7 +18,7 @@ from htxas.learn.runs.queue_cluster import QueueWorkers
 from htxas.learn.runs.run import TEST, RunSpec
 from htxas.learn.runs.summary import write_summary
 
-__all__ = ["MODELS", "Trained", "freeze_plan", "plan_runs", "train_plan"]
+__all__ = ["MODELS", "Trained", "plan_runs", "train_plan"]
 
 MODELS = "models"
 
@@ -47,27 +46,6 @@ class Trained:
     out_dir: Path
 
 
-def freeze_plan(plan: TrainingPlan, datasets_dir: Path) -> Dataset:
-    """Freeze the plan's dataset under ``datasets_dir``, or open the one that it names.
-
-    Raises
-    ------
-    DatasetError
-        As :func:`htxas.learn.data.door.freeze_source`; or the dataset named lacks a target.
-    NotFound
-        There is no dataset of that name.
-    """
-    if plan.frozen is not None:
-        dataset = find_dataset(plan.frozen, datasets_dir)
-        curves = {c.name for c in dataset.recipe.curves}
-        for target in plan.targets:
-            if target not in curves:
-                dataset.target(target)
-        return dataset
-    assert plan.recipe is not None
-    return freeze_source(plan.recipe, datasets_dir, campaign=plan.campaign, file=plan.file, qm9=plan.qm9)
-
-
 def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
     """Return one run per target and model kind, but none that would read its target from its own inputs."""
     if ModelKind.B in plan.models and not dataset.card["ratios"]:
@@ -78,7 +56,7 @@ def plan_runs(plan: TrainingPlan, dataset: Dataset) -> list[RunSpec]:
         )
     specs = [
         RunSpec(dataset.key, (target,), kind, plan.network, plan.seed)
-        for target in plan.targets
+        for target in plan.dataset.targets
         for kind in plan.models
         if not (kind is ModelKind.B and target.startswith("ratio_"))
     ]

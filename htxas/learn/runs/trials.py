@@ -118,7 +118,7 @@ def _attempt_on_worker(
 
 
 def _spec(plan: TunePlan, dataset: Dataset, network: Network) -> RunSpec:
-    return RunSpec(dataset.key, plan.targets, plan.kind, network, plan.seed, split=plan.split)
+    return RunSpec(dataset.key, plan.dataset.targets, plan.kind, network, plan.seed, split=plan.split)
 
 
 def _attempt(dataset_path: str, spec: RunSpec, trial: Any) -> tuple[float | None, str]:

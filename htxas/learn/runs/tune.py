@@ -120,7 +120,7 @@ def _open(plan: TunePlan, dataset: Dataset, out_dir: Path) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
     question = {
-        "dataset": dataset.key, "targets": list(plan.targets), "kind": plan.kind.value, "split": plan.split,
+        "dataset": dataset.key, "targets": list(plan.dataset.targets), "kind": plan.kind.value, "split": plan.split,
         "network": plan.network.to_dict(), "choices": {n: [list(c) if isinstance(c, tuple) else c for c in v]
         for n, v in plan.choices.items()}, "ranges": {n: list(v) for n, v in plan.ranges.items()},
         "pruning": plan.pruning.value, "seed": plan.seed, "code": code_versions(),

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from htxas.campaign.yamlfile import Lines, validate_yaml
-from htxas.learn.data.config import DatasetSection, Qm9Files, Strict, choice, existing, qm9_files, recipe_of
-from htxas.learn.data.recipe import ModelKind, Recipe
+from htxas.learn.data.config import SourcedSection, Strict, Wanted, choice, wanted_of
+from htxas.learn.data.recipe import ModelKind
 from htxas.learn.nets.network import Network
 from htxas.learn.runs.network_section import NetworkSection, network_of
 
@@ -31,15 +31,6 @@ class Pruning(StrEnum):
     NONE = "none"
 
 
-class _Source(Strict):
-    campaign: str | None = None
-    file: str | None = None
-
-
-class _Dataset(DatasetSection):
-    source: _Source
-
-
 class _Search(Strict):
     widths: list[Annotated[list[_Count], Field(min_length=1)]] | None = Field(default=None, min_length=2)
     batch: list[_Count] | None = Field(default=None, min_length=2)
@@ -50,7 +41,7 @@ class _Search(Strict):
 
 class _File(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    dataset: _Dataset
+    dataset: SourcedSection
     targets: list[str] = Field(min_length=1)
     model: str = ModelKind.A.value
     split: str = "molecule"
@@ -69,9 +60,7 @@ class TunePlan:
     ----------
     name
         Names the output folder.
-    recipe, campaign, file, qm9
-        The dataset: exactly one of campaign and file is given.
-    targets, kind, split
+    dataset, kind, split
         What is learned from what.
     network
         The first trial, and what the others keep where nothing is searched.
@@ -82,11 +71,7 @@ class TunePlan:
     """
 
     name: str
-    recipe: Recipe
-    campaign: str | None
-    file: Path | None
-    qm9: Qm9Files | None
-    targets: tuple[str, ...]
+    dataset: Wanted
     kind: ModelKind
     split: str
     network: Network
@@ -106,20 +91,11 @@ def read_tuning(path: Path) -> TunePlan:
         Unknown key or word, nothing to search, or a first net outside of what is searched: file, line and key.
     """
     file, lines = validate_yaml(_File, path)
-    source = file.dataset.source
-    if (source.campaign is None) == (source.file is None):
-        raise lines.error(("dataset", "source"), "give one of campaign and file")
-    recipe = recipe_of(file.dataset, file.targets, lines, ("dataset",))
     network = network_of(file.network, lines, ("network",))
     choices, ranges = _space(file.search, network, lines)
-    at = ("dataset", "source", "file")
     return TunePlan(
         name=file.name,
-        recipe=recipe,
-        campaign=source.campaign,
-        file=None if source.file is None else existing(path.resolve().parent, source.file, lines, at),
-        qm9=qm9_files(file.dataset, path, lines, ("dataset",)),
-        targets=tuple(file.targets),
+        dataset=wanted_of(file.dataset, file.targets, path, lines),
         kind=choice(ModelKind, file.model, lines, ("model",)),
         split=file.split,
         network=network,

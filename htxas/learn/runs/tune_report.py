@@ -75,7 +75,7 @@ def write_tuning(plan: TunePlan, dataset: Dataset, found: Tuned, out_dir: Path) 
     document = {
         "name": plan.name,
         "dataset": {"key": dataset.key, "source": dataset.card["source"]},
-        "targets": list(plan.targets),
+        "targets": list(plan.dataset.targets),
         "best": found.best.number,
         "importance": found.importance,
         "trials": [

@@ -7,8 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from htxas.campaign.yamlfile import load_yaml, validate_part
-from htxas.learn.data.config import Qm9Files, existing, qm9_files, recipe_of
-from htxas.learn.data.recipe import Recipe
+from htxas.learn.data.config import Wanted, wanted_of
 from htxas.learn.studies.file import StudyFile
 from htxas.learn.studies.learning_curve import LearningCurveFile
 from htxas.learn.studies.noise_study import NoiseStudyFile
@@ -43,22 +42,14 @@ class StudyPlan:
         Which study, a key of :data:`STUDIES`.
     study
         The question.
-    recipe
-        How the dataset is made; None where it is frozen.
-    campaign, file, frozen
-        The source: exactly one is given.
-    qm9
-        Files of QM9 properties to join, or None.
+    dataset
+        What is learned from what.
     """
 
     name: str
     kind: str
     study: Study
-    recipe: Recipe | None
-    campaign: str | None
-    file: Path | None
-    frozen: str | None
-    qm9: Qm9Files | None
+    dataset: Wanted
 
 
 def read_study(path: Path) -> StudyPlan:
@@ -80,28 +71,9 @@ def read_study(path: Path) -> StudyPlan:
     file = validate_part(STUDIES[kind], lines, document)
     if len(set(file.seeds)) != len(file.seeds):
         raise lines.error(("seeds",), "names one thing twice")
-    source = file.dataset.source
-    given = [name for name in ("campaign", "file", "frozen") if getattr(source, name) is not None]
-    if len(given) != 1:
-        raise lines.error(("dataset", "source"), "give one of campaign, file and frozen")
-    recipe = qm9 = None
-    if source.frozen is None:
-        recipe = recipe_of(file.dataset, file.targets, lines, ("dataset",))
-        qm9 = qm9_files(file.dataset, path, lines, ("dataset",))
-    elif more := sorted(file.dataset.model_fields_set - {"source"}):
-        raise lines.error(
-            ("dataset", more[0]), "a frozen dataset is as it is", "leave this out, or freeze another"
-        )
-    if len(set(file.targets)) != len(file.targets):
-        raise lines.error(("targets",), "names one thing twice")
-    at = ("dataset", "source", "file")
     return StudyPlan(
         name=file.name,
         kind=str(kind),
         study=file.build(lines),
-        recipe=recipe,
-        campaign=source.campaign,
-        file=None if source.file is None else existing(path.resolve().parent, source.file, lines, at),
-        frozen=source.frozen,
-        qm9=qm9,
+        dataset=wanted_of(file.dataset, file.targets, path, lines),
     )

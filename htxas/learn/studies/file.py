@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from htxas.campaign.yamlfile import Lines
-from htxas.learn.data.config import DatasetSection, Strict, choice
+from htxas.learn.data.config import SourcedSection, Strict, choice
 from htxas.learn.data.recipe import ModelKind
 from htxas.learn.runs.network_section import NetworkSection
 from htxas.learn.studies.study import Study
@@ -20,22 +20,12 @@ Folds = Annotated[int, Field(ge=0, le=50)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
-class _Source(Strict):
-    campaign: str | None = None
-    file: str | None = None
-    frozen: str | None = None
-
-
-class _Dataset(DatasetSection):
-    source: _Source
-
-
 class StudyFile(Strict, ABC):
     """What every study file says."""
 
     study: str
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    dataset: _Dataset
+    dataset: SourcedSection
     targets: Names
     network: NetworkSection = NetworkSection()
     seeds: list[int] = Field(default=[0], min_length=1)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.door import find_dataset, freeze_source
 from htxas.learn.runs.parallel import Report as OnDone
 from htxas.learn.runs.parallel import run_all
 from htxas.learn.runs.queue_cluster import QueueWorkers
@@ -20,7 +19,7 @@ from htxas.learn.studies.config import StudyPlan
 from htxas.learn.studies.results import Results
 from htxas.learn.studies.study import Planned, Report
 
-__all__ = ["RUNS", "Studied", "freeze_study", "run_study"]
+__all__ = ["RUNS", "Studied", "run_study"]
 
 RUNS = "runs"
 
@@ -42,20 +41,6 @@ class Studied:
     report: Report
     document: dict[str, Any]
     out_dir: Path
-
-
-def freeze_study(plan: StudyPlan, datasets_dir: Path) -> Dataset:
-    """Freeze or find the plan's dataset.
-
-    Raises
-    ------
-    DatasetError, NotFound
-        See :func:`htxas.learn.data.door.freeze_source` and :func:`htxas.learn.data.door.find_dataset`.
-    """
-    if plan.recipe is None:
-        assert plan.frozen is not None
-        return find_dataset(plan.frozen, datasets_dir)
-    return freeze_source(plan.recipe, datasets_dir, campaign=plan.campaign, file=plan.file, qm9=plan.qm9)
 
 
 def run_study(

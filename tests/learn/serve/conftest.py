@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from htxas.learn.data.door import open_dataset
 from htxas.learn.runs.config import read_plan
-from htxas.learn.runs.training import Trained, freeze_plan, train_plan
+from htxas.learn.runs.training import Trained, train_plan
 from htxas.learn.serve.formats.measured import Intensity, MeasuredSpectrum
 from htxas.learn.serve.model import Model, find_model
 
@@ -29,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, dataset_file: Path) -> Tra
     path = folder / "t.yaml"
     path.write_text(TRAINING.format(file=dataset_file))
     plan = read_plan(path)
-    return train_plan(plan, freeze_plan(plan, folder / "sets"), folder / "models" / "t", workers=0)
+    return train_plan(plan, open_dataset(plan.dataset, folder / "sets"), folder / "models" / "t", workers=0)
 
 
 @pytest.fixture(scope="session")

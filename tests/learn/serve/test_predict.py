@@ -12,11 +12,12 @@ import pytest
 
 from htxas.errors import DatasetError, NotFound, UserError
 from htxas.learn.data.dataset import load
+from htxas.learn.data.door import open_dataset
 from htxas.learn.data.recipe import Recipe
 from htxas.learn.data.source import FileSource
 from htxas.learn.runs.config import read_plan
 from htxas.learn.runs.run import WEIGHTS
-from htxas.learn.runs.training import Trained, freeze_plan
+from htxas.learn.runs.training import Trained
 from htxas.learn.serve.answers import Prediction
 from htxas.learn.serve.curves import plot_curve, write_curve
 from htxas.learn.serve.formats.measured import Intensity, MeasuredSpectrum
@@ -238,6 +239,6 @@ def test_the_dataset_is_found_beside_the_model_in_its_place_or_elsewhere_or_it_h
 
 def test_a_dataset_made_otherwise_is_refused(model_of: ModelOf, training_file: Path, tmp_path: Path) -> None:
     training_file.write_text(training_file.read_text().replace("points: 240", "points: 200"))
-    other = freeze_plan(read_plan(training_file), tmp_path / "sets")
+    other = open_dataset(read_plan(training_file).dataset, tmp_path / "sets")
     with pytest.raises(DatasetError, match="differ from the model"):
         predict_dataset(model_of("gap-A"), other)
