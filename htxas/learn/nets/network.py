@@ -46,7 +46,8 @@ class Network:
     dropout
         Dropout probability after each hidden layer.
     members
-        Nets that differ in their random numbers only; their mean is the prediction.
+        Nets that differ in their random numbers, and in which half of the validation molecules they stop by; their mean
+        is the prediction.
     epochs
         At most this many passes over the training split.
     patience

@@ -183,7 +183,8 @@ def _card(
             "standardisation": "(x - mean) / scale per column over the training rows; a spectrum column's scale is "
             "its standard deviation, at least 1% of the largest; mean and scale are in the weights file (float64)",
         },
-        "prediction": f"mean of {spec.network.members} nets that differ in random numbers only",
+        "prediction": f"mean of {spec.network.members} nets that differ in random numbers and in the validation rows "
+        "they stop by",
         "interval": f"prediction +- q (spread + floor): {LEVEL:.0%} of new molecules like the validation side's, "
         "by grouped conformal prediction from what members say of molecules they did not stop by"
         + (", at a random point within each 1 eV, not for the whole curve at once" if task.curve else ""),
