@@ -149,7 +149,7 @@ def test_a_frozen_dataset_is_taken_as_it_is(dataset_file: Path, tmp_path: Path) 
     path.write_text(text)
     assert open_dataset(read_study(path).dataset, datasets_folder()).key == first.key
     path.write_text(text.replace("dataset:\n", "dataset:\n  rows: site\n"))
-    with pytest.raises(CampaignFileError, match=r"dataset.rows: a frozen dataset is as it is"):
+    with pytest.raises(CampaignFileError, match=r"dataset.rows: a frozen dataset says this itself"):
         read_study(path)
 
 

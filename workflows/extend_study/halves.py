@@ -1,8 +1,8 @@
 """Did the molecules that `htxas campaign extend` chose teach more than as many drawn at random? Both were computed.
 
-    python workflows/extend_study/halves.py [DATASET.h5] [--start LIST.smi] [--chosen LIST.smi] [--random LIST.smi]
+    python workflows/extend_study/halves.py DATASET.h5 --start LIST.smi --chosen LIST.smi --random LIST.smi
 
-Without arguments: the reference dataset and its lists. Writes curves.json, table.md and curves.png into FOLDER (--out).
+Lists name molecules of the dataset. Writes curves.json, table.md and curves.png into a folder (--out).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from htxas.assets import workflow
 from htxas.learn.choose.halves import run_halves
 from htxas.learn.choose.known import gather
 from htxas.learn.choose.study import curve_plot, markdown, study_targets
@@ -32,11 +31,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    reference = workflow("reference/reference_2.h5").parent
-    parser.add_argument("dataset", type=Path, nargs="?", default=reference / "reference_2.h5")
-    parser.add_argument("--start", type=Path, default=reference / "molecules.smi", help="its first 300 count")
-    parser.add_argument("--chosen", type=Path, default=reference / "chosen.smi")
-    parser.add_argument("--random", type=Path, default=reference / "random.smi")
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--start", type=Path, required=True, help="what both lists were added to")
+    parser.add_argument("--chosen", type=Path, required=True, help="in the order in which they were chosen")
+    parser.add_argument("--random", type=Path, required=True)
     parser.add_argument("--test", type=int, default=90, help="molecules, of the random ones")
     parser.add_argument("--step", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=40)
@@ -50,7 +48,7 @@ def main() -> None:
         task = progress.add_task("learning curves", total=a.repeats)
         curves = run_halves(
             known,
-            names(a.start)[:300],
+            names(a.start),
             names(a.chosen),
             names(a.random),
             test=a.test,

@@ -18,7 +18,7 @@ name: t
 dataset:
   source: {{file: {file}}}
   curves: [{{name: pdos, points: 200}}]
-targets: [gap]
+targets: [gap, pdos]
 network: {{widths: [16], members: 3, epochs: 80, patience: 80, learning_rate: 5.0e-3}}
 """
 
