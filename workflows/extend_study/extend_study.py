@@ -8,7 +8,6 @@ Without a file: the reference dataset. Writes curves.json, table.md and curves.p
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rich.progress import Progress
@@ -16,7 +15,7 @@ from rich.progress import Progress
 from htxas.assets import workflow
 from htxas.learn.choose.known import gather
 from htxas.learn.choose.strategies import Strategy
-from htxas.learn.choose.study import Plan, curve_plot, markdown, run_study, study_targets
+from htxas.learn.choose.study import Plan, run_study, study_targets, write_report
 from htxas.learn.data.recipe import Window
 from htxas.learn.data.source import FileSource
 from htxas.learn.nets.device import deterministic
@@ -46,11 +45,7 @@ def main() -> None:
     with Progress(transient=True) as progress, deterministic():
         task = progress.add_task("learning curves", total=plan.repeats * len(Strategy))
         curves = run_study(known, plan, lambda: progress.advance(task))
-    a.out.mkdir(parents=True, exist_ok=True)
-    (a.out / "curves.json").write_text(json.dumps(curves.to_dict(), indent=1) + "\n")
-    (a.out / "table.md").write_text(markdown(curves))
-    curve_plot(curves, a.out / "curves.png")
-    print(markdown(curves))
+    print(write_report(curves, a.out))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ Lists name molecules of the dataset. Writes curves.json, table.md and curves.png
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rich.progress import Progress
 
 from htxas.learn.choose.halves import run_halves
 from htxas.learn.choose.known import gather
-from htxas.learn.choose.study import curve_plot, markdown, study_targets
+from htxas.learn.choose.study import study_targets, write_report
 from htxas.learn.data.recipe import Window
 from htxas.learn.data.source import FileSource
 from htxas.learn.nets.device import deterministic
@@ -58,11 +57,7 @@ def main() -> None:
             seed=a.seed,
             on_done=lambda: progress.advance(task),
         )
-    a.out.mkdir(parents=True, exist_ok=True)
-    (a.out / "curves.json").write_text(json.dumps(curves.to_dict(), indent=1) + "\n")
-    (a.out / "table.md").write_text(markdown(curves))
-    curve_plot(curves, a.out / "curves.png")
-    print(markdown(curves))
+    print(write_report(curves, a.out))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,17 @@ from htxas.learn.choose.forest import Forest
 from htxas.learn.choose.known import Known
 from htxas.learn.choose.strategies import Strategy, by_diversity, by_uncertainty
 
-__all__ = ["ERRORS", "Curves", "Plan", "curve_plot", "errors", "markdown", "run_study", "verdicts"]
+__all__ = [
+    "ERRORS",
+    "Curves",
+    "Plan",
+    "curve_plot",
+    "errors",
+    "markdown",
+    "run_study",
+    "verdicts",
+    "write_report",
+]
 
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -300,6 +311,16 @@ def curve_plot(curves: Curves, path: Path) -> None:
     figure.supxlabel("computed molecules (bars: standard error of the difference from random)", fontsize=9)
     figure.supylabel("error / spread", fontsize=9)
     figure.savefig(path, dpi=130)
+
+
+def write_report(curves: Curves, folder: Path) -> str:
+    """Write ``curves.json``, ``table.md`` and ``curves.png`` into a folder; return the table."""
+    text = markdown(curves)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "curves.json").write_text(json.dumps(curves.to_dict(), indent=1) + "\n")
+    (folder / "table.md").write_text(text)
+    curve_plot(curves, folder / "curves.png")
+    return text
 
 
 def study_targets(properties: Sequence[str]) -> tuple[str, ...]:

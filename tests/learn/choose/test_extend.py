@@ -21,7 +21,16 @@ from htxas.learn.choose.halves import run_halves
 from htxas.learn.choose.known import Known, gather
 from htxas.learn.choose.next_campaign import free_name, write_campaign
 from htxas.learn.choose.strategies import Strategy
-from htxas.learn.choose.study import ERRORS, Plan, curve_plot, markdown, run_study, study_targets, verdicts
+from htxas.learn.choose.study import (
+    ERRORS,
+    Plan,
+    curve_plot,
+    markdown,
+    run_study,
+    study_targets,
+    verdicts,
+    write_report,
+)
 from htxas.learn.data.recipe import Window
 from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
 from tests.learn.test_store_source import PARAMETERS, _finish, _site_result
@@ -158,6 +167,8 @@ def test_study(known: Known, tmp_path: Path) -> None:
     assert len(verdicts(curves)) == 2 * len(ERRORS)
     assert "random choice" in markdown(curves)
     curve_plot(curves, tmp_path / "c.png")
+    assert write_report(curves, tmp_path / "report") == (tmp_path / "report" / "table.md").read_text()
+    assert (tmp_path / "report" / "curves.json").read_text() == json.dumps(curves.to_dict(), indent=1) + "\n"
     assert json.loads(json.dumps(curves.to_dict()))["molecules"] == 120
     assert study_targets(("gap",)) == ("excitation_energy", "gap")
     with pytest.raises(DatasetError, match="lower --start"):

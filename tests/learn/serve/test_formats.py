@@ -231,6 +231,9 @@ def test_units_that_contradict_each_other_and_columns_where_there_are_none(tmp_p
     table = _write(tmp_path / "a.csv", "energy_eV,mu\n" + _pairs(","))
     with pytest.raises(UserError, match="energies are in eV, not keV"):
         read_spectrum(table, energy_unit="keV")
+    for name, text in (("i.os", COREX + _corex_rows()), ("xmu.dat", FEFF + _feff_rows())):
+        with pytest.raises(UserError, match="energies are in eV, not keV"):
+            read_spectrum(_write(tmp_path / name, text), energy_unit="keV")
     with pytest.raises(UserError, match="this file has one intensity"):
         read_spectrum(_write(tmp_path / "g.msa", MSA + _msa_numbers()), column="mu")
     with pytest.raises(UserError, match="no such file"):

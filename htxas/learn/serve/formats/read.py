@@ -6,7 +6,7 @@ from pathlib import Path
 
 from htxas.errors import DatasetError
 from htxas.learn.serve.formats.corex import is_corex, read_corex
-from htxas.learn.serve.formats.measured import MeasuredSpectrum
+from htxas.learn.serve.formats.measured import MeasuredSpectrum, energy_factor
 from htxas.learn.serve.formats.msa import is_msa, read_msa
 from htxas.learn.serve.formats.table import read_table
 from htxas.learn.serve.formats.xdi import is_xdi, read_xdi
@@ -50,6 +50,7 @@ def read_spectrum(
         if known:
             if column is not None:
                 raise DatasetError(one_column, where=str(path))
+            energy_factor("eV", energy_unit, str(path))
             return read(path, text)
     first = _FIRST_LINES.get(path.suffix.lower())
     if first is not None:
