@@ -23,24 +23,25 @@ def dataset() -> None:
 @click.argument("name")
 @click.option(
     "--from",
-    "source",
+    "sources",
     required=True,
+    multiple=True,
     metavar="CAMPAIGN|FILE|FOLDER",
-    help="A campaign, an exported file, or (a folder of) files of the published database.",
+    help="A campaign, an exported file, or (a folder of) files of the published database. May be repeated.",
 )
 @click.option(
     "--recipe", type=click.Path(path_type=Path), required=True, help="What is taken of it: a YAML file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
-def freeze(name: str, source: str, recipe: Path, as_json: bool) -> None:
-    """Read a source once and keep what a recipe asks for, as NAME.
+def freeze(name: str, sources: tuple[str, ...], recipe: Path, as_json: bool) -> None:
+    """Read a source, or several, once and keep what a recipe asks for, as NAME.
 
     The same content gives the same dataset. A recipe says rows (molecule or site), window, broadening, targets,
     curves (densities of states) and how large the sides of its splits are: see templates/dataset.yaml.
 
     \b
     htxas dataset freeze quick --from quickstart --recipe templates/dataset.yaml
-    htxas dataset freeze big --from reference.h5 --recipe pdos.yaml
+    htxas dataset freeze big --from reference.h5 --from my-extension --recipe pdos.yaml
     htxas dataset freeze published --from published_files/ --recipe published.yaml
     """
     from rich.console import Console
@@ -50,14 +51,12 @@ def freeze(name: str, source: str, recipe: Path, as_json: bool) -> None:
     from htxas.settings import datasets_folder
 
     asked, qm9 = read_recipe(recipe)
-    path = Path(source).expanduser()
+    paths = [Path(source).expanduser() for source in sources]
+    files = [path for path in paths if is_source(path)]
+    campaigns = [s for s, path in zip(sources, paths, strict=True) if path not in files]
     folder = datasets_folder()
-    with Console(stderr=True).status(f"reading {source}"):
-        found = (
-            freeze_source(asked, folder, file=path, qm9=qm9)
-            if is_source(path)
-            else freeze_source(asked, folder, campaign=source, qm9=qm9)
-        )
+    with Console(stderr=True).status(f"reading {', '.join(sources)}"):
+        found = freeze_source(asked, folder, campaigns=campaigns, files=files, qm9=qm9)
     name_dataset(found, name, folder)
     _show(found, name, as_json)
 

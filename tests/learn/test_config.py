@@ -14,8 +14,8 @@ def test_defaults_are_the_published_settings(tmp_path: Path) -> None:
     path = tmp_path / "t.yaml"
     path.write_text("name: x\ndataset:\n  source: {campaign: demo}\ntargets: [gap]\n")
     plan = read_plan(path)
-    assert plan.dataset.campaign == "demo"
-    assert plan.dataset.file is None
+    assert plan.dataset.campaigns == ("demo",)
+    assert plan.dataset.files == ()
     assert plan.dataset.recipe is not None
     window = plan.dataset.recipe.window
     assert (window.points, window.step_eV, window.start_eV) == (240, 0.1, -4.0)
@@ -29,7 +29,7 @@ def test_files_are_found_beside_the_training_file(training_file: Path, dataset_f
     link = training_file.parent / "here.h5"
     link.symlink_to(dataset_file)
     training_file.write_text(training_file.read_text().replace(str(dataset_file), "here.h5"))
-    assert read_plan(training_file).dataset.file == link
+    assert read_plan(training_file).dataset.files == (link,)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_files_are_found_beside_the_training_file(training_file: Path, dataset_f
         ("start_eV: -4.0", "start_eV: -4 eV", r":4: dataset.window.start_eV: a number in eV is needed"),
         ("excitation_energy", "onset", r":4: dataset.window.align: 'onset' is not one of"),
         ("test: 0.2", "test: 0.9", r":5: dataset.split.test: .*0.4"),
-        ("source: {", "source: {campaign: c, ", r":3: dataset.source: give one of campaign, file and frozen"),
+        ("source: {", "source: {frozen: c, ", r":3: dataset.source: give campaigns and files, or frozen"),
         ("gap, homo", "gap, qm9_mu", r":6: targets.1: qm9_mu needs dataset.qm9.properties"),
         ("name: synthetic", "name: ../up", r":1: name: "),
         (".h5}", ".h5x}", r":3: dataset.source.file: there is no file"),

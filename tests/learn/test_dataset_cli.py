@@ -243,5 +243,5 @@ def test_a_frozen_dataset_is_not_changed_by_a_training_file(tmp_path: Path) -> N
         read_plan(training(tmp_path, "mine", "  window: {points: 100}\n"))
     path = training(tmp_path, "mine")
     path.write_text(path.read_text().replace("frozen: mine", "frozen: mine, campaign: x"))
-    with pytest.raises(CampaignFileError, match="give one of campaign, file and frozen"):
+    with pytest.raises(CampaignFileError, match="give campaigns and files, or frozen"):
         read_plan(path)

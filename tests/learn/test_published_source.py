@@ -60,7 +60,7 @@ def copy(published: Path, tmp_path: Path) -> Path:
 def freeze(published: Path, tmp_path: Path) -> Freeze:
     def frozen(path: Path, recipe: Recipe, *, molecules: bool = True) -> Dataset:
         qm9 = Qm9Files(None, published / "molecules.csv") if molecules else None
-        return freeze_source(recipe, tmp_path / "sets", file=path, qm9=qm9)
+        return freeze_source(recipe, tmp_path / "sets", files=[path], qm9=qm9)
 
     return frozen
 
@@ -247,12 +247,14 @@ def test_molecules_that_are_not_in_the_file_are_left_out_and_counted(published: 
     lines = (published / "molecules.csv").read_text().splitlines()
     (tmp_path / "few.csv").write_text("\n".join(lines[:-4]) + "\n")
     data = freeze_source(
-        MOLECULES, tmp_path / "sets", file=published, qm9=Qm9Files(None, tmp_path / "few.csv")
+        MOLECULES, tmp_path / "sets", files=[published], qm9=Qm9Files(None, tmp_path / "few.csv")
     )
     assert data.card["counts"]["left_out"] == {"not in the file of molecules": 4}
     (tmp_path / "few.csv").write_text("gdb_id,smiles\nmethane,C\n")
     with pytest.raises(DatasetError, match=r"few.csv:2: not a number"):
-        freeze_source(MOLECULES, tmp_path / "sets", file=published, qm9=Qm9Files(None, tmp_path / "few.csv"))
+        freeze_source(
+            MOLECULES, tmp_path / "sets", files=[published], qm9=Qm9Files(None, tmp_path / "few.csv")
+        )
 
 
 def test_one_file_is_enough_for_what_it_tells(published: Path, freeze: Freeze) -> None:
@@ -315,8 +317,8 @@ def test_our_own_export_gives_our_own_spectra_in_another_unit(
     rows: Rows, exported: Path, tmp_path: Path
 ) -> None:
     recipe = Recipe(("excitation_energy", "molecular_weight", "sp3_ratio"), rows=rows)
-    ours = freeze_source(recipe, tmp_path / "sets", file=REFERENCE)
-    theirs = freeze_source(recipe, tmp_path / "sets", file=exported)
+    ours = freeze_source(recipe, tmp_path / "sets", files=[REFERENCE])
+    theirs = freeze_source(recipe, tmp_path / "sets", files=[exported])
     assert theirs.card["method"]["engine"] == "published"
     assert theirs.card["method"]["parameters_key"] != ours.card["method"]["parameters_key"]
     assert "not oscillator strengths" in theirs.card["input"]["unit"]

@@ -19,7 +19,7 @@ from htxas.errors import DatasetError, NotFound
 from htxas.learn.data.dataset import freeze
 from htxas.learn.data.recipe import Recipe
 from htxas.learn.data.records import Method
-from htxas.learn.data.source import FileSource, StoreSource, store_record
+from htxas.learn.data.source import FileSource, SeveralSources, StoreSource, store_record
 from htxas.store.outcomes import done
 from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
 
@@ -145,3 +145,24 @@ def test_a_model_from_a_file_predicts_a_molecule_of_the_database(
     shown = capsys.readouterr().out
     assert "htxas site show SITE" in shown
     assert known[0]["sites"][0]["key"][:8] in shown
+
+
+def test_a_campaign_and_what_extends_it_are_one_dataset(
+    campaign: Any, synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    recipe = Recipe(targets=("gap", "excitation_energy"))
+    stored = StoreSource(campaign, "synthetic")
+    file = FileSource(synthetic.write_file(tmp_path / "more.h5", MOLECULES + 5))
+    both = freeze(SeveralSources.of([stored, file]), recipe, tmp_path)
+    assert both.card["counts"]["molecules"] == MOLECULES + 5
+    assert both.card["counts"]["left_out"] == {"in two sources, taken once": MOLECULES}
+    assert both.card["query"]["sources"] == [dict(s.query) for s in SeveralSources.of([file, stored]).sources]
+    assert freeze(SeveralSources.of([file, stored]), recipe, tmp_path).key == both.key
+    alone = freeze(file, recipe, tmp_path)
+    assert np.allclose(both.spectra, alone.spectra, rtol=1e-5, atol=1e-7)
+    assert both.ids == alone.ids
+
+
+def test_one_source_twice_is_refused(campaign: Any) -> None:
+    with pytest.raises(DatasetError, match="two sources are the same"):
+        SeveralSources.of([StoreSource(campaign, "synthetic")] * 2)

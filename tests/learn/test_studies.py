@@ -122,7 +122,7 @@ def test_large_molecules_are_never_trained_on(dataset_file: Path, tmp_path: Path
         ("learning_curve", "seeds", "seed", r":7: seed: unknown key.*'seeds'"),
         ("learning_curve", "[0, 1]", "[1, 1]", r":7: seeds: names one thing twice"),
         ("learning_curve", "[gap, homo]", "[gap, hommo]", r":5: targets.1: no target is called 'hommo'"),
-        ("learning_curve", "{file:", "{frozen: x, file:", r"give one of campaign, file and frozen"),
+        ("learning_curve", "{file:", "{frozen: x, file:", r"give campaigns and files, or frozen"),
         ("noise_study", "0.3", "0.4", r":8: smoothing_eV.0: .*odd number of steps"),
         ("noise_study", "epochs: 6", "epocs: 6", r":9: network.epocs: unknown key.*'epochs'"),
         ("pdos_model", "chen2023", "chen2024", r":6: networks.other.preset: no preset .*'chen2023'"),

@@ -1,8 +1,8 @@
 """Did the molecules that `htxas campaign extend` chose teach more than as many drawn at random? Both were computed.
 
-    python workflows/extend_study/halves.py DATASET.h5 --start LIST.smi --chosen LIST.smi --random LIST.smi
+    python workflows/extend_study/halves.py DATASET.h5 [MORE.h5 ...] --start LIST.smi --chosen LIST.smi --random LIST.smi
 
-Lists name molecules of the dataset. Writes curves.json, table.md and curves.png into a folder (--out).
+Lists name molecules of the datasets. Writes curves.json, table.md and curves.png into a folder (--out).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", type=Path)
+    parser.add_argument("datasets", type=Path, nargs="+", metavar="DATASET.h5")
     parser.add_argument("--start", type=Path, required=True, help="what both lists were added to")
     parser.add_argument("--chosen", type=Path, required=True, help="in the order in which they were chosen")
     parser.add_argument("--random", type=Path, required=True)
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("halves"))
     a = parser.parse_args()
     properties = tuple(a.properties or ("gap", "lumo"))
-    known = gather([FileSource(a.dataset)], study_targets(properties), Window())
+    known = gather([FileSource(path) for path in a.datasets], study_targets(properties), Window())
     with Progress(transient=True) as progress, deterministic():
         task = progress.add_task("learning curves", total=a.repeats)
         curves = run_halves(

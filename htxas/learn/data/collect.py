@@ -180,12 +180,12 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
     first: SpectrumRecord | None = None
     for record in source.records(recipe):
         where = f"molecule {record.name}"
-        if record.name in state.seen:
-            raise DatasetError("the name occurs twice", where=where)
-        state.seen.add(record.name)
         if isinstance(record, LeftOut):
             state.left_out.setdefault(record.reason, []).append(record.name)
             continue
+        if record.name in state.seen:
+            raise DatasetError("the name occurs twice", where=where)
+        state.seen.add(record.name)
         first = first or record
         _check_alike(record, first, where)
         smiles = canonical_smiles(record.smiles, where) if record.smiles else None

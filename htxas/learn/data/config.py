@@ -85,13 +85,13 @@ class DatasetSection(Strict):
 
 
 class _Source(Strict):
-    campaign: str | None = None
-    file: str | None = None
+    campaign: str | list[str] | None = None
+    file: str | list[str] | None = None
     frozen: str | None = None
 
 
 class SourcedSection(DatasetSection):
-    """The same, and its source: one of a campaign, a file, and a dataset that is frozen already."""
+    """The same, and its source: campaigns, files, or a dataset that is frozen already."""
 
     source: _Source
 
@@ -118,16 +118,18 @@ class Wanted:
         What shall be learned, by name: targets and curves.
     recipe
         How it is made; None where it is frozen.
-    campaign, file, frozen
-        The source: exactly one is given. ``frozen`` is the name, key or folder of a dataset.
+    campaigns, files
+        The sources, unless it is frozen.
+    frozen
+        The name, key or folder of a dataset.
     qm9
         Files of QM9 properties to join, or None.
     """
 
     targets: tuple[str, ...]
     recipe: Recipe | None = None
-    campaign: str | None = None
-    file: Path | None = None
+    campaigns: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
     frozen: str | None = None
     qm9: Qm9Files | None = None
 
@@ -138,11 +140,13 @@ def wanted_of(section: SourcedSection, targets: list[str], path: Path, lines: Li
     Raises
     ------
     CampaignFileError
-        Not one source, a file that is not there, an unknown word, or two things of one name: file, line and key.
+        No source, a frozen one beside another, a file that is not there, an unknown word, or two things of one name:
+        file, line and key.
     """
     source, at = section.source, ("dataset",)
-    if sum(given is not None for given in (source.campaign, source.file, source.frozen)) != 1:
-        raise lines.error((*at, "source"), "give one of campaign, file and frozen")
+    campaigns, files = _listed(source.campaign), _listed(source.file)
+    if bool(campaigns or files) == (source.frozen is not None):
+        raise lines.error((*at, "source"), "give campaigns and files, or frozen")
     if len(set(targets)) != len(targets):
         raise lines.error(("targets",), "names one thing twice")
     if source.frozen is not None:
@@ -151,16 +155,20 @@ def wanted_of(section: SourcedSection, targets: list[str], path: Path, lines: Li
                 (*at, min(others)), "a frozen dataset says this itself", "leave it out, or freeze another"
             )
         return Wanted(tuple(targets), frozen=source.frozen)
-    file = source.file
+    here, where = path.resolve().parent, (*at, "source", "file")
     return Wanted(
         tuple(targets),
         recipe_of(section, targets, lines, at),
-        source.campaign,
-        None
-        if file is None
-        else existing(path.resolve().parent, file, lines, (*at, "source", "file"), folder=True),
+        campaigns,
+        tuple(existing(here, file, lines, where, folder=True) for file in files),
         qm9=qm9_files(section, path, lines, at),
     )
+
+
+def _listed(given: str | list[str] | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def read_recipe(path: Path) -> tuple[Recipe, Qm9Files | None]:

@@ -1,7 +1,9 @@
-"""One door to all sources: a campaign of the database, or a file, read once and frozen."""
+"""One door to all sources: campaigns of the database, or files, read once and frozen."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from htxas.datafile import DatasetFile, published_paths
@@ -10,7 +12,7 @@ from htxas.learn.data.config import Qm9Files, Wanted
 from htxas.learn.data.dataset import CARD, Dataset, freeze, load
 from htxas.learn.data.qm9 import QM9_PREFIX, Qm9Table
 from htxas.learn.data.recipe import Recipe
-from htxas.learn.data.source import FileSource, Source, StoreSource
+from htxas.learn.data.source import FileSource, SeveralSources, Source, StoreSource
 from htxas.learn.data.source_published import PublishedSource
 
 __all__ = ["find_dataset", "freeze_source", "is_source", "named_datasets", "name_dataset", "open_dataset"]
@@ -31,11 +33,11 @@ def open_dataset(wanted: Wanted, datasets_dir: Path) -> Dataset:
     NotFound
         There is no dataset of that name.
     DatabaseUnavailable
-        If the source is a campaign and no server answers.
+        If a source is a campaign and no server answers.
     """
     if wanted.recipe is not None:
         return freeze_source(
-            wanted.recipe, datasets_dir, campaign=wanted.campaign, file=wanted.file, qm9=wanted.qm9
+            wanted.recipe, datasets_dir, campaigns=wanted.campaigns, files=wanted.files, qm9=wanted.qm9
         )
     assert wanted.frozen is not None
     dataset = find_dataset(wanted.frozen, datasets_dir)
@@ -50,18 +52,18 @@ def freeze_source(
     recipe: Recipe,
     datasets_dir: Path,
     *,
-    campaign: str | None = None,
-    file: Path | None = None,
+    campaigns: Sequence[str] = (),
+    files: Sequence[Path] = (),
     qm9: Qm9Files | None = None,
 ) -> Dataset:
-    """Freeze a dataset under ``datasets_dir``; a campaign is read from the open database.
+    """Freeze a dataset under ``datasets_dir``; campaigns are read from the open database.
 
     Parameters
     ----------
     recipe
         What is taken.
-    campaign, file
-        The source, one of them: a campaign's name, or a dataset file or (a folder of) files of the published layout.
+    campaigns, files
+        The sources: campaigns by name, and dataset files or (a folder of) files of the published layout.
     qm9
         Properties to join, and SMILES of molecules that the source knows by number.
 
@@ -70,20 +72,22 @@ def freeze_source(
     DatasetError
         See :func:`htxas.learn.data.dataset.freeze`.
     DatabaseUnavailable
-        If the source is a campaign and no server answers.
+        If a source is a campaign and no server answers.
     """
     table = None
     columns = [t.removeprefix(QM9_PREFIX) for t in recipe.targets if t.startswith(QM9_PREFIX)]
     if qm9 is not None and qm9.properties is not None and columns:
         table = Qm9Table.read(qm9.properties, qm9.molecules, columns)
-    if file is not None:
-        return freeze(_file_source(file, recipe, qm9), recipe, datasets_dir, qm9=table)
-    assert campaign is not None
-    _refuse_molecules(qm9)
-    from htxas.store.store import Store  # a file needs no database driver
+    sources: list[Source] = [_file_source(file, recipe, qm9) for file in files]
+    with ExitStack() as stack:
+        if campaigns:
+            _refuse_molecules(qm9)
+            from htxas.store.store import Store  # a file needs no database driver
 
-    with Store.open() as store:
-        return freeze(StoreSource(store, campaign), recipe, datasets_dir, qm9=table)
+            store = stack.enter_context(Store.open())
+            sources += [StoreSource(store, campaign) for campaign in campaigns]
+        source = sources[0] if len(sources) == 1 else SeveralSources.of(sources)
+        return freeze(source, recipe, datasets_dir, qm9=table)
 
 
 def _file_source(path: Path, recipe: Recipe, qm9: Qm9Files | None) -> Source:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from htxas.datafile import DatasetFile, MoleculeEntry
 from htxas.domain.identity import content_key
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from htxas.store.records import MolecularSpectrum
     from htxas.store.store import Store
 
-__all__ = ["FileSource", "Source", "StoreSource", "store_record"]
+__all__ = ["FileSource", "SeveralSources", "Source", "StoreSource", "store_record"]
+
+_TWICE = "in two sources, taken once"
 
 
 class Source(Protocol):
@@ -116,6 +118,60 @@ class FileSource:
             for entry in data:
                 if entry.complete:
                     yield _entry_record(entry, data.meta.engine, parameters_key)
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralSources:
+    """What several sources have: a campaign and its extensions, say.
+
+    Attributes
+    ----------
+    sources
+        Sorted by what is asked of them, so that the order in which they were named does not matter.
+    """
+
+    sources: tuple[Source, ...]
+
+    @classmethod
+    def of(cls, sources: Sequence[Source]) -> Self:
+        """Return them as one.
+
+        Raises
+        ------
+        DatasetError
+            If two of them are the same.
+        """
+        by_key = {content_key(s.query): s for s in sources}
+        if len(by_key) != len(sources):
+            raise DatasetError(
+                "two sources are the same", where=", ".join(s.label for s in sources), hint="name each once"
+            )
+        return cls(tuple(by_key[key] for key in sorted(by_key)))
+
+    @property
+    def query(self) -> Mapping[str, Any]:
+        """What is asked of each."""
+        return {"sources": [dict(s.query) for s in self.sources]}
+
+    @property
+    def label(self) -> str:
+        """Names for people."""
+        return ", ".join(s.label for s in self.sources)
+
+    def records(self, recipe: Recipe) -> Iterator[SpectrumRecord | LeftOut]:
+        """Yield the molecules of each; one that is complete in two of them comes once, and is counted."""
+        complete: set[str] = set()
+        for source in self.sources:
+            own: set[str] = set()
+            for record in source.records(recipe):
+                if isinstance(record, SpectrumRecord):
+                    if record.key in complete:
+                        yield LeftOut(record.name, _TWICE)
+                        continue
+                    if not record.missing:
+                        own.add(record.key)
+                yield record
+            complete |= own
 
 
 def _entry_record(entry: MoleculeEntry, engine: str, parameters_key: str) -> SpectrumRecord:
