@@ -1,6 +1,6 @@
 """Did the molecules that `htxas campaign extend` chose teach more than as many drawn at random? Both were computed.
 
-    python workflows/extend_study/halves.py DATASET.h5 [MORE.h5 ...] --start LIST.smi --chosen LIST.smi --random LIST.smi
+    python workflows/extend_study/halves.py DATASET.h5 [MORE.h5 ...] --start S.smi --chosen C.smi --random R.smi
 
 Lists name molecules of the datasets. Writes curves.json, table.md and curves.png into a folder (--out).
 """
