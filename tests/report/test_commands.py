@@ -151,3 +151,54 @@ def test_export_spectrum_is_the_one_the_store_assembled(run: Any, filled_store: 
     assert got is not None
     assert got.start == stored.start
     assert abs(got.intensity - stored.intensity).max() < 1e-7
+
+
+def measured_file(run: Any, path: Path, *, shift_eV: float, factor: float, column: str = "f_per_eV") -> Path:
+    """Write ethanol's own spectrum, moved and scaled."""
+    spectrum = json.loads(ok(run(molecule, "show", "ethanol", "--json")))["spectrum"]
+    rows = zip(spectrum["energies_eV"], spectrum["total_x_y_z"], strict=True)
+    lines = [f"{e + shift_eV:.4f},{factor * columns[0]:.8g}" for e, columns in rows]
+    path.write_text("\n".join([f"energy_eV,{column}", *lines]) + "\n")
+    return path
+
+
+def test_a_measured_spectrum_is_laid_over_a_molecule(run: Any, tmp_path: Path) -> None:
+    path = measured_file(run, tmp_path / "m.csv", shift_eV=0.6, factor=0.9)
+    said = ok(run(molecule, "measured", "ethanol", str(path)))
+    assert "measured +0.60 eV from computed, the best of -3 to 3 eV" in said
+    assert "measured 0.9 of computed" in said
+    assert said.splitlines()[-1] == "ethanol-measured.png"
+    assert (tmp_path / "ethanol-measured.png").stat().st_size > 10_000
+    given = json.loads(
+        ok(run(molecule, "measured", "ethanol", str(path), "--shift", "0.5", "--range", "-2", "6", "--json"))
+    )
+    assert given["shift_eV"] == 0.5
+    assert given["searched_eV"] is None
+    assert given["one_unit"]
+    assert given["unshifted"] < given["correlation"] < 1
+    raw = measured_file(run, tmp_path / "raw.csv", shift_eV=0.6, factor=300.0, column="mutrans")
+    assert "strength     not in one unit: measured divided by 300" in ok(
+        run(molecule, "measured", "ethanol", str(raw))
+    )
+
+
+def test_what_cannot_be_laid_over_is_refused_in_a_line(run: Any, tmp_path: Path) -> None:
+    path = measured_file(run, tmp_path / "m.csv", shift_eV=0.0, factor=1.0)
+    unfinished = run(molecule, "measured", "propanone", str(path), "-c", "quickstart").exception
+    assert isinstance(unfinished, UserError)
+    assert "1 of 2 sites are not done" in str(unfinished)
+    short = tmp_path / "short.csv"
+    short.write_text("\n".join(path.read_text().splitlines()[:40]) + "\n")
+    apart = run(molecule, "measured", "ethanol", str(short)).exception
+    assert isinstance(apart, UserError)
+    assert "ethanol, short.csv" in str(apart)
+    assert "are left to compare" in str(apart)
+
+
+def test_a_spectrum_of_another_absorber_is_refused(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "o.xdi"
+    head = "# XDI/1.0\n# Element.symbol: O\n# Element.edge: K\n# Column.1: energy eV\n# Column.2: mutrans\n#---\n"
+    path.write_text(head + "\n".join(f"{280 + i} {i % 7}" for i in range(40)) + "\n")
+    error = run(molecule, "measured", "ethanol", str(path)).exception
+    assert isinstance(error, UserError)
+    assert "says it is O K; ethanol was computed at C K" in str(error)
