@@ -11,6 +11,7 @@ import click
 from htxas.cli._progress import progress
 
 if TYPE_CHECKING:
+    from htxas.datafile import MoleculeEntry, SiteEntry
     from htxas.learn.choose.outliers import Judgement
     from htxas.learn.choose.sites import SiteRow, SiteTable
     from htxas.store.store import Store
@@ -24,15 +25,16 @@ _SHOWN = 3
 @click.argument("campaign", required=False)
 @click.option(
     "--file",
-    "file",
+    "files",
     type=click.Path(path_type=Path),
+    multiple=True,
     metavar="FILE.h5",
-    help="An exported dataset file instead.",
+    help="An exported dataset file instead. May be repeated.",
 )
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Show at most so many.")
 @click.option("--seed", default=0, show_default=True, help="Of the model.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with every view of each site.")
-def outliers(campaign: str | None, file: Path | None, top: int, seed: int, as_json: bool) -> None:
+def outliers(campaign: str | None, files: tuple[Path, ...], top: int, seed: int, as_json: bool) -> None:
     """List finished sites whose energies or spectrum are far from what their surroundings say.
 
     Each site is compared with a model of the other molecules' sites (from their surroundings in three dimensions)
@@ -42,19 +44,19 @@ def outliers(campaign: str | None, file: Path | None, top: int, seed: int, as_js
     \b
     htxas site outliers qm9
     htxas site outliers qm9 --top 5 --json | jq '.sites[].site'
-    htxas site outliers --file reference.h5
+    htxas site outliers --file reference.h5 --file extension.h5
     """
     from htxas.errors import UserError
     from htxas.learn.choose.outliers import judge
     from htxas.learn.choose.sites import file_sites, tabulate
 
-    if (campaign is None) == (file is None):
+    if (campaign is None) == (not files):
         raise UserError("give one of CAMPAIGN and --file FILE.h5", where="htxas site outliers")
-    if file is not None:
+    if files:
         with progress("reading sites", None, quiet=as_json) as advance:
-            table = tabulate(_counted(file_sites(file), advance))
+            table = tabulate(_counted(file_sites(files), advance))
         found = judge(table, seed=seed)
-        histories = _file_histories(file, table, found.flagged[:top])
+        histories = _file_histories(files, table, found.flagged[:top])
     else:
         from htxas.learn.choose.sites import store_sites
         from htxas.store.store import Store
@@ -70,7 +72,7 @@ def outliers(campaign: str | None, file: Path | None, top: int, seed: int, as_js
 
         click.echo(to_json(_document(table, found, histories)))
         return
-    _print(campaign or str(file), table, found, histories)
+    _print(campaign or ", ".join(map(str, files)), table, found, histories)
 
 
 def _counted(sites: Iterator[SiteRow], advance: Callable[[int], None]) -> Iterator[SiteRow]:
@@ -106,24 +108,35 @@ def _store_histories(
     return found
 
 
-def _file_histories(file: Path, table: SiteTable, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
+def _file_histories(
+    files: Sequence[Path], table: SiteTable, rows: Sequence[int]
+) -> dict[int, dict[str, Any]]:
     from htxas.datafile import DatasetFile
 
-    found = {}
-    with DatasetFile(file) as data:
-        for row in rows:
-            entry = data.molecule(table.molecules[row])
-            site = next(s for s in entry.sites if s.key == table.keys[row])
-            found[row] = {
-                "smiles": entry.smiles,
-                "attempts": None,  # a file does not tell
-                "history": [],
-                "corrections": None if site.corrections is None else list(site.corrections),
-                "another_state": None if site.another_state is None else list(site.another_state),
-                "directory": None,
-                "show": None,
-            }
-    return found
+    found: dict[int, dict[str, Any]] = {}
+    for file in files:
+        with DatasetFile(file) as data:
+            there = set(data.names())
+            for row in rows:
+                if row in found or table.molecules[row] not in there:
+                    continue
+                entry = data.molecule(table.molecules[row])
+                site = next((s for s in entry.sites if s.key == table.keys[row]), None)
+                if site is not None:
+                    found[row] = _as_filed(entry, site)
+    return {row: found[row] for row in rows}
+
+
+def _as_filed(entry: MoleculeEntry, site: SiteEntry) -> dict[str, Any]:
+    return {
+        "smiles": entry.smiles,
+        "attempts": None,  # a file does not tell
+        "history": [],
+        "corrections": None if site.corrections is None else list(site.corrections),
+        "another_state": None if site.another_state is None else list(site.another_state),
+        "directory": None,
+        "show": None,
+    }
 
 
 def _document(

@@ -22,6 +22,7 @@ from htxas.learn.choose.environment import Environment, environment, table_of
 from htxas.learn.data.chemistry import canonical_smiles
 from htxas.learn.data.features import window_row
 from htxas.learn.data.recipe import Window
+from htxas.learn.data.source import site_parameters_key
 
 if TYPE_CHECKING:
     from htxas.store.store import Store
@@ -153,30 +154,41 @@ def _whole(found: Sequence[SiteRow], surroundings: npt.NDArray[np.float32]) -> n
     return whole
 
 
-def file_sites(path: Path) -> Iterator[SiteRow]:
-    """Yield the finished sites of a dataset file, one molecule in memory at a time.
+def file_sites(paths: Sequence[Path]) -> Iterator[SiteRow]:
+    """Yield the finished sites of dataset files, one molecule in memory at a time.
 
     Raises
     ------
     DatasetError
-        If the file is damaged.
+        If a file is damaged, or computed by another engine or with other parameters than the first.
     """
-    with DatasetFile(path) as data:
-        for entry in data:
-            smiles = None if entry.smiles is None else canonical_smiles(entry.smiles, entry.name)
-            canonical = {file_atom: i for i, file_atom in enumerate(entry.file_order)}
-            for site in entry.sites:
-                yield SiteRow(
-                    site.key,
-                    entry.name,
-                    site.file_atom,
-                    smiles or entry.structure.key,
-                    site.excitation_energy_eV,
-                    site.ionization_eV,
-                    _binned(_broadened(site), site.excitation_energy_eV, site.window_eV, entry.name),
-                    environment(entry.structure, canonical[site.file_atom]),
-                    smiles,
+    first = ""
+    for path in paths:
+        with DatasetFile(path) as data:
+            method = f"{data.meta.engine} {site_parameters_key(data)}"
+            if method != (first := first or method):
+                raise DatasetError(
+                    f"was not computed as {paths[0].name} was", where=str(path), hint="judge it by itself"
                 )
+            yield from _entries(data)
+
+
+def _entries(data: DatasetFile) -> Iterator[SiteRow]:
+    for entry in data:
+        smiles = None if entry.smiles is None else canonical_smiles(entry.smiles, entry.name)
+        canonical = {file_atom: i for i, file_atom in enumerate(entry.file_order)}
+        for site in entry.sites:
+            yield SiteRow(
+                site.key,
+                entry.name,
+                site.file_atom,
+                smiles or entry.structure.key,
+                site.excitation_energy_eV,
+                site.ionization_eV,
+                _binned(_broadened(site), site.excitation_energy_eV, site.window_eV, entry.name),
+                environment(entry.structure, canonical[site.file_atom]),
+                smiles,
+            )
 
 
 def store_sites(store: Store, campaign: str) -> Iterator[SiteRow]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from htxas.store.records import MolecularSpectrum
     from htxas.store.store import Store
 
-__all__ = ["FileSource", "SeveralSources", "Source", "StoreSource", "store_record"]
+__all__ = ["FileSource", "SeveralSources", "Source", "StoreSource", "site_parameters_key", "store_record"]
 
 _TWICE = "in two sources, taken once"
 
@@ -111,10 +111,7 @@ class FileSource:
         """Check the file's hashes, then yield every complete molecule."""
         with DatasetFile(self.path) as data:
             data.verify()
-            try:
-                parameters_key = content_key(data.meta.parameters["parameters"]["site"])
-            except (KeyError, TypeError):
-                raise DatasetError("does not say how its sites were computed", where=str(self.path)) from None
+            parameters_key = site_parameters_key(data)
             for entry in data:
                 if entry.complete:
                     yield _entry_record(entry, data.meta.engine, parameters_key)
@@ -172,6 +169,20 @@ class SeveralSources:
                         own.add(record.key)
                 yield record
             complete |= own
+
+
+def site_parameters_key(data: DatasetFile) -> str:
+    """Return the content key of the parameters that a file's sites were computed with.
+
+    Raises
+    ------
+    DatasetError
+        If it does not tell them.
+    """
+    try:
+        return content_key(data.meta.parameters["parameters"]["site"])
+    except (KeyError, TypeError):
+        raise DatasetError("does not say how its sites were computed", where=str(data.path)) from None
 
 
 def _entry_record(entry: MoleculeEntry, engine: str, parameters_key: str) -> SpectrumRecord:

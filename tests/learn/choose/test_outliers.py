@@ -29,7 +29,7 @@ REFERENCE = workflow("reference/reference.h5")
 
 @pytest.fixture(scope="module")
 def table() -> SiteTable:
-    return tabulate(file_sites(REFERENCE))
+    return tabulate(file_sites([REFERENCE]))
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,21 @@ def test_command_on_a_file(
         for entry in entries:
             writer.add(entry)
     wrong = f"{entries[0].name}/{entries[0].sites[0].file_atom}"
+    with DatasetWriter(tmp_path / "other.h5", dataclasses.replace(meta, engine="other")) as writer:
+        writer.add(entries[1])
+    assert _run(["site", "outliers", "--file", str(path), "--file", str(tmp_path / "other.h5")]) == 1
+    assert "other.h5: was not computed as planted.h5 was" in capsys.readouterr().err
+    halves = [tmp_path / "half.h5", tmp_path / "rest.h5"]
+    for half, part in zip(halves, (entries[::2], entries[1::2]), strict=True):
+        with DatasetWriter(half, meta) as writer:
+            for entry in part:
+                writer.add(entry)
+    both = [argument for half in halves for argument in ("--file", str(half))]
+    assert _run(["site", "outliers", *both, "--json"]) == 0
+    in_two = json.loads(capsys.readouterr().out)
     assert _run(["site", "outliers", "--file", str(path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
+    assert in_two == document
     assert document["sites"][0]["site"] == wrong
     assert document["judged"] == sum(len(e.sites) for e in entries)
     assert any(v["flagged"] for v in document["sites"][0]["views"].values())
