@@ -74,7 +74,7 @@ def extend(
     """Propose which molecules of a list to compute next for campaign NAME.
 
     What is computed trains an ensemble of trees from structure (descriptors of the SMILES) to spectrum. Molecules of
-    the campaign that still wait count as known. Writes a SMILES list and, beside it, a campaign file of the same
+    these campaigns that still wait count as known. Writes a SMILES list and, beside it, a campaign file of the same
     calculations; submits nothing.
 
     \b
@@ -86,7 +86,7 @@ def extend(
     from htxas.learn.choose.known import gather
     from htxas.learn.choose.strategies import Strategy
     from htxas.learn.data.recipe import Window
-    from htxas.learn.data.source import FileSource
+    from htxas.learn.data.source import FileSource, StoreSource
     from htxas.learn.data.targets import describe
 
     for target in targets:
@@ -99,7 +99,8 @@ def extend(
         pending: list[str] = []
         notes = []
         if store is not None and (document := _campaign(store, name, sources)) is not None:
-            pending = _smiles(store, name)
+            campaigns = {name, *(s.campaign for s in sources if isinstance(s, StoreSource))}
+            pending = [s for campaign in sorted(campaigns) for s in _smiles(store, campaign)]
         if document is None:
             files = " ".join(s.path.name for s in sources if isinstance(s, FileSource))
             notes.append(f"campaign {name} is known from {files} alone{why_not}")

@@ -13,13 +13,16 @@ import pytest
 from htxas.domain.spectrum import Curve
 from htxas.domain.structure import Structure
 from htxas.errors import DatasetError
-from htxas.learn.data.chemistry import reduced_formula
+from htxas.learn.data.chemistry import parse_formula, reduced_formula
 from htxas.learn.data.config import read_recipe
 from htxas.learn.data.dataset import Dataset, freeze
 from htxas.learn.data.features import inputs
 from htxas.learn.data.recipe import Align, ModelKind, Recipe, Rows, Window
 from htxas.learn.data.records import Continuum, Method, SiteRecord, SpectrumRecord
 from htxas.learn.data.split import Split
+from htxas.learn.nets.network import Network
+from htxas.learn.runs.fitting import Task
+from htxas.learn.runs.spec import RunSpec
 
 FEFF_CU = Path(__file__).parents[2] / "workflows/feff_cu/recipe.yaml"
 RECIPE = Recipe(
@@ -121,6 +124,24 @@ def test_sides_keep_materials_formulas_and_elements_together_and_row_does_not(ma
         np.array(data.groups)[data.rows(Split.TEST, by="row")]
     )
     assert torn
+
+
+def test_intervals_are_calibrated_by_what_the_split_keeps_together(make: Make) -> None:
+    data, rows = make(), np.arange(6)
+    together = {
+        split: Task(
+            data,
+            RunSpec(data.key, ("edge_energy",), ModelKind.A, Network(), 0, split=split),
+            None,
+            None,
+            None,
+        )  # type: ignore[arg-type]
+        for split in ("molecule", "formula", "elements")
+    }
+    formulas = [g.split(" ")[0] for g in data.groups[:6]]
+    assert together["molecule"].kept_together(rows) == data.groups[:6]
+    assert together["formula"].kept_together(rows) == formulas
+    assert together["elements"].kept_together(rows) == ["-".join(parse_formula(f)) for f in formulas]
 
 
 def test_crystals_have_no_ratios_to_carbon(make: Make) -> None:

@@ -73,7 +73,7 @@ def test_curves_are_learned_with_every_loss_and_densities_stay_densities(loss: L
     scores = score_curve(y[100:], got, Bootstrap.of([str(i) for i in range(20)]), step=0.1, zero=50)
     assert scores["wasserstein"] < 0.4
     assert scores["r2"] > 0.6
-    assert scores["mse"] == pytest.approx((scores["mse_occupied"] + scores["mse_unoccupied"]) / 2)
+    assert scores["mse"] == pytest.approx((scores["mse_below"] + scores["mse_above"]) / 2)
 
 
 def test_a_head_begins_at_the_mean_curve() -> None:

@@ -82,6 +82,7 @@ def test_everything_in_a_spec_changes_its_key() -> None:
         (lambda: _spec(network=Network(noise_conditioned=True), noise=Noise(10)), "range of doses"),
         (lambda: Network(mse_weight=1.0), "goes with loss"),
         (lambda: Network(loss=Loss.SID), "above zero"),
+        (lambda: Network(loss=Loss.SID, head=Head.POSITIVE), "how large a curve is"),
     ],
 )
 def test_what_cannot_be_run_is_refused(make: Callable[[], object], words: str) -> None:

@@ -18,7 +18,7 @@ from htxas.domain.result import GroundResult, Provenance, SiteResult
 from htxas.errors import DatasetError, NotFound
 from htxas.learn.data.dataset import freeze
 from htxas.learn.data.recipe import Recipe
-from htxas.learn.data.records import Method
+from htxas.learn.data.records import LeftOut, Method
 from htxas.learn.data.source import FileSource, SeveralSources, StoreSource, store_record
 from htxas.store.outcomes import done
 from htxas.store.records import MoleculeRecord, PlannedCalculation, SiteRef, StructureRecord
@@ -166,3 +166,21 @@ def test_a_campaign_and_what_extends_it_are_one_dataset(
 def test_one_source_twice_is_refused(campaign: Any) -> None:
     with pytest.raises(DatasetError, match="two sources are the same"):
         SeveralSources.of([StoreSource(campaign, "synthetic")] * 2)
+
+
+def test_what_two_sources_computed_differently_is_not_taken_once(
+    synthetic: SimpleNamespace, tmp_path: Path
+) -> None:
+    records = synthetic.records(60)
+    other = [dataclasses.replace(r, method=dataclasses.replace(r.method, engine="other")) for r in records]
+    both = SeveralSources((synthetic.source(records), synthetic.source(other)))
+    with pytest.raises(DatasetError, match="one dataset, one method"):
+        freeze(both, Recipe(targets=("gap",)), tmp_path)
+    more = [dataclasses.replace(r, sites=r.sites[:0], missing=("0",)) for r in records]
+    assert [
+        r.reason
+        for r in SeveralSources((synthetic.source(records), synthetic.source(more))).records(
+            Recipe(targets=("gap",))
+        )
+        if isinstance(r, LeftOut)
+    ] == ["in two sources, taken once"] * 60

@@ -40,6 +40,13 @@ def write_study(kind: str, folder: Path, source: Path, **changes: str) -> Path:
     return path
 
 
+def test_parts_of_spectra_of_area_1_are_not_compared(dataset_file: Path, tmp_path: Path) -> None:
+    path = write_study("window_study", tmp_path, dataset_file)
+    path.write_text(path.read_text().replace("}\n", "}\n  window: {scale: area}\n", 1))
+    with pytest.raises(DatasetError, match="carry what lies outside a part of the window into it"):
+        run(path, tmp_path / "out")
+
+
 def run(path: Path, out: Path, workers: int = 0) -> Studied:
     plan = read_study(path)
     dataset = open_dataset(plan.dataset, datasets_folder())

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.errors import DatasetError
+from htxas.learn.choose.differences import Difference, over_repeats
 from htxas.learn.choose.forest import Forest
 from htxas.learn.choose.known import Known
 from htxas.learn.choose.strategies import Strategy, by_diversity, by_uncertainty
@@ -24,6 +25,7 @@ __all__ = [
     "errors",
     "markdown",
     "run_study",
+    "squared_errors",
     "verdicts",
     "write_report",
 ]
@@ -35,7 +37,7 @@ ERRORS: dict[str, str] = {
     "structure_spectrum": "structure -> spectrum, by the trees that choose (fitted with another seed)",
     "structure_spectrum_kernel": "structure -> spectrum, by kernel ridge regression, which had no say in the choice",
     "structure_energy": "structure -> excitation energy, by those trees",
-    "spectrum_property": "spectrum -> property, by ridge regression on 20 principal components, mean of",
+    "spectrum_property": "spectrum -> property, by ridge regression on 20 principal components, root mean square over",
 }
 """What is measured on the test molecules: root mean square errors, in units of the spread over the whole dataset."""
 
@@ -86,6 +88,8 @@ class Curves:
         Numbers of training molecules, shape (k,).
     errors
         Strategy -> error (:data:`ERRORS`) -> shape (repeats, k).
+    differences
+        Strategy other than random -> error -> difference from random choice.
     """
 
     plan: Plan
@@ -93,16 +97,19 @@ class Curves:
     test: int
     sizes: tuple[int, ...]
     errors: dict[str, dict[str, FloatArray]]
+    differences: dict[str, dict[str, Difference]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values."""
         values = {s: {e: v.tolist() for e, v in by.items()} for s, by in self.errors.items()}
+        differences = {s: {e: d.to_dict() for e, d in by.items()} for s, by in self.differences.items()}
         return {
             "plan": asdict(self.plan),
             "molecules": self.molecules,
             "test": self.test,
             "sizes": list(self.sizes),
             "errors": values,
+            "differences_from_random": differences,
         }
 
 
@@ -151,7 +158,13 @@ def run_study(known: Known, plan: Plan, on_done: Callable[[], None] = lambda: No
                 for name, value in errors(known, chosen, held, seed=plan.seed + 10_000 + repeat).items():
                     found[strategy.value][name][repeat, i] = value
             on_done()
-    return Curves(plan, n, test, sizes, found)
+    chance = found[Strategy.RANDOM.value]
+    differences = {
+        s: {e: over_repeats(by[e], chance[e], test, np.array(sizes, dtype=np.float64)) for e in ERRORS}
+        for s, by in found.items()
+        if s != Strategy.RANDOM.value
+    }
+    return Curves(plan, n, test, sizes, found, differences)
 
 
 def _choose(known: Known, chosen: Rows, rest: Rows, strategy: Strategy, n: int, *, seed: int) -> Rows:
@@ -169,6 +182,13 @@ def _choose(known: Known, chosen: Rows, rest: Rows, strategy: Strategy, n: int, 
 
 def errors(known: Known, train: Rows, test: Rows, *, seed: int) -> dict[str, float]:
     """Return every error of :data:`ERRORS` on the rows ``test`` of what learned from the rows ``train``."""
+    return {
+        name: float(np.sqrt(s.mean())) for name, s in squared_errors(known, train, test, seed=seed).items()
+    }
+
+
+def squared_errors(known: Known, train: Rows, test: Rows, *, seed: int) -> dict[str, FloatArray]:
+    """Return the square of every error of :data:`ERRORS` of each molecule of ``test``, shape (test,)."""
     spectra = known.spectra.astype(np.float64)
     x, y = known.descriptors, spectra[test]
     spread = float(np.sqrt(((spectra - spectra.mean(axis=0)) ** 2).sum(axis=1).mean()))
@@ -177,10 +197,10 @@ def errors(known: Known, train: Rows, test: Rows, *, seed: int) -> dict[str, flo
     by_kernel = _kernel_ridge(x[train], spectra[train], x[test])
     energy = known.targets[:, 0]
     return {
-        "structure_spectrum": float(np.sqrt(((by_trees - y) ** 2).sum(axis=1).mean())) / spread,
-        "structure_spectrum_kernel": float(np.sqrt(((by_kernel - y) ** 2).sum(axis=1).mean())) / spread,
-        "structure_energy": float(np.sqrt(((energies[:, 0] - energy[test]) ** 2).mean()) / energy.std()),
-        "spectrum_property": _property_error(spectra, known.targets[:, 1:], train, test),
+        "structure_spectrum": ((by_trees - y) ** 2).sum(axis=1) / spread**2,
+        "structure_spectrum_kernel": ((by_kernel - y) ** 2).sum(axis=1) / spread**2,
+        "structure_energy": ((energies[:, 0] - energy[test]) / energy.std()) ** 2,
+        "spectrum_property": _property_squares(spectra, known.targets[:, 1:], train, test),
     }
 
 
@@ -211,7 +231,7 @@ def _kernel_ridge(x: FloatArray, y: FloatArray, x_test: FloatArray) -> FloatArra
     return np.asarray(np.exp(-squares(b, a) / width) @ best[1] + y.mean(axis=0))
 
 
-def _property_error(spectra: FloatArray, targets: FloatArray, train: Rows, test: Rows) -> float:
+def _property_squares(spectra: FloatArray, targets: FloatArray, train: Rows, test: Rows) -> FloatArray:
     from sklearn.linear_model import RidgeCV
 
     mean = spectra[train].mean(axis=0)
@@ -222,36 +242,26 @@ def _property_error(spectra: FloatArray, targets: FloatArray, train: Rows, test:
     found = []
     for column in targets.T:
         predicted = model.fit(scores[train], column[train]).predict(scores[test])
-        found.append(np.sqrt(((predicted - column[test]) ** 2).mean()) / column.std())
-    return float(np.mean(found))
+        found.append(((predicted - column[test]) / column.std()) ** 2)
+    return np.asarray(np.mean(found, axis=0))
 
 
 def verdicts(curves: Curves) -> list[str]:
-    """Return one sentence per error and strategy: whether it beats random choice, by the paired difference.
+    """Return one sentence per error and strategy: whether it is surely better or worse than random choice.
 
-    The mean over all steps but the first, in percent of random choice's error, with its standard error over the
-    repeats. It wins or loses if the difference is more than twice that.
+    That is if the mean difference over all steps but the first is more than twice its standard error.
     """
     lines = []
-    chance = curves.errors[Strategy.RANDOM.value]
     for error in ERRORS:
-        for strategy, ours in curves.errors.items():
-            if strategy == Strategy.RANDOM.value:
-                continue
-            mean, margin = _advantage(ours[error], chance[error])
+        for strategy, by in curves.differences.items():
+            found = by[error]
             word = (
-                "no different from random choice"
-                if abs(mean) <= 2 * margin
-                else ("better than random choice" if mean < 0 else "worse than random choice")
+                "not surely different from random choice"
+                if abs(found.mean) <= 2 * found.error
+                else ("better than random choice" if found.mean < 0 else "worse than random choice")
             )
-            lines.append(f"{error}, {strategy}: {word} ({mean:+.1%} ± {margin:.1%})")
+            lines.append(f"{error}, {strategy}: {word} ({found.mean:+.1%} ± {found.error:.1%})")
     return lines
-
-
-def _advantage(ours: FloatArray, chance: FloatArray) -> tuple[float, float]:
-    difference = (ours[:, 1:] / chance[:, 1:] - 1.0).mean(axis=1)
-    margin = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
-    return float(difference.mean()), margin
 
 
 def markdown(curves: Curves) -> str:
@@ -278,12 +288,12 @@ def markdown(curves: Curves) -> str:
                 cells.append(f"{column.mean():.3f} ± {column.std(ddof=1) if len(column) > 1 else 0.0:.3f}")
             lines.append(f"| {size} | " + " | ".join(cells) + " |")
         lines.append("")
-    lines += ["Paired with random choice in the same repeat, mean over the steps ± standard error:", ""]
+    lines += ["Difference from random choice, mean over the steps ± standard error:", ""]
     return "\n".join([*lines, *(f"- {v}" for v in verdicts(curves)), ""])
 
 
 def curve_plot(curves: Curves, path: Path) -> None:
-    """Draw a panel per error against the number of computed molecules; bars: error of the difference from chance."""
+    """Draw a panel per error against the number of computed molecules; bars: error of the difference from random."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -293,12 +303,12 @@ def curve_plot(curves: Curves, path: Path) -> None:
     for panel, error in zip(figure.subplots(1, len(ERRORS)), ERRORS, strict=True):
         for strategy, by in curves.errors.items():
             values = by[error]
-            difference = values - curves.errors[Strategy.RANDOM.value][error]
-            margin = difference.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+            found = curves.differences.get(strategy)
+            margin = None if found is None else found[error].by_size_error * values.mean(axis=0)
             panel.errorbar(
                 curves.sizes,
                 values.mean(axis=0),
-                margin,
+                None if margin is None or not np.isfinite(margin).all() else margin,
                 color=colours[strategy],
                 marker="o",
                 markersize=3,

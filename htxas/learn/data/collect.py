@@ -21,6 +21,7 @@ from htxas.learn.data.records import LeftOut, Method, SpectrumRecord
 from htxas.learn.data.rows import RowTable
 from htxas.learn.data.source import Source
 from htxas.learn.data.targets import OF_SITES, describe, ratios, target_value
+from htxas.learn.data.together import Molecule, bond_graph, together
 from htxas.learn.data.windows import Windows
 
 __all__ = ["Collected", "collect"]
@@ -42,7 +43,7 @@ class Collected:
     atoms, heavy_atoms
         Of each row's molecule, shape (n,) int16; -1 where the source does not tell compositions.
     smiles
-        Canonical SMILES of each group; None if some molecule has none.
+        Canonical SMILES of each group, of one of its molecules; None if some group has none.
     formulas
         Reduced formula of each group; None of molecules.
     method, sigma_eV, quantity
@@ -89,7 +90,7 @@ class _State:
     curves: tuple[RowTable, ...]
     names: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
-    molecules: list[_Molecule] = field(default_factory=list)
+    molecules: list[Molecule] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     origins: dict[str, Counter[str]] = field(default_factory=dict)
@@ -106,19 +107,6 @@ class _State:
             tuple(RowTable(np.float32) for _ in recipe.curves),
             origins={t: Counter() for t in recipe.targets},
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Molecule:
-    """What identifies the molecule of a row."""
-
-    key: str
-    smiles: str | None
-    formula: str | None  # reduced, of a crystal
-
-    @property
-    def name(self) -> str:
-        return self.key if self.formula is None else f"{self.formula} {self.key}"
 
 
 class _Whole:
@@ -180,21 +168,23 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
     first: SpectrumRecord | None = None
     for record in source.records(recipe):
         where = f"molecule {record.name}"
-        if isinstance(record, LeftOut):
-            state.left_out.setdefault(record.reason, []).append(record.name)
-            continue
+        if not isinstance(record, LeftOut):
+            first = first or record
+            _check_alike(record, first, where)
         if record.name in state.seen:
             raise DatasetError("the name occurs twice", where=where)
         state.seen.add(record.name)
-        first = first or record
-        _check_alike(record, first, where)
+        if isinstance(record, LeftOut):
+            state.left_out.setdefault(record.reason, []).append(record.name)
+            continue
         smiles = canonical_smiles(record.smiles, where) if record.smiles else None
         properties = qm9.lookup(record.name, smiles) if joined and qm9 else {}
         if properties is None:
             state.left_out.setdefault("not in the QM9 file", []).append(record.name)
             continue
         whole = _Whole(record, recipe, properties)
-        molecule = _Molecule(record.key, smiles, whole.formula)
+        graph = bond_graph(record.structure) if _without_smiles(record) and record.structure else None
+        molecule = Molecule(record.key, smiles, whole.formula, graph)
         if record.missing:
             state.left_out.setdefault("not computed", []).extend(f"{record.name}/{m}" for m in record.missing)
         for part in parts_of(record, recipe, where):
@@ -202,6 +192,10 @@ def collect(source: Source, recipe: Recipe, qm9: Qm9Table | None) -> Collected:
     if uncovered := state.windows.left_out(len(state.names)):
         state.left_out["window not covered"] = uncovered
     return _collected(state, first, recipe, source)
+
+
+def _without_smiles(record: SpectrumRecord) -> bool:
+    return record.smiles is None and not record.is_crystal
 
 
 def _check_alike(record: SpectrumRecord, first: SpectrumRecord, where: str) -> None:
@@ -224,9 +218,8 @@ def _check_alike(record: SpectrumRecord, first: SpectrumRecord, where: str) -> N
 
 
 def _collected(state: _State, first: SpectrumRecord | None, recipe: Recipe, source: Source) -> Collected:
-    known = all(m.smiles is not None for m in state.molecules)
-    # One rule for all rows: a molecule known by SMILES in one row and by structure in another must not be split.
-    groups = [str(m.smiles) if known else m.name for m in state.molecules]
+    groups = together(state.molecules)
+    smiles = {g: m.smiles for g, m in zip(groups, state.molecules, strict=True) if m.smiles is not None}
     _refuse_few(len(set(groups)), state.left_out, source)
     assert first is not None
     order = sorted(range(len(groups)), key=state.names.__getitem__)
@@ -241,7 +234,7 @@ def _collected(state: _State, first: SpectrumRecord | None, recipe: Recipe, sour
         curves={c.name: t.taken(order) for c, t in zip(recipe.curves, state.curves, strict=True)},
         atoms=sizes[:, 0],
         heavy_atoms=sizes[:, 1],
-        smiles={g: g for g in groups} if known else None,
+        smiles=smiles if len(smiles) == len(set(groups)) else None,
         formulas=_formulas(state.molecules, groups),
         method=first.method,
         sigma_eV=state.windows.sigma_eV,
@@ -253,13 +246,13 @@ def _collected(state: _State, first: SpectrumRecord | None, recipe: Recipe, sour
     )
 
 
-def _formulas(molecules: Sequence[_Molecule], groups: Sequence[str]) -> dict[str, str] | None:
+def _formulas(molecules: Sequence[Molecule], groups: Sequence[str]) -> dict[str, str] | None:
     """Return the reduced formula of each group of crystals."""
     found = {g: m.formula for g, m in zip(groups, molecules, strict=True) if m.formula is not None}
     return found or None
 
 
-def _take(state: _State, whole: _Whole, molecule: _Molecule, part: Part, recipe: Recipe) -> None:
+def _take(state: _State, whole: _Whole, molecule: Molecule, part: Part, recipe: Recipe) -> None:
     """Make a row of a part, or note why not."""
     record = whole.record
     where = f"{'molecule' if part.site is None else 'site'} {part.name}"

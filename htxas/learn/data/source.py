@@ -156,19 +156,26 @@ class SeveralSources:
         return ", ".join(s.label for s in self.sources)
 
     def records(self, recipe: Recipe) -> Iterator[SpectrumRecord | LeftOut]:
-        """Yield the molecules of each; one that is complete in two of them comes once, and is counted."""
-        complete: set[str] = set()
+        """Yield the molecules of each; one that an earlier source has comes once, and is counted.
+
+        A structure is the same in two sources if it was computed by the same method, and has no site more in the
+        second. What differs is yielded, for whoever collects to judge.
+        """
+        seen: dict[tuple[str, Method], frozenset[object]] = {}
         for source in self.sources:
-            own: set[str] = set()
+            own: dict[tuple[str, Method], frozenset[object]] = {}
             for record in source.records(recipe):
                 if isinstance(record, SpectrumRecord):
-                    if record.key in complete:
-                        yield LeftOut(record.name, _TWICE)
+                    key, sites = (
+                        (record.key, record.method),
+                        frozenset(s.atoms or s.name for s in record.sites),
+                    )
+                    if key in seen and sites <= seen[key]:
+                        yield LeftOut(f"{record.name} ({source.label})", _TWICE)
                         continue
-                    if not record.missing:
-                        own.add(record.key)
+                    own[key] = sites
                 yield record
-            complete |= own
+            seen |= own
 
 
 def site_parameters_key(data: DatasetFile) -> str:

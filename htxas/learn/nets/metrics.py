@@ -80,8 +80,8 @@ def score_curve(
     ``mse``: mean over rows and points. ``r2`` with its range as for numbers, sums over rows and points, the mean being
     the mean curve. ``wasserstein``: mean over rows of ``step sum_i |step sum_(j<=i) (p_j - y_j)|``
     (:func:`htxas.learn.nets.losses.wasserstein`). ``cosine``: mean over rows of ``p.y / |p||y|``; a row where either is
-    zero throughout has none and is not in the mean. ``mse_occupied``, ``mse_unoccupied``: below the point ``zero``, and
-    from it on.
+    zero throughout has none and is not in the mean. ``mse_below``, ``mse_above``: below the point ``zero``, and
+    from it on. Where 0 is the HOMO, half of its own broadened level is on either side.
     """
     square = (predicted - true) ** 2
     carried = np.abs(np.cumsum(predicted - true, axis=1)).sum(axis=1) * step**2
@@ -98,8 +98,8 @@ def score_curve(
     }
     if zero is not None:
         found |= {
-            "mse_occupied": float(square[:, :zero].mean()),
-            "mse_unoccupied": float(square[:, zero:].mean()),
+            "mse_below": float(square[:, :zero].mean()),
+            "mse_above": float(square[:, zero:].mean()),
         }
     return found
 

@@ -88,13 +88,19 @@ class Network:
         Raises
         ------
         DatasetError
-            ``mse_weight`` with the mean squared error itself; ``sid`` of curves that may fall below zero.
+            ``mse_weight`` with the mean squared error itself; ``sid`` of curves that may fall below zero, or by
+            itself of curves whose area is free.
         """
         if self.loss is Loss.MSE and self.mse_weight:
             raise DatasetError("network.mse_weight goes with loss wasserstein or sid")
         if self.loss is Loss.SID and self.head is Head.LINEAR:
             raise DatasetError(
-                "loss sid needs curves above zero", hint="network.head: positive, or density for area 1"
+                "loss sid needs curves above zero", hint="network.head: density for area 1, or positive"
+            )
+        if self.loss is Loss.SID and self.head is Head.POSITIVE and not self.mse_weight:
+            raise DatasetError(
+                "loss sid says nothing of how large a curve is",
+                hint="network.mse_weight, or head: density for area 1",
             )
 
     @property
@@ -127,11 +133,13 @@ PRESETS: dict[str, Network] = {
         weight_decay=0.0,
     ),
     "curve": Network(
-        widths=(256, 256),
-        epochs=600,
-        patience=80,
-        learning_rate=1e-3,
-        weight_decay=0.1,
+        widths=(256, 256, 256),
+        dropout=0.2,
+        epochs=300,
+        patience=40,
+        batch=64,
+        learning_rate=3e-3,
+        weight_decay=0.3,
         loss=Loss.WASSERSTEIN,
         mse_weight=1.0,
         head=Head.DENSITY,

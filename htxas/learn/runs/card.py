@@ -52,7 +52,7 @@ def train(task: Task, on_epoch: OnEpoch | None) -> tuple[dict[str, Any], Tensors
         name: fit_baselines(z, task.y[rows.train, part], z_validation, task.y[rows.validation, part])
         for name, part in columns.items()
     }
-    bootstrap = Bootstrap.of(task.groups(rows.test))
+    bootstrap = Bootstrap.of(task.kept_together(rows.test))
     clean, others = _test(task, net, baselines, None)
     targets = {}
     for name, part in columns.items():
@@ -122,7 +122,7 @@ def _scored(
         how = {"step": task.curve.step_eV, "zero": _zero(task.curve)}
         metrics = {m: score_curve(true, p, bootstrap, **how) for m, p in predicted.items()}  # type: ignore[arg-type]
     half = net.half_width[:, part]
-    validation = np.asarray(task.groups(task.rows.validation))
+    validation = np.asarray(task.kept_together(task.rows.validation))
     calibrating = validation[~stopping(validation.tolist(), task.spec.network.members).all(axis=0)]
     interval: dict[str, Any] = {"level": LEVEL, "validation_molecules": len(set(calibrating.tolist()))}
     if np.isfinite(half).all():

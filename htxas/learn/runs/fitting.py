@@ -12,6 +12,7 @@ from torch import Tensor
 
 from htxas.domain.identity import content_key
 from htxas.errors import DatasetError
+from htxas.learn.data.chemistry import parse_formula
 from htxas.learn.data.dataset import Dataset
 from htxas.learn.data.features import Standardiser
 from htxas.learn.data.recipe import CurveRecipe, ModelKind, Scale
@@ -106,6 +107,14 @@ class Task:
         names = self.dataset.groups
         return [names[i] for i in rows]
 
+    def kept_together(self, rows: npt.NDArray[np.intp]) -> list[str]:
+        """Return what the split keeps on one side, for rows: molecules, or formulas or elements of crystals."""
+        groups = self.groups(rows)
+        if self.spec.split not in ("formula", "elements"):
+            return groups
+        formulas = [group.split(" ")[0] for group in groups]
+        return formulas if self.spec.split == "formula" else ["-".join(parse_formula(f)) for f in formulas]
+
     def inputs(self, rows: npt.NDArray[np.intp], noise: Noise | None, salt: str) -> FloatArray:
         """Return inputs of rows before standardisation; noise comes from a generator of its own, seeded by ``salt``."""
         spectra, log_dose = draw_spectra(self.dataset, rows, noise, salt)
@@ -150,7 +159,7 @@ def fit_net(task: Task, on_epoch: OnEpoch | None) -> tuple[TrainedNet, Fitted, F
     z_validation = x_scaler.apply(task.inputs(validation, spec.noise, f"validation {spec.seed}"))
     y_scaler, outputs, criterion = _outputs(task)
     t = y_scaler.apply(task.y)
-    stop_by = stopping(task.groups(validation), spec.network.members)
+    stop_by = stopping(task.kept_together(validation), spec.network.members)
     fitted = fit_network(
         z if spec.noise is None else _fresh(task, spec.noise, x_scaler),
         t[train],
@@ -174,7 +183,7 @@ def fit_net(task: Task, on_epoch: OnEpoch | None) -> tuple[TrainedNet, Fitted, F
         task.y[validation[used]],
         y_scaler.invert(np.einsum("mk,mko->ko", share, members[:, used])),
         members[:, used].std(axis=0) * y_scaler.scale,
-        task.groups(validation[used]),
+        task.kept_together(validation[used]),
         floor=floor,
         block=1 if task.curve is None else max(1, round(_BLOCK_eV / task.curve.step_eV)),
     )

@@ -153,7 +153,7 @@ def input_rows(
 ) -> FloatArray:
     """Return inputs before standardisation, shape (n, d): spectrum, ratios of Model-B, dose of a conditioned net.
 
-    The dose counts from -1 to 1 over the range that was trained on; a spectrum without noise has 1.
+    The dose counts from -1 to 1 over the range that was trained on; a spectrum with less noise, or none, has 1.
     """
     first, last = (0, None) if spec.columns is None else (spec.columns[0], spec.columns[1] + 1)
     rows = inputs(spec.kind, np.asarray(spectra)[:, first:last], ratios)
@@ -164,5 +164,5 @@ def input_rows(
     assert spec.noise.counts_to is not None
     low, high = np.log10([spec.noise.counts, spec.noise.counts_to])
     log_dose = np.full(len(rows), np.inf) if log_dose is None else log_dose
-    dose = np.where(np.isinf(log_dose), 1.0, 2.0 * (log_dose - low) / (high - low) - 1.0)
+    dose = np.minimum(2.0 * (log_dose - low) / (high - low) - 1.0, 1.0)
     return np.hstack([rows, dose[:, None]])

@@ -17,7 +17,7 @@ from htxas.learn.nets.noise import Noise
 
 __all__ = ["SCHEMA", "Fold", "RunSpec", "Subset", "code_versions", "folder_name"]
 
-SCHEMA = 3
+SCHEMA = 4
 _NAMED_TARGETS = 3
 
 

@@ -129,7 +129,7 @@ class _Graph(nn.Module):
         if log_dose is not None:
             assert self.dose is not None
             low, high = self.dose
-            parts.append((2.0 * (log_dose.double() - low) / (high - low) - 1.0)[:, None])
+            parts.append((2.0 * (log_dose.double() - low) / (high - low) - 1.0).clamp(max=1.0)[:, None])
         z = ((torch.cat(parts, dim=1) - self.x_mean) / self.x_scale).float()
         out = self._headed(self.net(z).double())
         if self.separate:  # (outputs * members, n, 1) -> (members, n, outputs)

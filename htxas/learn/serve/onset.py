@@ -109,6 +109,10 @@ def find_onset(
             return rise, onset
         before = onset
         inside = (grid >= onset + window.start_eV) & (grid <= onset + window.stop_eV)
+        if not inside.any():
+            raise DatasetError(
+                "the file ends below the model's window", where=where, hint="give --excitation-energy EV"
+            )
         top = values[inside].max()
     raise DatasetError(
         "no onset agrees with the maximum of its own window", where=where, hint="give --excitation-energy EV"

@@ -74,11 +74,19 @@ def predict_measured(
             else "the model does not ask how noisy the spectrum is",
             hint="give --counts, expected at the maximum" if conditioned else "leave --counts out",
         )
-    landmark = None
+    doses = _dose_range(model)
+    if doses is not None and counts is not None and counts < doses[0]:
+        raise DatasetError(
+            f"the model was trained on {doses[0]:g} to {doses[1]:g} counts at the maximum, not on {counts:g}",
+            where=str(spectrum.path),
+            hint="train with a lower counts",
+        )
+    asked, landmark = _inputs(model), None
     if options.auto_onset and dataset is not None:
         rows = sides(dataset, model.net.spec).train
-        landmark = learn_landmark(dataset.spectra[rows], dataset.recipe.window)
-    prepared = prepare(spectrum, options, _inputs(model), landmark)
+        columns = asked.columns if asked.needed != asked.window else slice(None)
+        landmark = learn_landmark(dataset.spectra[rows][:, columns], asked.needed)
+    prepared = prepare(spectrum, options, asked, landmark)
     onsets = list(prepared.others)
     rows_ = np.array([prepared.row, *prepared.others.values()])
     extra = np.zeros(3) if composition is None else np.array(ratios(composition, str(spectrum.path)))
@@ -93,6 +101,8 @@ def predict_measured(
     )
     first = found[0]
     notes = [_MEASURED, *_smoothing_note(model, options)]
+    if doses is not None and counts is not None and counts > doses[1]:
+        notes.append(f"taken for a spectrum of {doses[1]:g} counts, the least noise the model was trained on")
     if model.of_continua:
         notes.append(
             f"the training spectra have a core-hole width of {model.card['inputs']['lifetime_eV']:g} eV (Lorentzian)"
@@ -228,6 +238,16 @@ def _inputs(model: Model) -> Inputs:
         model.of_continua,
         _UNITS.get(model.card["inputs"]["unit"]),
     )
+
+
+def _dose_range(model: Model) -> tuple[float, float] | None:
+    """Return the counts that a noise-conditioned model was trained on, or None."""
+    noise = model.net.spec.noise
+    if not model.net.spec.network.noise_conditioned or noise is None:
+        return None
+    assert noise.counts is not None
+    assert noise.counts_to is not None
+    return noise.counts, noise.counts_to
 
 
 def _smoothing_note(model: Model, options: Options) -> list[str]:

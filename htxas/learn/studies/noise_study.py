@@ -161,7 +161,7 @@ class NoiseStudy:
         counts = results.cards[0]["molecules"]
         return (
             f"Poisson noise, doses in expected counts at a spectrum's maximum; {counts['train']:,} molecules trained "
-            f"on (noise drawn anew in every epoch), {counts['test']:,} tested."
+            f"on (nets: noise drawn anew in every epoch; baselines: one draw), {counts['test']:,} tested."
         )
 
     def _words(self, target: str, rows: dict[Where, dict[str, dict[str, Cell]]]) -> list[str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["PdosModel", "PdosModelFile"]
 
 _SHOWN = (0.1, 0.5, 0.9)  # of the test rows, from the best predicted to the worst
-_METRICS = ("mse", "mse_occupied", "mse_unoccupied", "wasserstein", "cosine", "r2")
+_METRICS = ("mse", "mse_below", "mse_above", "wasserstein", "cosine", "r2")
 
 
 class PdosModelFile(StudyFile):
@@ -135,14 +135,14 @@ class PdosModel:
                 text = "-" if covered is None else f"{covered:.0%}"
                 body.append((split, METHODS.get(name, name), *numbers, text))
         return Table(
-            f"{self.curve} of test rows: mean squared error (eV⁻²) of all points, below and above the gap; Wasserstein "
+            f"{self.curve} of test rows: mean squared error (eV⁻²) of all points, below and above 0 eV; Wasserstein "
             "distance (eV); mean cosine; R² over all points; bold: least error of the split",
             (
                 "split",
                 "method",
                 "MSE",
-                "occupied",
-                "unoccupied",
+                "below 0",
+                "above 0",
                 "Wasserstein",
                 "cosine",
                 "R²",
@@ -154,14 +154,12 @@ class PdosModel:
     def _bars(self, rows: Mapping[str, Mapping[str, Cell]]) -> Figure:
         figure, panels = canvas(1, len(rows), 3.9, 3.0)
         for panel, (split, row) in zip(panels[0], rows.items(), strict=True):
-            parts = [
-                m for m in ("mse_occupied", "mse_unoccupied") if all(m in c.metrics for c in row.values())
-            ]
+            parts = [m for m in ("mse_below", "mse_above") if all(m in c.metrics for c in row.values())]
             parts = parts or ["mse"]
             for i, part in enumerate(parts):
                 place = np.arange(len(row)) + (i - (len(parts) - 1) / 2) * 0.4
                 height = [1e3 * c.metrics[part] for c in row.values()]
-                label = part.replace("mse_", "") if len(parts) > 1 else "all points"
+                label = part.replace("mse_", "") + " 0 eV" if len(parts) > 1 else "all points"
                 drawn = panel.bar(place, height, 0.38, color=OKABE_ITO[i], label=label)
                 panel.bar_label(drawn, fmt="%.2g", fontsize=6, padding=1)
             panel.set_xticks(
@@ -204,6 +202,6 @@ class PdosModel:
 
 
 def _halves(metrics: Mapping[str, float]) -> str:
-    if "mse_occupied" not in metrics:
+    if "mse_below" not in metrics:
         return f"R² {metrics['r2']:.2f}"
-    return f"occupied {metrics['mse_occupied']:.3g}, unoccupied {metrics['mse_unoccupied']:.3g}"
+    return f"below 0 eV {metrics['mse_below']:.3g}, above {metrics['mse_above']:.3g}"

@@ -11,7 +11,7 @@ from pydantic import Field
 from htxas.campaign.yamlfile import Lines
 from htxas.errors import DatasetError
 from htxas.learn.data.dataset import Dataset
-from htxas.learn.data.recipe import Align, ModelKind
+from htxas.learn.data.recipe import Align, ModelKind, Scale
 from htxas.learn.nets.network import Network
 from htxas.learn.runs.network_section import network_of
 from htxas.learn.runs.spec import RunSpec
@@ -98,7 +98,19 @@ class WindowStudy:
         return [*sliding, *(growing if self.growing else []), (_WHOLE, 0, window.points - 1)]
 
     def plan(self, dataset: Dataset) -> list[Planned]:
-        """Return the runs."""
+        """Return the runs.
+
+        Raises
+        ------
+        DatasetError
+            If spectra have area 1 in the whole window: each part of it would tell what is in the others.
+        """
+        if dataset.recipe.window.scale is Scale.AREA:
+            raise DatasetError(
+                "spectra of area 1 carry what lies outside a part of the window into it",
+                where=str(dataset.path),
+                hint="dataset.window.scale: absolute",
+            )
         planned: dict[str, Planned] = {}
         points = dataset.recipe.window.points
         for how, first, last in self._windows(dataset):

@@ -16,6 +16,7 @@ from htxas.cli.main import _run
 from htxas.domain.calculation import Calculation, Kind
 from htxas.errors import DatabaseUnavailable, DatasetError, UserError
 from htxas.learn.choose.descriptors import DESCRIPTORS, describe_molecule
+from htxas.learn.choose.differences import over_molecules, over_repeats
 from htxas.learn.choose.extend import propose, smi_text, write_new
 from htxas.learn.choose.halves import run_halves
 from htxas.learn.choose.known import Known, gather
@@ -268,3 +269,31 @@ def _fill(store: Any, synthetic: SimpleNamespace, document: dict[str, Any], *, c
         )
         if i < done:
             _finish(store, site, entry.structure, _site_result(entry.sites[0]))
+
+
+def test_halves_share_no_molecule(known: Known) -> None:
+    start, chosen, drawn = (known.names[a:b] for a, b in ((0, 30), (30, 62), (62, 120)))
+    how = {"test": 20, "step": 15, "repeats": 2, "properties": ("gap", "lumo")}
+    plain = run_halves(known, start, chosen, drawn, **how)
+    careless = run_halves(known, [*start, *chosen[:3], *drawn[:5]], chosen, drawn, **how)
+    for error, by in plain.errors["random"].items():
+        assert np.array_equal(careless.errors["random"][error], by)
+    with pytest.raises(DatasetError, match="2 molecules are in both lists"):
+        run_halves(known, start, [*chosen, *drawn[:2]], drawn, **how)
+
+
+def test_more_repeats_of_the_same_molecules_do_not_make_sure() -> None:
+    """Two ways that differ by noise alone: twice its error is exceeded about once in twenty, however many repeats."""
+    generator = np.random.default_rng(0)
+    sizes, sure = np.array([100.0, 150.0]), 0
+    for _ in range(200):
+        truth = generator.normal(
+            1.0, 0.1, (300, 2, 2)
+        )  # squared errors of 300 molecules, two ways, two sizes
+        held = [generator.permutation(300)[:75] for _ in range(40)]
+        ours, chance = (np.array([np.sqrt(truth[h, way].mean(axis=0)) for h in held]) for way in (0, 1))
+        found = over_repeats(ours, chance, 75, sizes)
+        sure += abs(found.mean) > 2 * found.error
+        per_molecule = over_molecules(truth[:, 0], truth[:, 1], 0)
+        assert per_molecule.error == pytest.approx(0.1 / np.sqrt(2) / np.sqrt(300), rel=0.25)
+    assert sure < 20
