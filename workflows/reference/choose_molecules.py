@@ -38,6 +38,25 @@ def suitable(mol: Chem.Mol | None) -> bool:
     )
 
 
+def suitable_rows(table: Path) -> Iterator[tuple[str, str, Chem.Mol]]:
+    """Yield canonical SMILES, name and molecule of what is suitable in a list, each SMILES once."""
+    seen = set()
+    with table.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            mol = Chem.MolFromSmiles(row["smiles"])
+            if not suitable(mol):
+                continue
+            smiles = Chem.MolToSmiles(mol)
+            if smiles not in seen:
+                seen.add(smiles)
+                yield smiles, f"gdb_{row['gdb_id']}", mol
+
+
+def order(seed: str, smiles: str) -> str:
+    """Return what molecules are sorted by: a hash, so that it depends on nothing but the SMILES."""
+    return hashlib.sha256(f"{seed} {smiles}".encode()).hexdigest()
+
+
 def turns(
     strata: dict[tuple[int, bool, bool, bool, bool], list[tuple[str, str]]],
 ) -> Iterator[tuple[str, str]]:
@@ -62,18 +81,10 @@ def main() -> None:
     arguments = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")
     strata = defaultdict(list)
-    seen = set()
-    with arguments.table.open(newline="") as lines:
-        for row in csv.DictReader(lines):
-            mol = Chem.MolFromSmiles(row["smiles"])
-            if not suitable(mol):
-                continue
-            smiles = Chem.MolToSmiles(mol)
-            if smiles not in seen:
-                seen.add(smiles)
-                strata[stratum(mol)].append((smiles, f"gdb_{row['gdb_id']}"))
+    for smiles, name, mol in suitable_rows(arguments.table):
+        strata[stratum(mol)].append((smiles, name))
     for rows in strata.values():
-        rows.sort(key=lambda r: hashlib.sha256(f"{arguments.seed} {r[0]}".encode()).hexdigest())
+        rows.sort(key=lambda r: order(arguments.seed, r[0]))
     for count, (smiles, name) in enumerate(turns(dict(strata))):
         if count == arguments.count:
             break
