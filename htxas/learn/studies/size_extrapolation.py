@@ -97,6 +97,11 @@ class SizeExtrapolation:
         sizes = np.array(list(size_of.values()))
         return max(int(n) for n in np.unique(sizes) if (sizes >= n).mean() >= self.test_share)
 
+    @property
+    def _unit(self) -> str:
+        """What is counted, in words."""
+        return self.count.replace("_", " ")
+
     def _sizes(self, dataset: Dataset) -> npt.NDArray[np.int16]:
         return np.asarray(getattr(dataset, self.count))
 
@@ -116,11 +121,11 @@ class SizeExtrapolation:
                 f"there are no molecules below or none from {limit} {self.count} up", where=str(dataset.path),
                 hint=f"sizes go from {sizes.min()} to {sizes.max()}: set test_from",
             )  # fmt: skip
-        smallest, largest = int(below.min()), limit - 1
+        smallest, largest = int(below.min()), int(below.max())
         whole = f"{smallest} to {largest}"
         sets = [_Sizes(whole, smallest, largest)]
         for width in self.nearest:
-            low = limit - width
+            low = largest + 1 - width
             share = float((below >= low).mean())
             if low <= smallest or share == 0:
                 continue
@@ -165,7 +170,7 @@ class SizeExtrapolation:
         }
         limit = self._limit(dataset)
         tested = results.cards_at(trained_on=sets[0])[0]["molecules"]["test"]
-        unit = self.count.replace("_", " ")
+        unit = self._unit
         words = [
             found_in(dataset),
             f"Tested on all {tested:,} molecules of {limit} to {self._sizes(dataset).max()} {unit}, none of that size "
@@ -191,9 +196,9 @@ class SizeExtrapolation:
         inside = rows[target, kind, _INSIDE][NET].metrics["rmse"]
         control = _as_many(sets[0], best)
         text = (
-            f"{target} (inputs {kind}): root mean squared error {rmse[sets[0]]:.3g}{unit} trained on {sets[0]} atoms, "
-            f"against {inside:.3g}{unit} on unseen molecules of the sizes trained on; the best training set is {best} "
-            f"({rmse[best]:.3g}{unit}"
+            f"{target} (inputs {kind}): root mean squared error {rmse[sets[0]]:.3g}{unit} trained on {sets[0]} "
+            f"{self._unit}, against {inside:.3g}{unit} on unseen molecules of the sizes trained on; the best training "
+            f"set is {best} ({rmse[best]:.3g}{unit}"
         )
         return text + (f"; as many of all sizes: {rmse[control]:.3g}{unit})." if control in rmse else ").")
 
@@ -272,7 +277,7 @@ class SizeExtrapolation:
                     name = f"RMS error of {METHODS[method]}" if label == whole else None
                     panel.plot(there, rms, "-" if label == whole else ":", color=colour, lw=1.4, label=name)
             panel.set_title(f"{target}, inputs {kind}", fontsize=9)
-            panel.set_xlabel(self.count.replace("_", " "), fontsize=8)
+            panel.set_xlabel(self._unit, fontsize=8)
             panel.set_ylabel(f"absolute error{_unit(results, target, brackets=True)}", fontsize=8)
             panel.set_ylim(bottom=0)
             panel.grid(color="0.93")
