@@ -251,21 +251,35 @@ def test_command_on_a_campaign(
     assert document["pending"] > 0
     assert document["next"] == "next: htxas campaign plan first-next.yaml"
     assert load_campaign(tmp_path / "first-next.yaml").name == "first-2"
+    _fill(
+        store, synthetic, load_campaign(path).document | {"campaign": "later"}, count=45, done=0, name="later"
+    )
+    both = ["--dataset", "first", "--dataset", "later", "-o", "both.smi", "--json"]
+    assert _run(["campaign", "extend", "first", *arguments, *both]) == 0
+    assert json.loads(capsys.readouterr().out)["pending"] == document["pending"] + 5  # what waits in either
     assert _run(["campaign", "extend", "frist", *arguments]) == 1
     assert "did you mean first?" in capsys.readouterr().err
 
 
-def _fill(store: Any, synthetic: SimpleNamespace, document: dict[str, Any], *, count: int, done: int) -> None:
+def _fill(
+    store: Any,
+    synthetic: SimpleNamespace,
+    document: dict[str, Any],
+    *,
+    count: int,
+    done: int,
+    name: str = "first",
+) -> None:
     entries = [synthetic.entry(i) for i in range(count)]
-    store.put_campaign("first", document)
+    store.put_campaign(name, document)
     store.put_structures([StructureRecord(e.structure, e.smiles, {}) for e in entries])
     for i, entry in enumerate(entries):
         key = entry.structure.key
         site = Calculation(Kind.SITE, key, "fake", PARAMETERS, "C", "K", entry.structure.indices_of("C")[0])
         ref = SiteRef(site.key, site.atom or 0, 0, "C", 1, (0,))
-        store.put_calculations("first", [PlannedCalculation(site, 1.0)])
+        store.put_calculations(name, [PlannedCalculation(site, 1.0)])
         store.put_molecules(
-            [MoleculeRecord("first", entry.name, key, None, entry.smiles, entry.file_order, (ref,))]
+            [MoleculeRecord(name, entry.name, key, None, entry.smiles, entry.file_order, (ref,))]
         )
         if i < done:
             _finish(store, site, entry.structure, _site_result(entry.sites[0]))

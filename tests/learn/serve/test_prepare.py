@@ -258,3 +258,19 @@ def test_an_onset_that_cannot_be_found() -> None:
         learn_landmark(rows_of(1.0, np.full(20, -4.5)), window)
     with pytest.raises(DatasetError, match="they have gone"):
         prepare(spectrum(line(ENERGIES)), Options(auto_onset=True), INPUTS)
+
+
+def test_the_onset_of_a_part_of_the_window_is_measured_against_that_part() -> None:
+    part = dataclasses.replace(INPUTS, columns=slice(20, 65))  # 2 eV below the first state to 2.5 eV above it
+    grid = np.arange(200) * 0.1 - 4.0
+    gaps = np.linspace(0.0, 0.2, 41)
+    rows = np.array(
+        [line(grid, gap) + 8.0 * line(grid, 9.0) for gap in gaps]
+    )  # what is outside is far stronger
+    values = line(ENERGIES, ONSET + 0.1) + 8.0 * line(ENERGIES, ONSET + 9.0)
+    landmark = learn_landmark(rows[:, part.columns], part.needed)
+    got = prepare(spectrum(values), Options(auto_onset=True), part, landmark)
+    assert step(got, "onset")["onset_eV"] == pytest.approx(ONSET, abs=0.02)
+    whole = learn_landmark(rows, part.window)
+    off = prepare(spectrum(values), Options(auto_onset=True), part, whole)
+    assert abs(step(off, "onset")["onset_eV"] - ONSET) > 0.2  # why the two must be the same part
