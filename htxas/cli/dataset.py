@@ -142,8 +142,9 @@ def _show(dataset: Dataset, name: str, as_json: bool) -> None:
     facts.add_row(
         "", f"{card['input']['energies']}; {f'sigma {sigma_eV} eV' if sigma_eV else 'not broadened further'}"
     )
-    if "states_complete_to" in card["query"]:
-        facts.add_row("", f"states taken to be complete to {card['query']['states_complete_to']}")
+    for query in card["query"].get("sources", [card["query"]]):
+        if "states_complete_to" in query:
+            facts.add_row("", f"states taken to be complete to {query['states_complete_to']}")
     for target in card["targets"]:
         facts.add_row(f"target {target['name']}", f"{target['meaning']} ({target['unit']})")
     for key, curve in card["curves"].items():

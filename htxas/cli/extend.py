@@ -98,8 +98,10 @@ def extend(
         document = None
         pending: list[str] = []
         notes = []
-        if store is not None and (document := _campaign(store, name, sources)) is not None:
-            campaigns = {name, *(s.campaign for s in sources if isinstance(s, StoreSource))}
+        if store is not None:
+            document = _campaign(store, name, sources)
+            campaigns = {s.campaign for s in sources if isinstance(s, StoreSource)}
+            campaigns |= set() if document is None else {name}
             pending = [s for campaign in sorted(campaigns) for s in _smiles(store, campaign)]
         if document is None:
             files = " ".join(s.path.name for s in sources if isinstance(s, FileSource))

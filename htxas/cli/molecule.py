@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from htxas.cli._options import SIGMA
-
-if TYPE_CHECKING:
-    from htxas.report.results import MoleculeView
 
 __all__ = ["molecule"]
 
@@ -145,6 +141,7 @@ def measured(
     """
     from dataclasses import asdict
 
+    from htxas.errors import UserError
     from htxas.learn.serve.formats.measured import Intensity
     from htxas.learn.serve.formats.read import read_spectrum
     from htxas.report.beside import lay_beside, plot_beside, words
@@ -155,7 +152,12 @@ def measured(
     spectrum = read_spectrum(file, column=column, energy_unit=energy_unit)
     with Store.open() as store:
         view = load_molecule(store, name, campaign)
-    _refuse_absorber(view, spectrum.element, spectrum.edge, str(file))
+    for site in view.sites[:1]:  # all are of one element and edge
+        if spectrum.contradicts(site.record.element, site.record.edge):
+            raise UserError(
+                f"says it is {spectrum.absorber}; {name} was computed at {site.record.element} {site.record.edge}",
+                where=str(file),
+            )
     beside = lay_beside(
         view,
         spectrum.energies_eV,
@@ -175,18 +177,3 @@ def measured(
     for line in words(view, beside):
         console().print(line, highlight=False, markup=False)
     click.echo(path)
-
-
-def _refuse_absorber(view: MoleculeView, element: str | None, edge: str | None, where: str) -> None:
-    """Refuse a file that says it is of another absorber."""
-    from htxas.errors import UserError
-
-    if not view.sites:
-        return
-    site = view.sites[0].record
-    said = ((element, site.element), (edge, site.edge))
-    if any(told is not None and known is not None and told.lower() != known.lower() for told, known in said):
-        raise UserError(
-            f"says it is {element or '?'} {edge or '?'}; {view.record.name} was computed at {site.element} {site.edge}",
-            where=where,
-        )

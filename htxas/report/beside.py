@@ -12,7 +12,8 @@ from htxas.domain.agreement import Agreement, agreement
 from htxas.domain.result import SiteResult
 from htxas.domain.spectrum import Quantity, Spectrum
 from htxas.errors import UserError
-from htxas.report.figure import BLACK, COLOURS, GREY, LIGHT, clean, new_figure, palette, save, style
+from htxas.report.figure import BLACK, GREY, LIGHT, clean, new_figure, palette, save, style
+from htxas.report.plots import Y_LABEL, mark, times
 from htxas.report.results import MoleculeView, molecular_spectrum, site_spectrum
 
 __all__ = ["Beside", "lay_beside", "plot_beside", "words"]
@@ -36,8 +37,8 @@ class Beside:
         The molecule's spectrum.
     sigma_eV
         Its Gaussian broadening.
-    reliable_to_eV
-        Where the lowest ionisation energy of its sites lies, or None: further up lines depend on the basis.
+    ionization_eV
+        The lowest ionisation energy of its sites, as computed, or None: further up lines stand for a continuum.
     found
         Shift, correlation, strength.
     """
@@ -48,7 +49,7 @@ class Beside:
     one_unit: bool
     computed: Spectrum
     sigma_eV: float
-    reliable_to_eV: float | None
+    ionization_eV: float | None
     found: Agreement
 
 
@@ -131,10 +132,10 @@ def words(view: MoleculeView, beside: Beside) -> list[str]:
         if beside.one_unit
         else f"  strength     not in one unit: measured divided by {found.strength:.4g} in the picture",
     ]
-    if beside.reliable_to_eV is not None and beside.reliable_to_eV < found.high_eV:
+    if beside.ionization_eV is not None and beside.ionization_eV < found.high_eV:
         lines.append(
-            f"  note         above {beside.reliable_to_eV:.1f} eV, the lowest ionisation energy, computed lines stand "
-            "for a continuum: their places depend on the basis"
+            f"  note         above {beside.ionization_eV:.1f} eV, the lowest ionisation energy, computed lines stand "
+            "for a continuum"
         )
     return lines
 
@@ -173,13 +174,13 @@ def plot_beside(view: MoleculeView, beside: Beside, path: Path) -> Path:
         axes.plot(computed.energies_eV + shift, computed.total, color=GREY, linewidth=0.8)
         sites = sorted(view.sites, key=lambda s: s.file_atom or 0)
         for site, colour in zip(sites, palette(len(sites)), strict=True):
-            spectrum, times = site_spectrum(site, beside.sigma_eV), site.multiplicity or 1
+            spectrum = site_spectrum(site, beside.sigma_eV)
             axes.plot(
                 spectrum.energies_eV + shift,
-                spectrum.total * times / atoms,
+                spectrum.total * (site.multiplicity or 1) / atoms,
                 color=colour,
                 linewidth=1.0,
-                label=site.label + (f" (\N{MULTIPLICATION SIGN}{times})" if times > 1 else ""),
+                label=site.label + times(site.multiplicity),
             )
         inside = (beside.energies_eV >= low) & (beside.energies_eV <= high)
         axes.plot(
@@ -189,23 +190,14 @@ def plot_beside(view: MoleculeView, beside: Beside, path: Path) -> Path:
             linewidth=1.6,
             label="measured" if beside.one_unit else "measured, scaled",
         )
-        if beside.reliable_to_eV is not None and low < beside.reliable_to_eV + shift < high:
-            at = beside.reliable_to_eV + shift
-            axes.axvspan(at, high, color="#faf3ea", zorder=0, linewidth=0)
-            axes.axvline(at, color=COLOURS[1], linewidth=0.9, linestyle="--")
-            axes.text(
-                at + 0.005 * (high - low), 0.98, "ionisation", va="top", fontsize=8, color=COLOURS[1],
-                transform=axes.get_xaxis_transform(),
-            )  # fmt: skip
         axes.set_xlim(low, high)
+        if beside.ionization_eV is not None and low < beside.ionization_eV + shift < high:
+            axes.axvspan(beside.ionization_eV + shift, high, color="#faf3ea", zorder=0, linewidth=0)
+            mark(axes, beside.ionization_eV + shift, "lowest\nionisation", left=False)
         axes.set_ylim(bottom=min(0.0, scale * float(beside.intensity[inside].min())))
         axes.set_xlabel("measured energy (eV)")
-        unit = (
-            "oscillator strength (1/eV)"
-            if computed.quantity is Quantity.OSCILLATOR_STRENGTH
-            else "absorption"
-        )
-        axes.set_ylabel(f"{unit}, mean of the atoms")
+        per_eV = " (1/eV)" if computed.quantity is Quantity.OSCILLATOR_STRENGTH else ""
+        axes.set_ylabel(f"{Y_LABEL[computed.quantity]}{per_eV}, mean of the atoms")
         axes.set_title(view.record.name, loc="left", fontweight="bold")
         axes.text(1.0, 1.02, f"r = {found.correlation:.2f}", ha="right", color=GREY, transform=axes.transAxes)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderpad=0.1, handlelength=1.4)

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from htxas.domain.dos import LocalDos
     from htxas.domain.result import GroundResult
 
-__all__ = ["plot_molecule", "plot_site"]
+__all__ = ["Y_LABEL", "mark", "plot_molecule", "plot_site", "times"]
 
 _ABOVE_eV = 20.0  # what is drawn above the first final state; a site's window may end earlier
 _BELOW_eV = 3.0
 _CURVE_ABOVE_eV = 60.0  # and above a threshold: a multiple-scattering spectrum means something farther out
 _CURVE_BELOW_eV = 10.0
 _ROOM = 0.1  # of the width, for a few words
-_Y_LABEL = {
+Y_LABEL = {
     Quantity.OSCILLATOR_STRENGTH: "oscillator strength",
     Quantity.ABSORPTION: "normalised absorption",
 }
@@ -73,11 +73,11 @@ def plot_site(view: SiteView, path: Path, *, sigma_eV: float = 0.5) -> Path:
                 _mark_energies(axes, result, view.core, low, high)
             case CurveResult() as curve:
                 _draw_background(axes, curve, sigma_eV, color=GREY, label="atom alone")
-                _mark(axes, curve.edge_eV, f"threshold\n{curve.edge_eV:.2f} eV", left=True)
+                mark(axes, curve.edge_eV, f"threshold\n{curve.edge_eV:.2f} eV", left=True)
         axes.set_xlabel("transition energy (eV)")
         per_eV = " (1/eV)" if spectrum.quantity is Quantity.OSCILLATOR_STRENGTH else ""
-        axes.set_ylabel(_Y_LABEL[spectrum.quantity] + per_eV)
-        axes.set_title(view.title + _times(view.multiplicity), loc="left")
+        axes.set_ylabel(Y_LABEL[spectrum.quantity] + per_eV)
+        axes.set_title(view.title + times(view.multiplicity), loc="left")
         axes.legend(
             loc="lower right",
             bbox_to_anchor=(1, 1),
@@ -90,7 +90,8 @@ def plot_site(view: SiteView, path: Path, *, sigma_eV: float = 0.5) -> Path:
         return save(figure, path)
 
 
-def _times(multiplicity: int | None) -> str:
+def times(multiplicity: int | None) -> str:
+    """Return how many atoms a site stands for, as a legend writes it."""
     return f" (\N{MULTIPLICATION SIGN}{multiplicity})" if multiplicity is not None else ""
 
 
@@ -118,14 +119,14 @@ def _draw_sticks(axes: Axes, sticks: Sticks, high: float) -> None:
 
 def _mark_energies(axes: Axes, result: SiteResult, core: str, low: float, high: float) -> None:
     first = result.excitation_energy_eV
-    _mark(axes, first, f"first state\n{first:.2f} eV", left=True)
+    mark(axes, first, f"first state\n{first:.2f} eV", left=True)
     ionization = result.ionization_eV
     if ionization is not None and low < ionization < high:
         axes.axvspan(ionization, high, color="#faf3ea", zorder=0, linewidth=0)
-        _mark(axes, ionization, f"{core} ionisation\n{ionization:.2f} eV", left=False)
+        mark(axes, ionization, f"{core} ionisation\n{ionization:.2f} eV", left=False)
 
 
-def _mark(axes: Axes, energy_eV: float, text: str, *, left: bool) -> None:
+def mark(axes: Axes, energy_eV: float, text: str, *, left: bool) -> None:
     """Mark an energy, with its text to the left or to the right of the line, where there is room."""
     colour = COLOURS[0] if left else COLOURS[1]
     axes.axvline(energy_eV, ymax=0.98, color=colour, linewidth=0.9, linestyle=(0, (1, 2)) if left else "--")
@@ -275,13 +276,13 @@ def _draw_sites(
                 linestyle=(0, (1, 2)),
                 zorder=order + 1,
             )
-        ticks.append((offset, site.label + _times(site.multiplicity), colour))
+        ticks.append((offset, site.label + times(site.multiplicity), colour))
     axes.fill_between(mean.energies_eV, mean.total, color=LIGHT, linewidth=0, zorder=1)
     axes.plot(mean.energies_eV, mean.total, color=BLACK, linewidth=1.8, zorder=2)
     axes.set_xlim(low, high)
     axes.set_ylim(0, base + (len(done) - 1) * step + 1.05 * _top(spectra[0], low, high))
     axes.set_xlabel("transition energy (eV)")
-    axes.set_ylabel(_Y_LABEL[mean.quantity] + ", offset")
+    axes.set_ylabel(Y_LABEL[mean.quantity] + ", offset")
     clean(axes, y_ticks=False)
     axes.set_yticks([t[0] for t in ticks], [t[1] for t in ticks], fontweight="bold", va="bottom")
     axes.tick_params(axis="y", length=0)

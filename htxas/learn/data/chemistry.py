@@ -18,6 +18,7 @@ __all__ = [
     "bonded",
     "canonical_smiles",
     "composition_of",
+    "elements_of",
     "molecular_weight",
     "parse_formula",
     "reduced_formula",
@@ -130,6 +131,11 @@ def parse_formula(text: str, where: str | None = None) -> dict[str, int]:
     for symbol, number in parts:
         counts[symbol] = counts.get(symbol, 0) + int(number or 1)
     return dict(sorted(counts.items()))
+
+
+def elements_of(formula: str) -> str:
+    """Return the elements of a formula, sorted: Cu2O is ``Cu-O``."""
+    return "-".join(parse_formula(formula))
 
 
 def reduced_formula(composition: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from htxas.errors import DatasetError
-from htxas.learn.data.chemistry import parse_formula
+from htxas.learn.data.chemistry import elements_of
 
 __all__ = ["CLASSES", "Split", "frozen_splits", "split_by_group"]
 
@@ -127,7 +127,7 @@ def frozen_splits(
     kept: dict[str, Sequence[str]] = {}
     if formulas is not None:
         kept["formula"] = [formulas[g] for g in groups]
-        kept["elements"] = ["-".join(parse_formula(f)) for f in kept["formula"]]
+        kept["elements"] = [elements_of(f) for f in kept["formula"]]
     if sites is not None:
         kept["row"] = sites
     for name, together in kept.items():

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from htxas.domain.structure import Structure
 from htxas.learn.data.chemistry import bonded
 
-__all__ = ["Molecule", "bond_graph", "together"]
+__all__ = ["Molecule", "bond_graph", "formula_in", "together"]
 
 _STEREO = frozenset("@/\\")
 
@@ -44,6 +44,11 @@ class Molecule:
         if self.smiles is not None:
             return self.smiles
         return self.key if self.formula is None else f"{self.formula} {self.key}"
+
+
+def formula_in(group: str) -> str:
+    """Return the reduced formula in the name of a group of crystals."""
+    return group.split(" ")[0]
 
 
 def together(molecules: Sequence[Molecule]) -> list[str]:

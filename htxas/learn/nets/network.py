@@ -146,7 +146,7 @@ PRESETS: dict[str, Network] = {
     ),
 }
 """Nets by name. ``chen2023``: Chen et al., J. Phys. Chem. Lett. 14, 4858 (2023), whose batch size and largest number of
-epochs are not known here (32 and 5000). ``curve``: ours for curves of area 1. Of a dozen
+epochs are not known here (32 and 5000). ``curve``: ours for curves of area 1. Of ten
 tried on 2,266 sites it had the smallest Wasserstein distance on the validation side (0.65 eV; ExtraTrees 0.68), not the
 largest R^2 (0.41; 0.42 with a linear head and the squared error, and by ExtraTrees).
 """

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from htxas.domain.identity import content_key
 from htxas.errors import DatasetError
-from htxas.learn.data.chemistry import parse_formula
+from htxas.learn.data.chemistry import elements_of
 from htxas.learn.data.dataset import Dataset
 from htxas.learn.data.features import Standardiser
 from htxas.learn.data.recipe import CurveRecipe, ModelKind, Scale
+from htxas.learn.data.together import formula_in
 from htxas.learn.nets.device import device
 from htxas.learn.nets.domain import Domain
 from htxas.learn.nets.fit import Fitted, OnEpoch, fit_network, predict_network
@@ -112,8 +113,8 @@ class Task:
         groups = self.groups(rows)
         if self.spec.split not in ("formula", "elements"):
             return groups
-        formulas = [group.split(" ")[0] for group in groups]
-        return formulas if self.spec.split == "formula" else ["-".join(parse_formula(f)) for f in formulas]
+        formulas = [formula_in(group) for group in groups]
+        return formulas if self.spec.split == "formula" else [elements_of(f) for f in formulas]
 
     def inputs(self, rows: npt.NDArray[np.intp], noise: Noise | None, salt: str) -> FloatArray:
         """Return inputs of rows before standardisation; noise comes from a generator of its own, seeded by ``salt``."""

@@ -120,11 +120,9 @@ def _refuse_anchor(options: Options, inputs: Inputs, where: str) -> None:
 
 
 def _refuse_absorber(spectrum: MeasuredSpectrum, inputs: Inputs, where: str) -> None:
-    said = (spectrum.element, spectrum.edge)
-    known = ((said[0], inputs.element), (said[1], inputs.edge))
-    if any(a is not None and a.lower() != b.lower() for a, b in known):
+    if spectrum.contradicts(inputs.element, inputs.edge):
         raise DatasetError(
-            f"says it is {' '.join(s or '?' for s in said)}, the model was trained on {inputs.element} {inputs.edge}",
+            f"says it is {spectrum.absorber}, the model was trained on {inputs.element} {inputs.edge}",
             where=where,
         )
 

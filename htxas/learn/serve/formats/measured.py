@@ -81,6 +81,16 @@ class MeasuredSpectrum:
     edge_eV: float | None = None
     told: Mapping[str, str] = field(default_factory=dict)
 
+    def contradicts(self, element: str | None, edge: str | None) -> bool:
+        """Return whether the file says that it is of another absorber or edge."""
+        said = ((self.element, element), (self.edge, edge))
+        return any(a is not None and b is not None and a.lower() != b.lower() for a, b in said)
+
+    @property
+    def absorber(self) -> str:
+        """What the file says it is of: ``C K``, ``C ?``."""
+        return f"{self.element or '?'} {self.edge or '?'}"
+
 
 def unit_in(text: str) -> str | None:
     """Return ``eV`` or ``keV`` if ``text`` names it: ``energy_eV``, ``Energy Loss (eV)``."""
